@@ -1,0 +1,1 @@
+"""The catalogue of connector recipes: data, no code."""

@@ -1,0 +1,1 @@
+"""The kernel: registry, policy, job, plan, run, ledger, secrets, audit, report, command line."""

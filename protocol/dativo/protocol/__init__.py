@@ -1,0 +1,1 @@
+"""Messages of both dialects, catalogues, states, the native handshake and the control messages."""

@@ -1,0 +1,1 @@
+//! Framing, envelopes and decode.

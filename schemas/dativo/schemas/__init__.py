@@ -1,0 +1,1 @@
+"""JSON Schemas of every file and message that crosses an edge."""
