@@ -27,10 +27,18 @@ class Stream:
     def from_event(cls, value: Any) -> Stream:
         """Read ``{"namespace": …, "name": …}``. Raises ProtocolViolation."""
         if not isinstance(value, Mapping):
-            raise ProtocolViolation("a stream is an object with name and namespace", value=repr(value))
+            raise ProtocolViolation(
+                "a stream is an object with name and namespace", value=repr(value)
+            )
         name, namespace = value.get("name"), value.get("namespace")
-        if not isinstance(name, str) or not name or not (namespace is None or isinstance(namespace, str)):
-            raise ProtocolViolation("a stream has a name and a namespace or null", value=repr(value))
+        if (
+            not isinstance(name, str)
+            or not name
+            or not (namespace is None or isinstance(namespace, str))
+        ):
+            raise ProtocolViolation(
+                "a stream has a name and a namespace or null", value=repr(value)
+            )
         return cls(namespace or "", name)
 
     def to_event(self) -> dict[str, str | None]:
@@ -57,11 +65,14 @@ class StateEntry:
         """Read an item of ``states`` of a control message. Raises ProtocolViolation."""
         if not isinstance(value, Mapping):
             raise ProtocolViolation("a state is an object", value=repr(value))
-        kind, text = value.get("kind"), value.get("text")
+        kind: Any = value.get("kind")
+        text = value.get("text")
         if kind not in get_args(StateKind) or not isinstance(text, str):
             raise ProtocolViolation("a state has a kind and a text", value=repr(value))
         if (kind == "stream") != (value.get("stream") is not None):
-            raise ProtocolViolation("a state of kind stream, and only it, names its stream", value=repr(value))
+            raise ProtocolViolation(
+                "a state of kind stream, and only it, names its stream", value=repr(value)
+            )
         return cls(kind, Stream.from_event(value["stream"]) if kind == "stream" else None, text)
 
     def to_event(self) -> dict[str, object]:
