@@ -1,0 +1,318 @@
+"""Catalogues of both dialects in one shape, and the selection that a job makes of them.
+
+A discovered stream keeps the connector's own text; what we send back to the connector (Airbyte's configured catalogue, Singer's
+catalogue with selection metadata) is that text with our choices added, so unknown keys survive.
+Sources: airbyte-protocol 0.18 AirbyteCatalog, ConfiguredAirbyteCatalog; Singer spec DISCOVERY_MODE; Meltano's select rules.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from dativo.protocol import jsontext
+from dativo.protocol.airbyte import stream_of
+from dativo.protocol.errors import ConfigError, ProtocolViolation, Where
+from dativo.protocol.state import Stream
+
+Dialect: TypeAlias = Literal["airbyte", "singer"]
+MAX_STREAMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStream:
+    """One stream of a catalogue.
+
+    ``text`` is the catalogue entry and ``json_schema`` its schema as the connector wrote them; ``key`` the top-level key
+    properties; ``deselected`` the top-level properties that the job leaves out.
+    """
+
+    stream: Stream
+    text: str
+    json_schema: str
+    key: tuple[str, ...]
+    incremental: bool
+    cursor: tuple[str, ...] = ()
+    deselected: frozenset[str] = frozenset()
+
+    def properties(self) -> tuple[str, ...]:
+        """Return the names of the top-level properties."""
+        schema = jsontext.loads(self.json_schema, f"schema of {self.stream}")
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        return tuple(properties) if isinstance(properties, dict) else ()
+
+    def selected_schema(self) -> str:
+        """Return the JSON Schema without the deselected properties; the untouched text where none is."""
+        if not self.deselected:
+            return self.json_schema
+        schema = jsontext.loads(self.json_schema, f"schema of {self.stream}")
+        if not isinstance(schema, dict):
+            return self.json_schema
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            schema["properties"] = {k: v for k, v in properties.items() if k not in self.deselected}
+        required = schema.get("required")
+        if isinstance(required, list):
+            schema["required"] = [name for name in required if name not in self.deselected]
+        return jsontext.dumps(schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All streams of a source, in its order."""
+
+    dialect: Dialect
+    streams: tuple[CatalogStream, ...]
+    text: str
+
+
+def from_airbyte(text: str) -> Catalog:
+    """Read the payload of a CATALOG message. Raises ProtocolViolation."""
+    found = [_airbyte_stream(part) for part in _streams(text)]
+    return Catalog("airbyte", _unique(found), text)
+
+
+def from_singer(text: str) -> Catalog:
+    """Read the document of ``tap --discover``. Raises ProtocolViolation."""
+    found = [_singer_stream(part) for part in _streams(text)]
+    return Catalog("singer", _unique(found), text)
+
+
+def _streams(text: str) -> list[str]:
+    streams = jsontext.members(text, "catalogue").get("streams")
+    if streams is None:
+        raise ProtocolViolation("catalogue without streams", value=text)
+    parts = jsontext.elements(streams, "streams of the catalogue")
+    if len(parts) > MAX_STREAMS:
+        raise ProtocolViolation(f"catalogue has {len(parts)} streams, the limit is {MAX_STREAMS}")
+    return parts
+
+
+def _unique(found: list[CatalogStream]) -> tuple[CatalogStream, ...]:
+    seen: set[Stream] = set()
+    for entry in found:
+        if entry.stream in seen:
+            raise ProtocolViolation(
+                "catalogue names a stream twice", Where(stream=str(entry.stream))
+            )
+        seen.add(entry.stream)
+    return tuple(found)
+
+
+def _airbyte_stream(text: str) -> CatalogStream:
+    document = jsontext.loads(text, "stream of the catalogue")
+    if not isinstance(document, dict):
+        raise ProtocolViolation("a stream of the catalogue is not an object", value=text)
+    schema = jsontext.members(text, "stream").get("json_schema")
+    if schema is None or not schema.startswith("{"):
+        raise ProtocolViolation(
+            "stream without json_schema", Where(stream=str(document.get("name")))
+        )
+    modes = document.get("supported_sync_modes")
+    cursor = document.get("default_cursor_field")
+    return CatalogStream(
+        stream=stream_of(document),
+        text=text,
+        json_schema=schema,
+        key=_top_level_key(document.get("source_defined_primary_key")),
+        incremental=isinstance(modes, list) and "incremental" in modes,
+        cursor=tuple(str(part) for part in cursor) if isinstance(cursor, list) else (),
+    )
+
+
+def _top_level_key(value: jsontext.Json) -> tuple[str, ...]:
+    """Return a key of top-level properties; nested paths are no key of a flat table."""
+    if not isinstance(value, list):
+        return ()
+    names: list[str] = []
+    for path in value:
+        if not isinstance(path, list) or len(path) != 1 or not isinstance(path[0], str):
+            return ()
+        names.append(path[0])
+    return tuple(names)
+
+
+def _singer_stream(text: str) -> CatalogStream:
+    document = jsontext.loads(text, "stream of the catalogue")
+    if not isinstance(document, dict):
+        raise ProtocolViolation("a stream of the catalogue is not an object", value=text)
+    name = document.get("stream") or document.get("tap_stream_id")
+    if not isinstance(name, str):
+        raise ProtocolViolation("stream without name", value=text)
+    schema = jsontext.members(text, "stream").get("schema")
+    if schema is None or not schema.startswith("{"):
+        raise ProtocolViolation("stream without schema", Where(stream=name))
+    root = _metadata_of(document, ())
+    key = document.get("key_properties") or root.get("table-key-properties")
+    replication_key = document.get("replication_key") or root.get("replication-key")
+    method = document.get("replication_method") or root.get("forced-replication-method")
+    return CatalogStream(
+        stream=Stream("", name),
+        text=text,
+        json_schema=schema,
+        key=tuple(str(part) for part in key) if isinstance(key, list) else (),
+        incremental=method in ("INCREMENTAL", "LOG_BASED") or bool(replication_key),
+        cursor=(replication_key,) if isinstance(replication_key, str) else (),
+    )
+
+
+def _metadata_of(
+    document: dict[str, jsontext.Json], breadcrumb: tuple[str, ...]
+) -> dict[str, jsontext.Json]:
+    for entry in document.get("metadata") or []:  # type: ignore[union-attr]  # checked item by item below
+        if isinstance(entry, dict) and entry.get("breadcrumb") == list(breadcrumb):
+            found = entry.get("metadata")
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+# --- selection -------------------------------------------------------------------------------------------------------------
+
+
+def _split(rule: str) -> tuple[str, str | None]:
+    """Split ``stream.field`` at the first dot without a backslash before it."""
+    match = re.match(r"((?:[^.\\]|\\.)*)(?:\.(.*))?$", rule, re.DOTALL)
+    stream, field = (match[1], match[2]) if match else (rule, None)
+    return stream.replace("\\.", "."), field
+
+
+def select(catalog: Catalog, rules: Sequence[str]) -> Catalog:
+    """Return the catalogue of the streams and fields that ``rules`` choose, in the source's order.
+
+    A rule is ``stream`` or ``stream.field`` with ``*``, ``?`` and ``[…]``; ``!`` in front takes away; a dot inside a stream's
+    name is written ``\\.`` (or the rule names the whole stream). No positive stream rule means every stream. A rule that meets
+    nothing is a ConfigError that lists what there is. Key and cursor fields cannot be taken away.
+    """
+    positive = [rule for rule in rules if not rule.startswith("!")]
+    kept = list(catalog.streams) if not positive else []
+    for rule in positive:
+        hits = _matching(catalog, rule)
+        kept += [hit for hit in hits if hit.stream not in {k.stream for k in kept}]
+    for rule in (rule[1:] for rule in rules if rule.startswith("!")):
+        name, field = _split(rule)
+        whole = [entry for entry in catalog.streams if fnmatchcase(str(entry.stream), rule)]
+        if whole or field is None:
+            gone = {hit.stream for hit in _matching(catalog, rule)}
+            kept = [entry for entry in kept if entry.stream not in gone]
+        else:
+            kept = [_without(entry, name, field) for entry in kept]
+            _check_field_rule(catalog, rule, name, field)
+    order = {entry.stream: index for index, entry in enumerate(catalog.streams)}
+    kept.sort(key=lambda entry: order[entry.stream])
+    if not kept:
+        raise ConfigError("the job selects no stream", hint=_offer(catalog))
+    return replace(catalog, streams=tuple(kept))
+
+
+def _matching(catalog: Catalog, rule: str) -> list[CatalogStream]:
+    whole = [entry for entry in catalog.streams if fnmatchcase(str(entry.stream), rule)]
+    if whole:
+        return whole
+    name, field = _split(rule)
+    hits = [entry for entry in catalog.streams if fnmatchcase(str(entry.stream), name)]
+    if field not in (None, "*"):
+        hits = [
+            entry for entry in hits if any(fnmatchcase(p, field or "") for p in entry.properties())
+        ]
+    if not hits:
+        raise ConfigError(f"stream rule {rule!r} meets no stream", hint=_offer(catalog))
+    return hits
+
+
+def _check_field_rule(catalog: Catalog, rule: str, name: str, field: str) -> None:
+    for entry in catalog.streams:
+        if fnmatchcase(str(entry.stream), name) and any(
+            fnmatchcase(p, field) for p in entry.properties()
+        ):
+            return
+    raise ConfigError(f"stream rule '!{rule}' meets no field", hint=_offer(catalog))
+
+
+def _without(entry: CatalogStream, name: str, field: str) -> CatalogStream:
+    if not fnmatchcase(str(entry.stream), name):
+        return entry
+    gone = {p for p in entry.properties() if fnmatchcase(p, field)}
+    needed = gone & ({*entry.key} | {*entry.cursor})
+    if needed:
+        raise ConfigError(
+            f"field {sorted(needed)[0]!r} is a key or cursor and cannot be left out",
+            Where(stream=str(entry.stream)),
+        )
+    return replace(entry, deselected=entry.deselected | gone)
+
+
+def _offer(catalog: Catalog) -> str:
+    names = [str(entry.stream) for entry in catalog.streams]
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"The source has: {shown}"
+
+
+# --- what the connector is given -------------------------------------------------------------------------------------------
+
+
+def configured_airbyte(catalog: Catalog, *, full_refresh: bool = False) -> str:
+    """Return the text of a ConfiguredAirbyteCatalog. Only enum values that old connectors know are used."""
+    return (
+        '{"streams":['
+        + ",".join(_configured(entry, full_refresh) for entry in catalog.streams)
+        + "]}"
+    )
+
+
+def _configured(entry: CatalogStream, full_refresh: bool) -> str:
+    members = jsontext.members(entry.text, "stream")
+    members["json_schema"] = entry.selected_schema()
+    stream = "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
+    mode = "incremental" if entry.incremental and not full_refresh else "full_refresh"
+    parts = [f'"stream":{stream}', f'"sync_mode":"{mode}"', '"destination_sync_mode":"append"']
+    if entry.cursor:
+        parts.append(f'"cursor_field":{json.dumps(list(entry.cursor))}')
+    if entry.key:
+        parts.append(f'"primary_key":{json.dumps([[name] for name in entry.key])}')
+    return "{" + ",".join(parts) + "}"
+
+
+def configured_singer(discovered: Catalog, selected: Catalog) -> str:
+    """Return the tap's catalogue with ``selected`` set in metadata and, for old taps, in the schema nodes."""
+    chosen = {entry.stream: entry for entry in selected.streams}
+    streams = [_singer_choice(entry, chosen.get(entry.stream)) for entry in discovered.streams]
+    members = jsontext.members(discovered.text, "catalogue")
+    members["streams"] = "[" + ",".join(streams) + "]"
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
+
+
+def _singer_choice(entry: CatalogStream, chosen: CatalogStream | None) -> str:
+    document = jsontext.loads(entry.text, "stream")
+    if not isinstance(document, dict):
+        raise ProtocolViolation("a stream of the catalogue is not an object", value=entry.text)
+    metadata = document.get("metadata")
+    if not isinstance(metadata, list):
+        metadata = []
+    document["metadata"] = metadata
+    _set_selected(metadata, [], chosen is not None)
+    schema = document["schema"]
+    if isinstance(schema, dict):
+        schema["selected"] = chosen is not None
+        properties = schema.get("properties")
+        for name, node in properties.items() if isinstance(properties, dict) else ():
+            wanted = chosen is not None and name not in chosen.deselected
+            _set_selected(metadata, ["properties", name], wanted)
+            if isinstance(node, dict):
+                node["selected"] = wanted
+    return jsontext.dumps(document)
+
+
+def _set_selected(
+    metadata: list[jsontext.Json], breadcrumb: list[jsontext.Json], selected: bool
+) -> None:
+    for entry in metadata:
+        if isinstance(entry, dict) and entry.get("breadcrumb") == breadcrumb:
+            found = entry.setdefault("metadata", {})
+            if isinstance(found, dict):
+                found["selected"] = selected
+            return
+    metadata.append({"breadcrumb": breadcrumb, "metadata": {"selected": selected}})
