@@ -1,0 +1,432 @@
+"""Control messages as values (docs/spec/events.md; schemas/events.json is the same contract for other languages).
+
+``parse`` is the one edge where an event of a confined process becomes a value: every field is checked for type and bound there,
+and nothing behind it checks again. Messages that the kernel relays keep their original object beside the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from dativo.protocol.control import Event
+from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.state import StateEntry, Stream
+
+T = TypeVar("T")
+
+MAX_NAME_CHARS: Final = 1024
+MAX_TEXT_CHARS: Final = 1024 * 1024
+MAX_ITEMS: Final = 100_000
+_FILE = re.compile(r"[0-9a-z-]{1,100}\.parquet")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TYPE = re.compile(
+    r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of every process that has a control socket."""
+
+    protocol: str
+    program: str
+    version: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """An epoch that an earlier run left unfinished, and what became of it."""
+
+    epoch: int
+    action: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The committer holds the target; ``epoch`` and ``states`` are the last committed."""
+
+    input: str
+    epoch: int
+    states: tuple[StateEntry, ...]
+    recovered: tuple[Recovered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSchema:
+    """Columns of a stream as the writer compiled them."""
+
+    input: str
+    stream: Stream
+    revision: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """The table that a stream lands in."""
+
+    input: str
+    stream: Stream
+    revision: int
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateSeen:
+    """A STATE was read and accepted."""
+
+    input: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of one stream: read = written + rejected + filtered once everything is sealed."""
+
+    stream: Stream
+    read: int
+    written: int
+    rejected: int
+    filtered: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """One file that the writer closed and synced."""
+
+    stream: Stream
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One epoch, ready to be committed."""
+
+    input: str
+    sequence: int
+    final: bool
+    files: tuple[StagedFile, ...]
+    states: tuple[StateEntry, ...]
+    counts: tuple[Counts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableCommit:
+    """What one epoch added to one table."""
+
+    stream: Stream
+    table: str
+    rows: int
+    files: int
+    bytes: int
+    snapshot_id: str | None
+    metadata_location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An epoch is durable, data and state together."""
+
+    input: str
+    sequence: int
+    epoch: int
+    tables: tuple[TableCommit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Running totals of the writer."""
+
+    input: str
+    bytes: int
+    lines: int
+    text_lines: int
+    idle_s: float
+    blocked_s: float
+    staged_bytes: int
+    counts: tuple[Counts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMessage:
+    """What the source said besides records and states. ``text`` is hostile."""
+
+    input: str
+    kind: str
+    level: str
+    text: str
+    line: int | None
+    suppressed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The committer has released everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Last words of a process that gives up. ``value``, ``field`` and ``message`` may hold hostile text."""
+
+    code: str
+    blame: str
+    message: str
+    stream: Stream | None
+    line: int | None
+    byte: int | None
+    field: str | None
+    value: str | None
+    hint: str | None
+
+
+ControlMessage: TypeAlias = (
+    Hello
+    | Opened
+    | StreamSchema
+    | StreamPlan
+    | StateSeen
+    | Sealed
+    | Committed
+    | Stats
+    | SourceMessage
+    | Closed
+    | Failure
+)
+
+
+class _Reader:
+    """Take typed fields out of one event. Raises ProtocolViolation that names event and field."""
+
+    def __init__(self, event: Any, what: str) -> None:
+        if not isinstance(event, dict):
+            raise ProtocolViolation(f"{what} is not an object", value=repr(event)[:200])
+        self._event = event
+        self._what = what
+
+    def _fail(self, key: str, wanted: str) -> ProtocolViolation:
+        seen = repr(self._event.get(key, "nothing"))[:200]
+        return ProtocolViolation(f"{self._what}.{key} is not {wanted}", value=seen)
+
+    def text(
+        self, key: str, *, max_chars: int = MAX_NAME_CHARS, pattern: re.Pattern[str] | None = None
+    ) -> str:
+        value = self._event.get(key)
+        if not isinstance(value, str) or len(value) > max_chars:
+            raise self._fail(key, f"a text of at most {max_chars} characters")
+        if pattern is not None and not pattern.fullmatch(value):
+            raise self._fail(key, f"of the form {pattern.pattern}")
+        return value
+
+    def optional_text(self, key: str, *, max_chars: int = MAX_NAME_CHARS) -> str | None:
+        return None if self._event.get(key) is None else self.text(key, max_chars=max_chars)
+
+    def count(self, key: str) -> int:
+        value = self._event.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise self._fail(key, "a count")
+        return value
+
+    def optional_count(self, key: str) -> int | None:
+        return None if self._event.get(key) is None else self.count(key)
+
+    def seconds(self, key: str) -> float:
+        value = self._event.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+            raise self._fail(key, "a number of seconds")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._event.get(key)
+        if not isinstance(value, bool):
+            raise self._fail(key, "true or false")
+        return value
+
+    def items(
+        self, key: str, read: Callable[[Any], T], *, max_items: int = MAX_ITEMS
+    ) -> tuple[T, ...]:
+        value = self._event.get(key)
+        if not isinstance(value, list) or len(value) > max_items:
+            raise self._fail(key, f"a list of at most {max_items}")
+        return tuple(read(item) for item in value)
+
+    def stream(self) -> Stream:
+        stream = Stream.from_event(self._event.get("stream"))
+        if len(stream.name) > MAX_NAME_CHARS or len(stream.namespace) > MAX_NAME_CHARS:
+            raise self._fail(
+                "stream", f"a stream with names of at most {MAX_NAME_CHARS} characters"
+            )
+        return stream
+
+    def optional_stream(self) -> Stream | None:
+        return None if self._event.get("stream") is None else self.stream()
+
+
+def parse(event: Event) -> ControlMessage:
+    """Return the value of an event that a confined process sent. Raises ProtocolViolation."""
+    kind = event["type"]
+    read = _PARSERS.get(kind)
+    if read is None:
+        raise ProtocolViolation("unknown control message", value=str(kind))
+    return read(_Reader(event, kind))
+
+
+def _hello(r: _Reader) -> Hello:
+    features = r.items("features", _short_text, max_items=100)
+    return Hello(r.text("protocol", max_chars=16), r.text("program"), r.text("version"), features)
+
+
+def _short_text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
+        raise ProtocolViolation("not a short text", value=repr(value)[:200])
+    return value
+
+
+def _opened(r: _Reader) -> Opened:
+    return Opened(
+        r.text("input"),
+        r.count("epoch"),
+        r.items("states", StateEntry.from_event),
+        r.items("recovered", _recovered),
+    )
+
+
+def _recovered(value: Any) -> Recovered:
+    r = _Reader(value, "opened.recovered")
+    return Recovered(r.count("epoch"), r.text("action"), r.count("files"))
+
+
+def _column(value: Any) -> None:
+    r = _Reader(value, "column")
+    r.text("property")
+    r.text("type", pattern=_TYPE)
+    r.flag("json")
+
+
+def _planned_column(value: Any) -> None:
+    r = _Reader(value, "column")
+    r.text("property")
+    r.text("column")
+    r.text("type", pattern=_TYPE)
+    r.count("field_id")
+
+
+def _stream_schema(r: _Reader) -> StreamSchema:
+    columns = r.items("columns", _column)
+    r.items("key", _short_text, max_items=1000)
+    return StreamSchema(r.text("input"), r.stream(), r.count("revision"), len(columns))
+
+
+def _stream_plan(r: _Reader) -> StreamPlan:
+    r.items("columns", _planned_column)
+    r.count("schema_id")
+    return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
+
+
+def _state_seen(r: _Reader) -> StateSeen:
+    r.text("kind")
+    r.optional_stream()
+    return StateSeen(r.text("input"), r.count("line"))
+
+
+def _counts(value: Any) -> Counts:
+    r = _Reader(value, "counts")
+    return Counts(
+        r.stream(), r.count("read"), r.count("written"), r.count("rejected"), r.count("filtered")
+    )
+
+
+def _file(value: Any) -> StagedFile:
+    r = _Reader(value, "sealed.files")
+    r.text("sha256", pattern=_SHA256)
+    r.count("revision")
+    return StagedFile(r.stream(), r.text("path", pattern=_FILE), r.count("rows"), r.count("bytes"))
+
+
+def _sealed(r: _Reader) -> Sealed:
+    return Sealed(
+        r.text("input"),
+        r.count("sequence"),
+        r.flag("final"),
+        r.items("files", _file),
+        r.items("states", StateEntry.from_event),
+        r.items("counts", _counts),
+    )
+
+
+def _table_commit(value: Any) -> TableCommit:
+    r = _Reader(value, "committed.tables")
+    return TableCommit(
+        r.stream(),
+        r.text("table"),
+        r.count("rows"),
+        r.count("files"),
+        r.count("bytes"),
+        r.optional_text("snapshot_id"),
+        r.optional_text("metadata_location", max_chars=8192),
+    )
+
+
+def _committed(r: _Reader) -> Committed:
+    return Committed(
+        r.text("input"), r.count("sequence"), r.count("epoch"), r.items("tables", _table_commit)
+    )
+
+
+def _stats(r: _Reader) -> Stats:
+    return Stats(
+        r.text("input"),
+        r.count("bytes"),
+        r.count("lines"),
+        r.count("text_lines"),
+        r.seconds("idle_s"),
+        r.seconds("blocked_s"),
+        r.count("staged_bytes"),
+        r.items("counts", _counts),
+    )
+
+
+def _message(r: _Reader) -> SourceMessage:
+    return SourceMessage(
+        r.text("input"),
+        r.text("kind"),
+        r.text("level"),
+        r.text("text", max_chars=MAX_TEXT_CHARS),
+        r.optional_count("line"),
+        r.count("suppressed"),
+    )
+
+
+def _error(r: _Reader) -> Failure:
+    return Failure(
+        r.text("code"),
+        r.text("blame"),
+        r.text("message", max_chars=MAX_TEXT_CHARS),
+        r.optional_stream(),
+        r.optional_count("line"),
+        r.optional_count("byte"),
+        r.optional_text("field"),
+        r.optional_text("value"),
+        r.optional_text("hint", max_chars=4096),
+    )
+
+
+_PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
+    "hello": _hello,
+    "opened": _opened,
+    "stream_schema": _stream_schema,
+    "stream_plan": _stream_plan,
+    "state_seen": _state_seen,
+    "sealed": _sealed,
+    "committed": _committed,
+    "stats": _stats,
+    "message": _message,
+    "closed": lambda _: Closed(),
+    "error": _error,
+}
