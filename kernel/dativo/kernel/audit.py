@@ -1,0 +1,51 @@
+"""Audit events: one JSON object per line in a file that is only ever appended to.
+
+An audit that cannot be written stops the run: `AuditFailed`. Events name secrets by reference, never by value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dativo.protocol.errors import Blame, DativoError, Where
+
+
+class AuditFailed(DativoError):
+    """The audit file cannot be written, so nothing may happen that it should tell of."""
+
+    default_blame = Blame.MACHINE
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Append-only audit of one state folder."""
+
+    path: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> Audit:
+        """Return the audit of a state folder."""
+        return cls(folder / "audit.jsonl")
+
+    def write(self, event: str, **facts: object) -> None:
+        """Append one event with its time and make it durable. Raises AuditFailed."""
+        entry = {"at": time.time(), "event": event, **facts}
+        line = json.dumps(entry, default=str, separators=(",", ":")) + "\n"
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(
+                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+            try:
+                os.write(fd, line.encode())
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise AuditFailed(
+                f"cannot write the audit: {error.strerror}", Where(file=str(self.path))
+            ) from error
