@@ -52,7 +52,10 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The place of an error; every part is optional. ``byte`` is an offset in the plugin's output."""
+    """The place of an error; every part is optional.
+
+    ``byte`` is an offset in the plugin's output; ``line`` and ``column`` count from 1, in it or in ``file``.
+    """
 
     file: str | None = None
     pointer: str | None = None
@@ -60,6 +63,7 @@ class Where:
     stream: str | None = None
     line: int | None = None
     byte: int | None = None
+    column: int | None = None
 
     def __str__(self) -> str:
         parts = [
@@ -70,6 +74,7 @@ class Where:
                 ("plugin", self.plugin),
                 ("stream", self.stream),
                 ("line", self.line),
+                ("column", self.column),
                 ("byte", self.byte),
             )
             if value is not None

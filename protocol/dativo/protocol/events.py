@@ -22,6 +22,9 @@ MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_ITEMS: Final = 100_000
 _FILE = re.compile(r"[0-9a-z-]{1,100}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MESSAGE_KIND = re.compile(
+    r"log|trace_error|trace_status|trace_estimate|trace_other|control|text|unknown"
+)
 _TYPE = re.compile(
     r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
 )
@@ -395,7 +398,7 @@ def _stats(r: _Reader) -> Stats:
 def _message(r: _Reader) -> SourceMessage:
     return SourceMessage(
         r.text("input"),
-        r.text("kind"),
+        r.text("kind", pattern=_MESSAGE_KIND),
         r.text("level"),
         r.text("text", max_chars=MAX_TEXT_CHARS),
         r.optional_count("line"),

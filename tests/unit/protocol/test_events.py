@@ -1,0 +1,216 @@
+"""The parser of control messages and schemas/events.json are one contract: they accept and refuse the same."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dativo.protocol import control, events, handshake
+from dativo.protocol.errors import ProtocolViolation
+
+SCHEMA = json.loads(resources.files("dativo.schemas").joinpath("events.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+STREAM = {"namespace": None, "name": "users"}
+COUNTS = {"stream": STREAM, "read": 3, "written": 3, "rejected": 0, "filtered": 0}
+
+GOOD = {
+    "hello": {
+        "type": "hello",
+        "protocol": "1.0",
+        "program": "dativo-writer",
+        "version": "0.1.0",
+        "features": [],
+    },
+    "opened": {
+        "type": "opened",
+        "input": "0",
+        "epoch": 3,
+        "states": [{"kind": "stream", "stream": STREAM, "text": "{}"}],
+        "recovered": [{"epoch": 4, "action": "dropped", "files": 2}],
+    },
+    "stream_schema": {
+        "type": "stream_schema",
+        "input": "0",
+        "stream": STREAM,
+        "revision": 1,
+        "key": ["id"],
+        "columns": [{"property": "id", "type": "decimal(38,9)", "json": False}],
+    },
+    "stream_plan": {
+        "type": "stream_plan",
+        "input": "0",
+        "stream": STREAM,
+        "revision": 1,
+        "table": "shop.users",
+        "schema_id": 0,
+        "columns": [
+            {"property": "id", "column": "id", "type": "long", "field_id": 1, "required": False}
+        ],
+    },
+    "state_seen": {
+        "type": "state_seen",
+        "input": "0",
+        "kind": "stream",
+        "stream": STREAM,
+        "line": 812,
+    },
+    "sealed": {
+        "type": "sealed",
+        "input": "0",
+        "sequence": 1,
+        "final": False,
+        "files": [
+            {
+                "stream": STREAM,
+                "revision": 1,
+                "path": "000001-0000.parquet",
+                "rows": 3,
+                "bytes": 400,
+                "sha256": "a" * 64,
+            }
+        ],
+        "states": [{"kind": "singer", "stream": None, "text": "{}"}],
+        "counts": [COUNTS],
+    },
+    "committed": {
+        "type": "committed",
+        "input": "0",
+        "sequence": 1,
+        "epoch": 4,
+        "tables": [
+            {
+                "stream": STREAM,
+                "table": "shop.users",
+                "rows": 3,
+                "files": 1,
+                "bytes": 400,
+                "snapshot_id": "73",
+                "metadata_location": "/lake/shop/users/metadata/1.json",
+            }
+        ],
+    },
+    "stats": {
+        "type": "stats",
+        "input": "0",
+        "bytes": 1,
+        "lines": 1,
+        "text_lines": 0,
+        "idle_s": 0.5,
+        "blocked_s": 0,
+        "staged_bytes": 0,
+        "counts": [COUNTS],
+    },
+    "message": {
+        "type": "message",
+        "input": "0",
+        "kind": "log",
+        "level": "INFO",
+        "text": "hello",
+        "line": None,
+        "suppressed": 0,
+    },
+    "closed": {"type": "closed"},
+    "error": {
+        "type": "error",
+        "code": "json.invalid",
+        "blame": "plugin",
+        "message": "no",
+        "line": 4,
+        "byte": 90,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_good_events_pass_parser_and_schema(kind: str) -> None:
+    events.parse(GOOD[kind])
+    VALIDATOR.validate(GOOD[kind])
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_every_required_field_is_missed_by_both(kind: str) -> None:
+    required = SCHEMA["$defs"][kind]["required"]
+    for field in (name for name in required if name != "type"):
+        broken = {name: value for name, value in GOOD[kind].items() if name != field}
+        with pytest.raises(ProtocolViolation):
+            events.parse(broken)
+        assert not VALIDATOR.is_valid(broken)
+
+
+WRONG = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_parser_never_accepts_what_the_schema_refuses(kind: str, data: st.DataObject) -> None:
+    event = json.loads(json.dumps(GOOD[kind]))
+    field = data.draw(st.sampled_from(sorted(event)))
+    if field == "type":
+        return
+    event[field] = data.draw(WRONG)
+    try:
+        events.parse(event)
+    except ProtocolViolation:
+        return
+    VALIDATOR.validate(event)
+
+
+@pytest.mark.parametrize(
+    "path", ["../x.parquet", "a/b.parquet", "x.parquet\n", "X.parquet", "a.txt"]
+)
+def test_staged_paths_are_names_of_one_form(path: str) -> None:
+    event = json.loads(json.dumps(GOOD["sealed"]))
+    event["files"][0]["path"] = path
+    with pytest.raises(ProtocolViolation):
+        events.parse(event)
+
+
+def test_every_event_of_the_document_is_in_the_schema() -> None:
+    text = (Path(__file__).parents[3] / "docs/spec/events.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    in_schema = {
+        entry["$ref"].rpartition("/")[2].partition("_writer")[0] for entry in SCHEMA["oneOf"]
+    }
+    in_schema = {name.removesuffix("_committer") for name in in_schema}
+    assert named == in_schema
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_a_violation(data: bytes) -> None:
+    buffer = control.LineBuffer()
+    try:
+        for event in buffer.feed(data):
+            events.parse(event)
+    except ProtocolViolation:
+        pass
+    else:
+        assert b"\n" not in data or buffer.unfinished
+
+
+@given(st.lists(st.integers(1, 40)))
+def test_lines_do_not_depend_on_how_they_are_cut(cuts: list[int]) -> None:
+    stream = b"".join(control.encode(event) for event in GOOD.values())
+    buffer, got, at = control.LineBuffer(), [], 0
+    for cut in [*cuts, len(stream)]:
+        got += list(buffer.feed(stream[at : at + cut]))
+        at += cut
+    assert got == list(GOOD.values())
+
+
+def test_another_major_is_refused_and_a_newer_minor_is_not() -> None:
+    newer = events.Hello("1.7", "dativo-writer", "9", ("arrow",))
+    assert handshake.agree(newer, program="dativo-writer").features == frozenset()
+    with pytest.raises(ProtocolViolation, match=r"protocol 2\.0"):
+        handshake.agree(events.Hello("2.0", "dativo-writer", "9", ()), program="dativo-writer")
+    with pytest.raises(ProtocolViolation, match="answered"):
+        handshake.agree(events.Hello("1.0", "impostor", "9", ()), program="dativo-writer")
