@@ -18,7 +18,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 STREAM = {"namespace": None, "name": "users"}
 COUNTS = {"stream": STREAM, "read": 3, "written": 3, "rejected": 0, "filtered": 0}
 
-GOOD = {
+GOOD: dict[str, control.Event] = {
     "hello": {
         "type": "hello",
         "protocol": "1.0",
