@@ -1,0 +1,164 @@
+"""The job: what a file in the workspace asks for (docs/spec/job.md). A request; nothing here grants anything.
+
+Paths are relative to the job file's folder, which is the workspace. The digest is that of the file as it was written, before
+variables are put in: what they can change is in the grants, and the grants are part of every approval.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from dativo.kernel import expansion
+from dativo.kernel.document import Document, Location, Number, load_yaml
+from dativo.kernel.grants import Grants
+from dativo.kernel.limits import EpochLimits, ReadLimits
+from dativo.kernel.secrets import SecretRef
+from dativo.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dativo.kernel import shapes
+
+Config: TypeAlias = (
+    "Mapping[str, Config] | list[Config] | str | int | Number | bool | SecretRef | None"
+)
+"""A connector's configuration: JSON, numbers as written, and references where secrets go."""
+
+JOB_DIR: Final = "JOB_DIR"
+"""The one variable that needs no policy: the folder of the job file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJob:
+    """The source: ``connector`` as written, its config, stream rules (empty = all) and requested grants."""
+
+    connector: str
+    config: Mapping[str, Config] = field(repr=False)
+    streams: tuple[str, ...]
+    grants: Grants
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """Every secret that the config refers to, once, in order of appearance."""
+        return tuple(dict.fromkeys(references(self.config)))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetJob:
+    """The target: ``iceberg`` or ``parquet``; the warehouse is a real absolute path."""
+
+    connector: str
+    warehouse: Path
+    namespace: str
+    mode: str = "append"
+    epoch: EpochLimits = field(default_factory=EpochLimits)
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The target's config as the committer is told it."""
+        return {"warehouse": str(self.warehouse), "namespace": self.namespace}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job file. ``path`` is real and absolute; ``digest`` is a SHA-256 in hex."""
+
+    path: Path
+    pipeline: str
+    source: SourceJob
+    target: TargetJob
+    limits: ReadLimits
+    digest: str
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of the job file: base of relative paths, home of dativo.lock."""
+        return self.path.parent
+
+
+def references(config: Config) -> Iterator[SecretRef]:
+    """Yield every secret reference in ``config``, in order."""
+    if isinstance(config, SecretRef):
+        yield config
+    elif isinstance(config, Mapping):
+        for value in config.values():
+            yield from references(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from references(value)
+
+
+def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
+    """Read the job at ``path``.
+
+    ``variables``: every name that the policy lists, None where it is not set (``Policy.variables``).
+    Raises ConfigError with file, line, column and pointer; NotPermitted for a variable that is not listed.
+    """
+    try:
+        path = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"cannot read the job {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    written = load_yaml(path, "job")
+    document = expansion.expand(written, {**variables, JOB_DIR: str(path.parent)})
+    from dativo.kernel import shapes
+
+    shape = shapes.read(shapes.JobShape, document, "job")
+    return Job(
+        path=path,
+        pipeline=shape.pipeline,
+        source=_source(shape.source, document, path.parent),
+        target=_target(shape.target, path.parent),
+        limits=replace(ReadLimits(), **_given(shape.limits)),
+        digest=written.digest(),
+    )
+
+
+def _source(shape: shapes.SourceShape, document: Document, workspace: Path) -> SourceJob:
+    config = _config(shape.config, ("source", "config"), document)
+    grants = Grants.requested(
+        _given(shape.grants),
+        workspace,
+        tuple(str(ref) for ref in dict.fromkeys(references(config))),
+        lambda key: document.where(("source", "grants", *key)),
+    )
+    return SourceJob(
+        connector=shape.connector,
+        config=config,
+        streams=tuple(shape.streams or ()),
+        grants=grants,
+    )
+
+
+def _target(shape: shapes.TargetShape, workspace: Path) -> TargetJob:
+    epoch = {"size": "max_bytes", "rows": "max_rows", "time": "max_seconds"}
+    return TargetJob(
+        connector=shape.connector,
+        warehouse=Path(os.path.realpath(workspace / shape.config.warehouse)),
+        namespace=shape.config.namespace,
+        mode=shape.mode,
+        epoch=replace(
+            EpochLimits(), **{epoch[key]: value for key, value in _given(shape.epoch).items()}
+        ),
+    )
+
+
+def _given(shape: shapes.Shape) -> dict[str, Any]:
+    """Return what the file says, without what it leaves out or leaves empty."""
+    return shape.model_dump(exclude_none=True, exclude_unset=True)
+
+
+def _config(value: Any, location: Location, document: Document) -> Any:
+    """Return ``value`` with every ``{secret: reference}`` as a SecretRef."""
+    if isinstance(value, dict):
+        if value.keys() == {expansion.SECRET_KEY}:
+            where = document.where((*location, expansion.SECRET_KEY))
+            return SecretRef.parse(value[expansion.SECRET_KEY], where)
+        return {key: _config(item, (*location, key), document) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_config(item, (*location, index), document) for index, item in enumerate(value)]
+    return value

@@ -1,0 +1,126 @@
+"""Every bound of dativo with its default, its setting and its meaning; docs/spec/limits.md is this table.
+
+A limit is an ``int`` in the unit that its name ends in, and knows where it can be set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+HOUR: Final = 3600
+
+
+class Limit(int):
+    """A default. ``setting`` is its key in a job (and below ``ceilings`` of the policy), or ``""`` when it is fixed."""
+
+    setting: str
+    meaning: str
+
+    def __new__(cls, value: int, setting: str, meaning: str) -> Limit:
+        """Return the default ``value`` of ``setting``."""
+        limit = super().__new__(cls, value)
+        limit.setting = setting
+        limit.meaning = meaning
+        return limit
+
+
+# --- of a process --------------------------------------------------------------------------------
+
+WALL_TIME_S: Final = Limit(12 * HOUR, "source.grants.time", "Wall clock of a process")
+IDLE_TIME_S: Final = Limit(
+    3 * HOUR, "source.grants.idle", "Silence, while our reader waits on an empty pipe"
+)
+MEMORY_BYTES: Final = Limit(512 * MIB, "source.grants.memory", "Memory of a process tree")
+CPUS: Final = Limit(1, "source.grants.cpus", "Processors of a process tree; fractions are allowed")
+PIDS: Final = Limit(512, "source.grants.pids", "Processes and threads of a process tree")
+OPEN_FILES: Final = Limit(
+    1024, "source.grants.open_files", "Open files of one process, when dativo runs as root"
+)
+OPEN_FILES_PLAIN_USER: Final = Limit(
+    256, "source.grants.open_files", "The same as a plain user, whose quotas all processes share"
+)
+FILE_BYTES: Final = Limit(4 * GIB, "source.grants.file_size", "Size of one file a process writes")
+TMP_BYTES: Final = Limit(512 * MIB, "source.grants.tmp", "Private /tmp of a process, in memory")
+SHM_BYTES: Final = Limit(64 * MIB, "", "Private /dev/shm of a process, in memory")
+STOP_GRACE_S: Final = Limit(10, "", "Between SIGTERM and SIGKILL")
+STDERR_TAIL_BYTES: Final = Limit(64 * KIB, "", "Kept of a process's stderr")
+STDERR_LINE_BYTES: Final = Limit(4 * KIB, "", "Shown of one line of stderr")
+
+# --- of what a plugin writes ---------------------------------------------------------------------
+
+MAX_LINE_BYTES: Final = Limit(32 * MIB, "limits.max_line_bytes", "One line of JSON")
+MAX_DEPTH: Final = Limit(64, "limits.max_depth", "Nesting of one line")
+MAX_COLUMNS: Final = Limit(2000, "limits.max_columns", "Columns of a stream")
+MAX_STREAMS: Final = Limit(1000, "limits.max_streams", "Streams of a source")
+MAX_STATE_BYTES: Final = Limit(1 * MIB, "limits.max_state_bytes", "One state")
+MAX_TEXT_LINES: Final = Limit(10_000, "limits.max_text_lines", "Lines that are not JSON")
+MAX_STAGED_BYTES: Final = Limit(
+    100 * GIB, "limits.max_staged_bytes", "Parquet files in staging that are not committed"
+)
+MAX_EPOCHS_WAITING: Final = Limit(
+    2, "", "Sealed epochs waiting for the committer; then reading stops"
+)
+MAX_DOCUMENT_BYTES: Final = Limit(16 * MIB, "", "A spec, catalogue, config or state file")
+MAX_EVENT_BYTES: Final = Limit(8 * MIB, "", "One control message")
+MAX_CONTROL_BYTES: Final = Limit(1 * MIB, "", "One CONTROL message (a config)")
+MAX_MESSAGES: Final = Limit(1000, "", "LOG and TRACE messages passed on in one run")
+MAX_MESSAGE_BYTES: Final = Limit(4 * KIB, "", "Shown of one LOG or TRACE message")
+MAX_VALUE_CHARS: Final = Limit(200, "", "Shown of a value in an error")
+
+# --- of an epoch and its files -------------------------------------------------------------------
+
+EPOCH_BYTES: Final = Limit(
+    128 * MIB, "target.epoch.bytes", "Parquet bytes of an epoch before a cut"
+)
+EPOCH_ROWS: Final = Limit(1_000_000, "target.epoch.rows", "Rows of an epoch before a cut")
+EPOCH_SECONDS: Final = Limit(60, "target.epoch.time", "Age of an epoch before a cut")
+ROW_GROUP_ROWS: Final = Limit(122_880, "", "Rows of a Parquet row group")
+PARQUET_FILE_BYTES: Final = Limit(128 * MIB, "", "Size of a Parquet file before the next begins")
+WRITER_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Buffers of the writer before it spills")
+
+# --- of the files that people write --------------------------------------------------------------
+
+JOB_BYTES: Final = Limit(1 * MIB, "", "A job, policy or manifest file")
+JOB_DEPTH: Final = Limit(32, "", "Nesting of such a file")
+JOB_NODES: Final = Limit(50_000, "", "Values in such a file")
+NUMBER_CHARS: Final = Limit(1000, "", "Digits of a number in such a file")
+LOCK_BYTES: Final = Limit(16 * MIB, "", "dativo.lock")
+SECRET_BYTES: Final = Limit(64 * KIB, "", "The value of one secret")
+SECRET_REDACTED_CHARS: Final = Limit(8, "", "Shorter secrets are not redacted")
+
+# --- of an installation --------------------------------------------------------------------------
+
+INSTALL_TIME_S: Final = Limit(1800, "", "Each step of `dativo plugin add`")
+TREE_FILES: Final = Limit(500_000, "", "Files of a plugin's environment")
+TREE_BYTES: Final = Limit(20 * GIB, "", "Bytes of a plugin's environment")
+
+ALL: Final[dict[str, Limit]] = {
+    name: value for name, value in list(globals().items()) if isinstance(value, Limit)
+}
+"""Every limit by its name here, in the order of docs/spec/limits.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """Bounds on what a plugin writes: ``limits`` of a job and of the writer's ``open`` message."""
+
+    max_line_bytes: int = MAX_LINE_BYTES
+    max_depth: int = MAX_DEPTH
+    max_columns: int = MAX_COLUMNS
+    max_streams: int = MAX_STREAMS
+    max_state_bytes: int = MAX_STATE_BYTES
+    max_text_lines: int = MAX_TEXT_LINES
+    max_staged_bytes: int = MAX_STAGED_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLimits:
+    """When an epoch is cut at the next STATE: ``target.epoch`` of a job."""
+
+    max_bytes: int = EPOCH_BYTES
+    max_rows: int = EPOCH_ROWS
+    max_seconds: int = EPOCH_SECONDS
