@@ -1,1 +1,17 @@
-//! Framing, envelopes and decode.
+//! What a connector writes, read as hostile bytes.
+//!
+//! Lines ([`framing`]), messages of both dialects ([`envelope`]) and JSON Schemas ([`schema`]) are read
+//! without an intermediate tree: every part is a slice of the line it came from. With the feature `arrow`
+//! records go straight into Arrow arrays ([`decode`]). docs/spec/wire.md is the contract.
+
+pub mod base64;
+#[cfg(feature = "arrow")]
+pub mod decode;
+pub mod envelope;
+pub mod fault;
+pub mod framing;
+pub mod number;
+pub mod scan;
+pub mod schema;
+pub mod temporal;
+pub mod text;

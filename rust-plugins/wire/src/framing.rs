@@ -1,0 +1,188 @@
+//! Lines out of a byte stream, bounded in length, with their numbers and offsets.
+
+use std::io;
+
+use crate::fault::Fault;
+
+/// Bytes asked for in one read.
+pub const READ_BYTES: usize = 256 * 1024;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// One line without its end (`\n` or `\r\n`). `number` counts from 1, `byte` is the offset of its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    pub number: u64,
+    pub byte: u64,
+    pub bytes: &'a [u8],
+}
+
+/// Cuts what was read into lines. Memory stays below the longest line allowed plus one read.
+pub struct Framer {
+    buffer: Vec<u8>,
+    /// The bytes of `buffer` that were read and not yet handed out are `start..end`.
+    start: usize,
+    end: usize,
+    /// No line end lies before this.
+    scanned: usize,
+    max_line_bytes: usize,
+    lines: u64,
+    /// Offset in the stream of `buffer[start]`.
+    offset: u64,
+}
+
+impl Framer {
+    /// Lines of at most `max_line_bytes`, their ends not counted.
+    pub fn new(max_line_bytes: usize) -> Framer {
+        Framer { buffer: vec![0; READ_BYTES], start: 0, end: 0, scanned: 0, max_line_bytes, lines: 0, offset: 0 }
+    }
+
+    /// Read once. Call it when [`Framer::line`] has returned none; 0 means the end of the stream.
+    pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        if self.end == 0 && self.buffer.len() > READ_BYTES {
+            self.buffer = vec![0; READ_BYTES];
+        }
+        // A line in need of more room doubles the buffer, so that a long one is moved a few times only.
+        if self.buffer.len() - self.end < READ_BYTES / 4 {
+            let most = self.max_line_bytes.saturating_add(READ_BYTES);
+            let room = (self.buffer.len() * 2).min(most).max(self.end + READ_BYTES / 4);
+            self.buffer.reserve_exact(room - self.buffer.len());
+            self.buffer.resize(room, 0);
+        }
+        let room = &mut self.buffer[self.end..];
+        let most = room.len().min(READ_BYTES);
+        let count = read(&mut room[..most])?;
+        self.end += count;
+        Ok(count)
+    }
+
+    /// The next whole line, or none until more has been read.
+    pub fn line(&mut self) -> Result<Option<Line<'_>>, Box<Fault>> {
+        let found = memchr::memchr(b'\n', &self.buffer[self.scanned..self.end]);
+        let stop = found.map_or(self.end, |at| self.scanned + at);
+        let mut length = stop - self.start;
+        if length > 0 && self.buffer[stop - 1] == b'\r' {
+            length -= 1;
+        }
+        if length > self.max_line_bytes {
+            let shown = &self.buffer[self.start..self.start + 256.min(length)];
+            let fault = Fault::plugin("framing.line_too_long", format!("a line of more than {} bytes", self.max_line_bytes));
+            return Err(fault.at(self.lines + 1, self.offset).value(shown).hint("limits.max_line_bytes sets the longest line"));
+        }
+        if found.is_none() {
+            self.scanned = self.end;
+            return Ok(None);
+        }
+        let byte = self.offset;
+        let mut bytes = self.start..self.start + length;
+        self.offset += (stop + 1 - self.start) as u64;
+        self.start = stop + 1;
+        self.scanned = self.start;
+        self.lines += 1;
+        if byte == 0 && self.buffer[bytes.clone()].starts_with(BOM) {
+            bytes.start += BOM.len();
+        }
+        Ok(Some(Line { number: self.lines, byte, bytes: &self.buffer[bytes] }))
+    }
+
+    /// What stands after the last line end.
+    pub fn partial(&self) -> Option<Line<'_>> {
+        let bytes = &self.buffer[self.start..self.end];
+        (!bytes.is_empty()).then_some(Line { number: self.lines + 1, byte: self.offset, bytes })
+    }
+
+    /// Whole lines handed out so far.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.offset + (self.end - self.start) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All lines of `text` when at most `chunk` bytes come in one read, and the rest after the last.
+    fn cut(text: &[u8], chunk: usize, max: usize) -> Result<(Vec<(u64, u64, Vec<u8>)>, Option<Vec<u8>>), Box<Fault>> {
+        let mut framer = Framer::new(max);
+        let (mut lines, mut at) = (Vec::new(), 0);
+        loop {
+            while let Some(line) = framer.line()? {
+                lines.push((line.number, line.byte, line.bytes.to_vec()));
+            }
+            let read = |room: &mut [u8]| {
+                let count = chunk.min(room.len()).min(text.len() - at);
+                room[..count].copy_from_slice(&text[at..at + count]);
+                at += count;
+                Ok(count)
+            };
+            if framer.fill(read).expect("reads") == 0 {
+                assert_eq!(framer.bytes_read(), text.len() as u64);
+                return Ok((lines, framer.partial().map(|line| line.bytes.to_vec())));
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_the_same_at_every_chunk_boundary() {
+        let text = b"\xef\xbb\xbfone\r\n\n\r\n  \nfo\rur\nfive five\n\nhalf".as_slice();
+        let lines: Vec<(u64, u64, &[u8])> = vec![
+            (1, 0, b"one"), (2, 8, b""), (3, 9, b""), (4, 11, b"  "), (5, 14, b"fo\rur"), (6, 20, b"five five"), (7, 30, b""),
+        ];
+        let lines: Vec<_> = lines.into_iter().map(|(number, byte, bytes)| (number, byte, bytes.to_vec())).collect();
+        for chunk in 1..=text.len() {
+            assert_eq!(cut(text, chunk, 100), Ok((lines.clone(), Some(b"half".to_vec()))), "{chunk}");
+        }
+        assert_eq!(cut(b"a\n", 1, 100), Ok((vec![(1, 0, b"a".to_vec())], None)));
+        assert_eq!(cut(b"", 1, 100), Ok((vec![], None)));
+    }
+
+    #[test]
+    fn long_lines_pass_up_to_the_limit_and_not_above() {
+        let limit = 3 * READ_BYTES + 17;
+        let mut text = vec![b'x'; limit];
+        text.extend(b"\r\nshort\n");
+        let (lines, partial) = cut(&text, READ_BYTES, limit).expect("allowed");
+        assert_eq!((lines[0].2.len(), lines[1].2.as_slice(), partial), (limit, b"short".as_slice(), None));
+
+        let fault = cut(&text, READ_BYTES, limit - 1).expect_err("too long");
+        assert_eq!((fault.code, fault.line, fault.byte), ("framing.line_too_long", Some(1), Some(0)));
+        assert!(fault.value.is_some_and(|value| value.chars().count() <= 200));
+    }
+
+    #[test]
+    fn an_endless_line_never_takes_more_than_the_limit_and_two_reads() {
+        let mut framer = Framer::new(1 << 20);
+        loop {
+            match framer.line() {
+                Ok(None) => framer.fill(|room| { room.fill(b'x'); Ok(room.len()) }).expect("reads"),
+                Ok(Some(_)) => panic!("there is no line end"),
+                Err(fault) => break assert_eq!(fault.code, "framing.line_too_long"),
+            };
+            assert!(framer.buffer.capacity() <= (1 << 20) + 2 * READ_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_long_line_gives_its_memory_back() {
+        let mut framer = Framer::new(1 << 22);
+        let mut text = vec![b'x'; 1 << 21];
+        text.push(b'\n');
+        let mut at = 0;
+        while framer.line().expect("short enough").is_none() {
+            framer.fill(|room| { let count = room.len().min(text.len() - at); room[..count].copy_from_slice(&text[at..at + count]); at += count; Ok(count) }).expect("reads");
+        }
+        framer.fill(|_| Ok(0)).expect("reads");
+        assert_eq!(framer.buffer.len(), READ_BYTES);
+    }
+}
