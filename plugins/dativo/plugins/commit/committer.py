@@ -1,0 +1,174 @@
+"""The commit, the same for every target (docs/spec/commit.md):
+
+    take ──▶ intent ──▶ place ──▶ publish
+    copies    durable    final     files and states
+    hashed    list       names     shown in one step
+
+A kill before ``publish`` leaves an intent, by which the next ``open`` removes what was placed. A kill after it leaves
+nothing to do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from dativo.plugins.commit import durable
+from dativo.plugins.commit.faults import CommitFault, locating, protocol_fault
+from dativo.plugins.commit.messages import Open, Plan, Sealed, StagedFile, StreamSchema, TableCommit
+from dativo.plugins.commit.staging import Staging
+from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target
+from dativo.protocol.errors import Blame
+from dativo.protocol.state import Stream, digest, merge
+
+
+class Committer:
+    """One pipeline's hold on a target, from ``open`` to ``close``."""
+
+    def __init__(self, target: Target, request: Open) -> None:
+        self._target = target
+        self._request = request
+        self._revisions: dict[Stream, int] = {}
+        self._sequence = 0
+        self._staging = Staging(request.staging)
+        self._head: Head = target.attach(request)
+
+    @property
+    def head(self) -> Head:
+        """The last committed epoch."""
+        return self._head
+
+    def recover(self) -> list[dict[str, object]]:
+        """Clear what killed runs of this pipeline left; return the ``recovered`` items of ``opened``."""
+        self._sweep_placing()
+        recovered: list[dict[str, object]] = []
+        for intent in self._target.intents():
+            if self._is_committed(intent):
+                action = "finished"
+            else:
+                action = "dropped"
+                self._drop(intent)
+            self._target.forget(intent)
+            recovered.append({"epoch": intent.epoch, "action": action, "files": len(intent.files)})
+        return recovered
+
+    def plan(self, schema: StreamSchema) -> Plan:
+        """Make or grow the table of a stream."""
+        plan = self._target.plan(schema)
+        self._revisions[schema.stream] = max(
+            schema.revision, self._revisions.get(schema.stream, schema.revision)
+        )
+        return plan
+
+    def commit(self, sealed: Sealed) -> tuple[int, list[TableCommit]]:
+        """Make one epoch durable; return its number and what it added. Nothing new gives the old number."""
+        if sealed.sequence != self._sequence + 1:
+            raise protocol_fault(
+                f"sealed {sealed.sequence} follows sealed {self._sequence}", code="sequence"
+            )
+        self._sequence = sealed.sequence
+        for file in sealed.files:
+            self._check_planned(file)
+        states = merge(self._head.states, sealed.states)
+        if not sealed.files and digest(states) == digest(self._head.states):
+            return self._head.epoch, []
+        attempt = str(uuid.uuid4())
+        epoch = self._head.epoch + 1
+        placed = self._name(sealed.files, epoch, attempt)
+        intent = Intent(epoch, attempt, self._request.run, tuple(placed), states)
+        tables = (
+            self._commit_files(intent, sealed.files) if placed else self._target.publish(intent)
+        )
+        self._head = Head(epoch, attempt, states)
+        return epoch, tables
+
+    def clear_staged(self, sealed: Sealed) -> None:
+        """Delete the staged files of a committed epoch."""
+        for file in sealed.files:
+            self._staging.remove(file)
+
+    def close(self) -> None:
+        """Release target and staging."""
+        self._staging.close()
+        self._target.close()
+
+    def _commit_files(self, intent: Intent, staged: Sequence[StagedFile]) -> list[TableCommit]:
+        folder = self._target.placing() / intent.attempt
+        copies = [folder / f"{number}.parquet" for number in range(len(staged))]
+        try:
+            with locating("create a folder", folder):
+                durable.make_directories(folder)
+            for file, copy in zip(staged, copies, strict=True):
+                self._staging.take(file, copy)
+            self._target.record(intent)
+            self._place(copies, intent.files)
+            with locating("remove an empty folder", folder):
+                folder.rmdir()
+            return self._target.publish(intent)
+        except CommitFault:
+            self._clear_if_taken_over(intent)
+            raise
+
+    def _clear_if_taken_over(self, intent: Intent) -> None:
+        # Whoever took the pipeline over has dropped our intent: nobody but us can name what we placed since. As long as the
+        # pipeline is ours the intent stays, and the next open clears it.
+        try:
+            self._target.check_held()
+        except CommitFault:
+            self._drop(intent)
+            raise
+
+    def _place(self, copies: Sequence[Path], files: Sequence[PlacedFile]) -> None:
+        folders = set()
+        for copy, file in zip(copies, files, strict=True):
+            final = self._request.warehouse / file.path
+            with locating("place a file", final):
+                copy.rename(final)
+            folders.add(final.parent)
+        for folder in sorted(folders):
+            with locating("sync a folder", folder):
+                durable.sync_directory(folder)
+
+    def _name(self, files: Sequence[StagedFile], epoch: int, attempt: str) -> list[PlacedFile]:
+        placed = []
+        for number, file in enumerate(files):
+            name = f"{self._request.key}-{epoch}-{attempt}-{number}.parquet"
+            path = self._target.data_folder(file.stream) / name
+            relative = path.relative_to(self._request.warehouse)
+            placed.append(
+                PlacedFile(file.stream, str(relative), file.rows, file.bytes, file.sha256)
+            )
+        return placed
+
+    def _check_planned(self, file: StagedFile) -> None:
+        if file.revision > self._revisions.get(file.stream, -1):
+            raise CommitFault(
+                f"staged file {file.name} was written by a schema that has no plan",
+                code="protocol.unplanned",
+                stream=file.stream,
+                value=f"revision {file.revision}",
+                blame=Blame.DATIVO,
+            )
+
+    def _is_committed(self, intent: Intent) -> bool:
+        if intent.epoch < self._head.epoch:
+            return True
+        return intent.epoch == self._head.epoch and intent.attempt == self._head.attempt
+
+    def _drop(self, intent: Intent) -> None:
+        for file in intent.files:
+            path = self._request.warehouse / file.path
+            with locating("remove an unfinished file", path):
+                path.unlink(missing_ok=True)
+        self._target.discard(intent)
+
+    def _sweep_placing(self) -> None:
+        # Renamed away first: a rival that is still alive then finds no folder to place files from.
+        placing = self._target.placing()
+        with locating("clear unfinished copies", placing):
+            if placing.exists():
+                placing.rename(placing.with_name(f".{placing.name}.{uuid.uuid4().hex}"))
+            for grave in placing.parent.glob(f".{placing.name}.*"):
+                shutil.rmtree(grave)

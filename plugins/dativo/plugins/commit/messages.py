@@ -1,0 +1,236 @@
+"""Control messages as the committers read and write them (docs/spec/events.md).
+
+The kernel has checked every relayed message against schemas/events.json; these constructors check again what a commit leans on,
+because a committer believes nobody with its data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dativo.plugins.commit.faults import config_fault, protocol_fault
+from dativo.protocol.state import StateEntry, Stream
+
+T = TypeVar("T")
+
+_STAGED_NAME = re.compile(r"[0-9a-z-]{1,100}\.parquet")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PIPELINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_RUN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+def _take(event: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = event.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise protocol_fault(
+            f"{event.get('type', 'message')}: {key} is not {kind.__name__}", value=repr(value)
+        )
+    return value
+
+
+def _count(event: Mapping[str, Any], key: str) -> int:
+    value = _take(event, key, int)
+    if value < 0:
+        raise protocol_fault(f"{key} is negative", value=str(value))
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What to open: the target and who asks."""
+
+    input: str
+    run: str
+    pipeline: str
+    partition: str
+    owner: str
+    warehouse: Path
+    namespace: str
+    staging: Path
+    mode: str
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Open:
+        """Read an ``open`` event. Raises CommitFault."""
+        opened = cls(
+            input=_take(event, "input", str),
+            run=_take(event, "run", str),
+            pipeline=_take(event, "pipeline", str),
+            partition=_take(event, "partition", str),
+            owner=_take(event, "owner", str),
+            warehouse=Path(_take(event, "warehouse", str)),
+            namespace=_take(event, "namespace", str),
+            staging=Path(_take(event, "staging", str)),
+            mode=_take(event, "mode", str),
+        )
+        for what, value, pattern in (
+            ("pipeline", opened.pipeline, _PIPELINE),
+            ("partition", opened.partition or "0", _PIPELINE),
+            ("run", opened.run, _RUN),
+        ):
+            if not pattern.fullmatch(value):
+                raise config_fault(
+                    what,
+                    f"the {what}'s name cannot be part of a file name",
+                    value=value,
+                    hint="Use letters, digits, '.', '-' and '_', at most 100 characters.",
+                )
+        if opened.mode != "append":
+            raise config_fault(
+                "mode",
+                "this target writes in mode append only",
+                value=opened.mode,
+                hint="Set target.mode to append.",
+            )
+        if not opened.warehouse.is_absolute() or not opened.staging.is_absolute():
+            raise protocol_fault("open: warehouse and staging are absolute paths")
+        return opened
+
+    @property
+    def key(self) -> str:
+        """Pipeline and partition as one folder name; ``@`` is in neither."""
+        return f"{self.pipeline}@{self.partition}" if self.partition else self.pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class WantedColumn:
+    """A column as the writer compiled it; ``type`` is an Iceberg v2 primitive."""
+
+    property: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSchema:
+    """The columns a stream has from now on."""
+
+    stream: Stream
+    revision: int
+    columns: tuple[WantedColumn, ...]
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> StreamSchema:
+        """Read a ``stream_schema`` event. Raises CommitFault, ProtocolViolation."""
+        columns = tuple(
+            WantedColumn(_take(column, "property", str), _take(column, "type", str))
+            for column in _take(event, "columns", list)
+        )
+        return cls(Stream.from_event(event.get("stream")), _count(event, "revision"), columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: the property it holds, its name, type and field id there."""
+
+    property: str
+    name: str
+    type: str
+    field_id: int
+    required: bool = False
+
+    def to_event(self) -> dict[str, object]:
+        """Return the column as ``stream_plan`` carries it."""
+        return {
+            "property": self.property,
+            "column": self.name,
+            "type": self.type,
+            "field_id": self.field_id,
+            "required": self.required,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The table a stream lands in and the columns for its properties."""
+
+    table: str
+    schema_id: int
+    columns: tuple[Column, ...]
+
+    def to_event(self, input_id: str, schema: StreamSchema) -> dict[str, object]:
+        """Return the ``stream_plan`` event that answers ``schema``."""
+        return {
+            "type": "stream_plan",
+            "input": input_id,
+            "stream": schema.stream.to_event(),
+            "revision": schema.revision,
+            "table": self.table,
+            "schema_id": self.schema_id,
+            "columns": [column.to_event() for column in self.columns],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file that the writer says it closed in staging."""
+
+    stream: Stream
+    revision: int
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> StagedFile:
+        """Read an item of ``sealed.files``. Raises CommitFault, ProtocolViolation."""
+        name, sha256 = _take(event, "path", str), _take(event, "sha256", str)
+        if not _STAGED_NAME.fullmatch(name):
+            raise protocol_fault("not a name of a staged file", code="staged_file", value=name)
+        if not _SHA256.fullmatch(sha256):
+            raise protocol_fault("not a SHA-256", code="staged_file", value=sha256)
+        return cls(
+            stream=Stream.from_event(event.get("stream")),
+            revision=_count(event, "revision"),
+            name=name,
+            rows=_count(event, "rows"),
+            bytes=_count(event, "bytes"),
+            sha256=sha256,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One epoch as the writer sealed it."""
+
+    sequence: int
+    files: tuple[StagedFile, ...]
+    states: tuple[StateEntry, ...]
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Sealed:
+        """Read a ``sealed`` event. Raises CommitFault, ProtocolViolation."""
+        files = tuple(StagedFile.from_event(file) for file in _take(event, "files", list))
+        if len({file.name for file in files}) != len(files):
+            raise protocol_fault("sealed names a file twice", code="staged_file")
+        states = tuple(StateEntry.from_event(state) for state in _take(event, "states", list))
+        return cls(_count(event, "sequence"), files, states)
+
+
+@dataclass(frozen=True, slots=True)
+class TableCommit:
+    """What an epoch added to one table."""
+
+    stream: Stream
+    table: str
+    rows: int
+    files: int
+    bytes: int
+    metadata_location: str
+    snapshot_id: str | None = None
+
+    def to_event(self) -> dict[str, object]:
+        """Return the item of ``committed.tables``."""
+        return {
+            "stream": self.stream.to_event(),
+            "table": self.table,
+            "rows": self.rows,
+            "files": self.files,
+            "bytes": self.bytes,
+            "snapshot_id": self.snapshot_id,
+            "metadata_location": self.metadata_location,
+        }

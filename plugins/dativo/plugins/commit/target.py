@@ -1,0 +1,171 @@
+"""What a target must do for ``committer.Committer``; ``iceberg`` and ``parquet`` each do it their way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dativo.plugins.commit.faults import CommitFault
+from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
+from dativo.protocol.errors import Blame, ProtocolViolation
+from dativo.protocol.state import StateEntry, Stream, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last committed epoch of a pipeline and its states; ``attempt`` is the try that committed it."""
+
+    epoch: int
+    attempt: str
+    states: tuple[StateEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A data file at its final path, ``path`` relative to the warehouse."""
+
+    stream: Stream
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One try to commit an epoch, written down before its first file is placed."""
+
+    epoch: int
+    attempt: str
+    run: str
+    files: tuple[PlacedFile, ...]
+    states: tuple[StateEntry, ...]
+
+    @property
+    def parent(self) -> int:
+        """The epoch this one follows."""
+        return self.epoch - 1
+
+
+class Target(Protocol):
+    """A place that takes epochs. Every method blocks and raises CommitFault."""
+
+    program: str
+
+    def attach(self, request: Open) -> Head:
+        """Take the pipeline over from whoever held it and return what is committed. Imports nothing heavy."""
+        ...
+
+    def placing(self) -> Path:
+        """Return the folder for copies that have no final name yet, on the file system of the tables, ours alone."""
+        ...
+
+    def intents(self) -> Sequence[Intent]:
+        """Return the tries that earlier runs left behind."""
+        ...
+
+    def load(self) -> None:
+        """Import what ``plan`` and ``publish`` need; called while the source starts."""
+        ...
+
+    def plan(self, schema: StreamSchema) -> Plan:
+        """Make or grow the stream's table."""
+        ...
+
+    def data_folder(self, stream: Stream) -> Path:
+        """Return the existing folder where the stream's files are placed; the stream has a plan."""
+        ...
+
+    def check_held(self) -> None:
+        """Raise ``conflict.epoch`` when another run has taken the pipeline over."""
+        ...
+
+    def record(self, intent: Intent) -> None:
+        """Write ``intent`` down, durably, if the pipeline is still ours; else ``conflict.epoch``."""
+        ...
+
+    def publish(self, intent: Intent) -> list[TableCommit]:
+        """Show files and states of ``intent`` in one step and forget it.
+
+        Raises ``conflict.epoch`` when another run has taken the pipeline over.
+        """
+        ...
+
+    def discard(self, intent: Intent) -> None:
+        """Delete what ``publish`` left of a try that never was committed. Data files are the caller's."""
+        ...
+
+    def forget(self, intent: Intent) -> None:
+        """Remove a recorded intent that needs nothing more."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+def states_text(states: Sequence[StateEntry]) -> str:
+    """Return the states as the JSON text that targets keep."""
+    return json.dumps([state.to_event() for state in states], ensure_ascii=False)
+
+
+def states_from(text: str, sha256: str, where: str) -> tuple[StateEntry, ...]:
+    """Read kept states back. Raises CommitFault when they do not hash to ``sha256``."""
+    try:
+        states = tuple(StateEntry.from_event(item) for item in json.loads(text))
+    except (ValueError, TypeError, ProtocolViolation) as error:
+        raise corrupt(f"the kept state cannot be read: {error}", where) from error
+    if digest(states) != sha256:
+        raise corrupt("the kept state does not match its hash", where)
+    return states
+
+
+def corrupt(what: str, where: str) -> CommitFault:
+    """Return the error for records of ours that nobody but us may write and that no longer fit."""
+    return CommitFault(
+        what,
+        code="target.corrupt",
+        value=where,
+        hint="Something else changed it. Restore it from a backup; nothing was written.",
+        blame=Blame.MACHINE,
+    )
+
+
+def files_text(files: Sequence[PlacedFile]) -> str:
+    """Return the files of an intent as the JSON text that targets keep."""
+    return json.dumps([file_record(file) for file in files], ensure_ascii=False)
+
+
+def file_record(file: PlacedFile) -> dict[str, object]:
+    """Return one file as a JSON object."""
+    return {
+        "stream": file.stream.to_event(),
+        "path": file.path,
+        "rows": file.rows,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+    }
+
+
+def files_from(text: str, where: str) -> tuple[PlacedFile, ...]:
+    """Read the files of an intent back. Raises CommitFault for a path that leaves the warehouse: recovery deletes by it."""
+    try:
+        files = tuple(
+            PlacedFile(
+                Stream.from_event(item["stream"]),
+                item["path"],
+                item["rows"],
+                item["bytes"],
+                item["sha256"],
+            )
+            for item in json.loads(text)
+        )
+    except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
+        raise corrupt(f"the kept intent cannot be read: {error}", where) from error
+    for file in files:
+        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+            raise corrupt(f"an intent names a file outside the warehouse: {file.path}", where)
+    return files

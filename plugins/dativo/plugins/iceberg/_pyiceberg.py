@@ -1,0 +1,384 @@
+"""Everything of pyiceberg 0.12 that the committer uses: reading, making and writing table metadata and manifests.
+
+Only functions without side effects and file writers are used, never a catalogue, ``Table`` or ``Transaction``: those retry on
+their own, which repeats appends, and write without syncing. Neither pyarrow nor SQLAlchemy gets imported.
+Source: Iceberg table specification, format version 2.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from pydantic import ValidationError
+from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    read_manifest_list,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.serializers import FromInputFile, ToOutputFile
+from pyiceberg.table.metadata import TableMetadata, new_table_metadata
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AddSnapshotUpdate,
+    SetCurrentSchemaUpdate,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableUpdate,
+    update_table_metadata,
+)
+from pyiceberg.typedef import Record
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    NestedField,
+    PrimitiveType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+)
+
+from dativo.plugins.commit.columns import decimal_parts
+from dativo.plugins.commit.durable import SyncedFile
+from dativo.plugins.commit.messages import Column
+from dativo.plugins.commit.target import PlacedFile
+
+FORMAT_VERSION: Final = 2
+NAME_MAP = "dativo.name-map"
+MANIFEST_COMPRESSION: Final = "deflate"
+
+_TYPES: Mapping[str, PrimitiveType] = {
+    "boolean": BooleanType(),
+    "int": IntegerType(),
+    "long": LongType(),
+    "float": FloatType(),
+    "double": DoubleType(),
+    "date": DateType(),
+    "time": TimeType(),
+    "timestamp": TimestampType(),
+    "timestamptz": TimestamptzType(),
+    "string": StringType(),
+    "binary": BinaryType(),
+}
+_METADATA_NAME = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json")
+
+
+class UnreadableMetadata(Exception):
+    """A metadata file is not Iceberg's, or of a format version that is not written here."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """A table as one metadata file describes it."""
+
+    metadata: TableMetadata
+    pointer: str
+
+    @property
+    def path(self) -> Path:
+        """The metadata file; ``pointer`` is the same as the catalogue spells it."""
+        return _path(self.pointer)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table's properties."""
+        return self.metadata.properties
+
+    @property
+    def schema_id(self) -> int:
+        """The id of the current schema."""
+        return self.metadata.current_schema_id
+
+    @property
+    def last_field_id(self) -> int:
+        """The highest field id that was ever assigned."""
+        return self.metadata.last_column_id
+
+    @property
+    def location(self) -> Path:
+        """The table's folder."""
+        return _path(self.metadata.location)
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """The current snapshot."""
+        return self.metadata.current_snapshot_id
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The current schema's columns with the properties they hold; a column that others added holds its own name."""
+        names: dict[str, str] = json.loads(self.properties.get(NAME_MAP, "{}"))
+        properties = {name: prop for prop, name in names.items()}
+        return tuple(
+            Column(
+                property=properties.get(field.name, field.name),
+                name=field.name,
+                type=str(field.field_type).replace(" ", ""),
+                field_id=field.field_id,
+                required=field.required,
+            )
+            for field in self.metadata.schema().fields
+        )
+
+    def superseded(self, newer: TableVersion) -> list[Path]:
+        """Return the metadata files that the log of ``newer`` no longer names."""
+        kept = {entry.metadata_file for entry in newer.metadata.metadata_log}
+        gone = {entry.metadata_file for entry in self.metadata.metadata_log} - kept
+        paths = [_path(pointer) for pointer in sorted(gone)]
+        return [path for path in paths if path.parent == self.location / "metadata"]
+
+
+def read(pointer: str) -> TableVersion:
+    """Read the metadata file that the catalogue points at. Raises OSError, UnreadableMetadata."""
+    try:
+        metadata = FromInputFile.table_metadata(LocalIO().new_input(pointer))
+    except (ValidationError, ValueError) as error:
+        raise UnreadableMetadata(f"not Iceberg table metadata: {error}") from error
+    if metadata.format_version != FORMAT_VERSION:
+        raise UnreadableMetadata(f"format version {metadata.format_version}")
+    return TableVersion(metadata, pointer)
+
+
+def create(
+    location: Path, columns: Sequence[Column], properties: Mapping[str, str]
+) -> TableVersion:
+    """Write the first metadata file of a new table below ``location``, whose metadata folder exists."""
+    metadata = new_table_metadata(
+        schema=Schema(*(_field(column) for column in columns)),
+        partition_spec=UNPARTITIONED_PARTITION_SPEC,
+        sort_order=UNSORTED_SORT_ORDER,
+        location=str(location),
+        properties={**properties, NAME_MAP: _name_map(columns), "format-version": "2"},
+    )
+    return _write(metadata, location / "metadata" / f"00000-{uuid.uuid4()}.metadata.json")
+
+
+def with_columns(version: TableVersion, columns: Sequence[Column]) -> TableVersion:
+    """Write the metadata file of ``version`` grown to ``columns``; other fields' definitions stay as they are."""
+    known = {field.field_id: field for field in version.metadata.schema().fields}
+    fields = []
+    for column in columns:
+        field = known.get(column.field_id)
+        if field is None:
+            fields.append(_field(column))
+        elif str(field.field_type).replace(" ", "") != column.type:
+            fields.append(field.model_copy(update={"field_type": _type(column.type)}))
+        else:
+            fields.append(field)
+    schema_id = 1 + max(schema.schema_id for schema in version.metadata.schemas)
+    schema = Schema(
+        *fields,
+        schema_id=schema_id,
+        identifier_field_ids=version.metadata.schema().identifier_field_ids,
+    )
+    updates: tuple[TableUpdate, ...] = (
+        AddSchemaUpdate(schema=schema),
+        SetCurrentSchemaUpdate.model_validate({"schema-id": schema_id}),
+        SetPropertiesUpdate(updates={NAME_MAP: _name_map(columns)}),
+    )
+    return _step(version, updates, str(uuid.uuid4()))
+
+
+def with_files(
+    version: TableVersion,
+    files: Sequence[tuple[Path, PlacedFile]],
+    attempt: str,
+    summary: Mapping[str, str],
+) -> TableVersion:
+    """Write manifest, manifest list and metadata file that append ``files``; all their names hold ``attempt``.
+
+    Row counts are the manifest's, bounds are left out: footers are for the inspector to read.
+    """
+    metadata, local = version.metadata, LocalIO()
+    folder = version.location / "metadata"
+    snapshot_id = metadata.new_snapshot_id()
+    parent = metadata.snapshot_by_name(MAIN_BRANCH)
+    data_files = [_data_file(path, file) for path, file in files]
+    with write_manifest(
+        format_version=FORMAT_VERSION,
+        spec=_unpartitioned(metadata),
+        schema=metadata.schema(),
+        output_file=local.new_output(str(folder / f"{attempt}-m0.avro")),
+        snapshot_id=snapshot_id,
+        avro_compression=MANIFEST_COMPRESSION,
+    ) as manifest:
+        for data_file in data_files:
+            manifest.add(
+                ManifestEntry.from_args(
+                    status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=data_file
+                )
+            )
+    manifests: list[ManifestFile] = [manifest.to_manifest_file()]
+    if parent is not None:
+        manifests += read_manifest_list(local.new_input(parent.manifest_list))
+    list_path = str(folder / f"snap-{snapshot_id}-0-{attempt}.avro")
+    with write_manifest_list(
+        format_version=FORMAT_VERSION,
+        output_file=local.new_output(list_path),
+        snapshot_id=snapshot_id,
+        parent_snapshot_id=parent.snapshot_id if parent else None,
+        sequence_number=metadata.next_sequence_number(),
+        avro_compression=MANIFEST_COMPRESSION,
+    ) as manifest_list:
+        manifest_list.add_manifests(manifests)
+    snapshot = Snapshot.model_validate(
+        {
+            "snapshot-id": snapshot_id,
+            "parent-snapshot-id": parent.snapshot_id if parent else None,
+            "manifest-list": list_path,
+            "sequence-number": metadata.next_sequence_number(),
+            "summary": _summary(metadata, data_files, parent, summary),
+            "schema-id": metadata.current_schema_id,
+        }
+    )
+    reference = {
+        "ref-name": MAIN_BRANCH,
+        "type": SnapshotRefType.BRANCH,
+        "snapshot-id": snapshot_id,
+    }
+    updates: tuple[TableUpdate, ...] = (
+        AddSnapshotUpdate(snapshot=snapshot),
+        SetSnapshotRefUpdate.model_validate(reference),
+    )
+    return _step(version, updates, attempt)
+
+
+def _step(version: TableVersion, updates: tuple[TableUpdate, ...], unique: str) -> TableVersion:
+    metadata = update_table_metadata(version.metadata, updates, metadata_location=version.pointer)
+    match = _METADATA_NAME.fullmatch(version.path.name)
+    number = int(match[1]) + 1 if match else len(metadata.metadata_log)
+    name = f"{number:05d}-{unique}.metadata.json"
+    return _write(metadata, version.location / "metadata" / name)
+
+
+def _write(metadata: TableMetadata, path: Path) -> TableVersion:
+    ToOutputFile.table_metadata(metadata, LocalIO().new_output(str(path)))
+    return TableVersion(metadata, str(path))
+
+
+def _summary(
+    metadata: TableMetadata,
+    data_files: Sequence[DataFile],
+    parent: Snapshot | None,
+    properties: Mapping[str, str],
+) -> Summary:
+    collector = SnapshotSummaryCollector()
+    for data_file in data_files:
+        collector.add_file(data_file, schema=metadata.schema())
+    return update_snapshot_summaries(
+        Summary(operation=Operation.APPEND, **collector.build(), **properties),
+        previous_summary=parent.summary if parent and parent.summary else None,
+    )
+
+
+def _data_file(path: Path, file: PlacedFile) -> DataFile:
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=str(path),
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=file.rows,
+        file_size_in_bytes=file.bytes,
+        spec_id=UNPARTITIONED_PARTITION_SPEC.spec_id,
+        sort_order_id=None,
+        equality_ids=None,
+        key_metadata=None,
+    )
+
+
+def _unpartitioned(metadata: TableMetadata) -> PartitionSpec:
+    for spec in metadata.partition_specs:
+        if spec.is_unpartitioned():
+            return spec
+    raise UnreadableMetadata("no unpartitioned spec is left")
+
+
+def _field(column: Column) -> NestedField:
+    return NestedField(
+        field_id=column.field_id,
+        name=column.name,
+        field_type=_type(column.type),
+        required=column.required,
+        doc=column.property if column.property != column.name else None,
+    )
+
+
+def _type(name: str) -> PrimitiveType:
+    if parts := decimal_parts(name):
+        return DecimalType(*parts)
+    return _TYPES[name]
+
+
+def _name_map(columns: Sequence[Column]) -> str:
+    names = {column.property: column.name for column in columns if column.property != column.name}
+    return json.dumps(names, ensure_ascii=False)
+
+
+class LocalIO(FileIO):
+    """Plain local paths, as the catalogue and the metadata name them; new files are synced on close and never overwrite."""
+
+    def new_input(self, location: str) -> InputFile:
+        """Return the file to read."""
+        return _LocalFile(location)
+
+    def new_output(self, location: str) -> OutputFile:
+        """Return the file to make."""
+        return _LocalFile(location)
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        """Delete the file. Raises FileNotFoundError."""
+        _path(location if isinstance(location, str) else location.location).unlink()
+
+
+class _LocalFile(InputFile, OutputFile):
+    def __len__(self) -> int:
+        return _path(self.location).stat().st_size
+
+    def exists(self) -> bool:
+        return _path(self.location).exists()
+
+    def open(self, seekable: bool = True) -> InputStream:
+        # A plain file is one; its parameters are named otherwise, which a type checker minds.
+        return cast(InputStream, _path(self.location).open("rb"))
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        # pyiceberg asks to overwrite manifests. Every name is new, so one that is taken is a fault, which SyncedFile raises.
+        return cast(OutputStream, SyncedFile(_path(self.location)))
+
+    def to_input_file(self) -> InputFile:
+        return self
+
+
+def _path(location: str) -> Path:
+    # Other tools may have written file: URLs into the metadata; we write plain paths.
+    return Path(re.sub(r"^file:(//)?(?=/)", "", location))

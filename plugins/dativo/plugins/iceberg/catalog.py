@@ -1,0 +1,348 @@
+"""The catalogue in ``<warehouse>/catalog.db``: Iceberg's SQL (JDBC) catalogue, and our two tables beside it.
+
+``iceberg_tables`` and ``iceberg_namespace_properties`` have the layout that iceberg-java's JdbcCatalog and pyiceberg's SqlCatalog
+share, so both open the file. They are written here with the standard sqlite3 because one transaction must hold the pointers of
+all tables, the state and the intent, and because it spares the start of a run the imports of an ORM.
+Sources: sqlite.org/lang_transaction.html, sqlite.org/pragma.html (synchronous, journal_mode).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault
+from dativo.plugins.commit.messages import Open
+from dativo.plugins.commit.target import (
+    Head,
+    Intent,
+    corrupt,
+    files_from,
+    files_text,
+    states_from,
+    states_text,
+)
+from dativo.protocol.errors import Blame
+from dativo.protocol.state import digest
+
+CATALOG_NAME = "dativo"
+BUSY_TIMEOUT_S = 10.0
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS iceberg_tables (
+        catalog_name VARCHAR(255) NOT NULL,
+        table_namespace VARCHAR(255) NOT NULL,
+        table_name VARCHAR(255) NOT NULL,
+        metadata_location VARCHAR(1000),
+        previous_metadata_location VARCHAR(1000),
+        iceberg_type VARCHAR(5),
+        PRIMARY KEY (catalog_name, table_namespace, table_name))""",
+    """CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
+        catalog_name VARCHAR(255) NOT NULL,
+        namespace VARCHAR(255) NOT NULL,
+        property_key VARCHAR(255) NOT NULL,
+        property_value VARCHAR(1000) NOT NULL,
+        PRIMARY KEY (catalog_name, namespace, property_key))""",
+    """CREATE TABLE IF NOT EXISTS dativo_state (
+        pipeline TEXT NOT NULL,
+        partition TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        attempt TEXT NOT NULL,
+        run TEXT NOT NULL,
+        states TEXT NOT NULL,
+        states_sha256 TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        PRIMARY KEY (pipeline, partition))""",
+    """CREATE TABLE IF NOT EXISTS dativo_intents (
+        pipeline TEXT NOT NULL,
+        partition TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        parent_epoch INTEGER NOT NULL,
+        attempt TEXT NOT NULL,
+        run TEXT NOT NULL,
+        files TEXT NOT NULL,
+        states TEXT NOT NULL,
+        states_sha256 TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (pipeline, partition, epoch))""",
+)
+
+
+class PointerMoved(Exception):
+    """A table's pointer is no longer what the new metadata was built on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """One table's step from one metadata file to the next, both plain paths."""
+
+    table: str
+    current: str
+    new: str
+
+
+class Catalog:
+    """A connection to the catalogue on behalf of one run. Every method blocks up to BUSY_TIMEOUT_S on a rival's lock."""
+
+    def __init__(self, path: Path, request: Open) -> None:
+        self._path = path
+        self._request = request
+        with self._located():
+            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            # A rollback journal and full syncs: once COMMIT returns, the transaction survives power loss.
+            mode = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+            if mode != "delete":
+                raise self._locked()
+            self._connection.execute("PRAGMA synchronous=FULL")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._located():
+            self._connection.close()
+
+    def attach(self) -> Head:
+        """Create what is missing, write our run into the pipeline's state row, return what it holds."""
+        request = self._request
+        with self._transaction() as sql:
+            for statement in _TABLES:
+                sql.execute(statement)
+            sql.execute(
+                "INSERT OR IGNORE INTO iceberg_namespace_properties VALUES (?, ?, 'exists', 'true')",
+                (CATALOG_NAME, request.namespace),
+            )
+            sql.execute(
+                "INSERT OR IGNORE INTO dativo_state VALUES (?, ?, ?, ?, 0, '', ?, '[]', ?, ?)",
+                (
+                    request.pipeline,
+                    request.partition,
+                    request.owner,
+                    request.namespace,
+                    request.run,
+                    digest(()),
+                    _now(),
+                ),
+            )
+            owner, namespace, epoch, attempt, states, sha256 = sql.execute(
+                "SELECT owner, namespace, epoch, attempt, states, states_sha256 FROM dativo_state "
+                "WHERE pipeline = ? AND partition = ?",
+                (request.pipeline, request.partition),
+            ).fetchone()
+            self._check_identity(owner, namespace)
+            head = Head(epoch, attempt, states_from(states, sha256, str(self._path)))
+            sql.execute(
+                "UPDATE dativo_state SET run = ? WHERE pipeline = ? AND partition = ?",
+                (request.run, request.pipeline, request.partition),
+            )
+        return head
+
+    def intents(self) -> list[Intent]:
+        """Return the intents of our pipeline that were never settled."""
+        with self._located():
+            rows = self._connection.execute(
+                "SELECT epoch, attempt, run, files, states, states_sha256 FROM dativo_intents "
+                "WHERE pipeline = ? AND partition = ? ORDER BY epoch",
+                (self._request.pipeline, self._request.partition),
+            ).fetchall()
+        where = str(self._path)
+        return [
+            Intent(
+                epoch,
+                attempt,
+                run,
+                files_from(files, where),
+                states_from(states, sha256, where),
+            )
+            for epoch, attempt, run, files, states, sha256 in rows
+        ]
+
+    def check_held(self) -> None:
+        """Raise ``conflict.epoch`` unless the state row names our run."""
+        with self._located():
+            self._check_run(self._connection.cursor())
+
+    def record(self, intent: Intent) -> None:
+        """Write ``intent`` down. Raises ``conflict.epoch`` when the pipeline is not ours any more."""
+        with self._transaction() as sql:
+            self._check_run(sql, intent.parent)
+            sql.execute(
+                "INSERT INTO dativo_intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    self._request.pipeline,
+                    self._request.partition,
+                    intent.epoch,
+                    intent.parent,
+                    intent.attempt,
+                    intent.run,
+                    files_text(intent.files),
+                    states_text(intent.states),
+                    digest(intent.states),
+                    _now(),
+                ),
+            )
+
+    def forget(self, intent: Intent) -> None:
+        """Remove ``intent``."""
+        with self._transaction() as sql:
+            self._delete_intent(sql, intent)
+
+    def pointer(self, table: str) -> str | None:
+        """Return the metadata file of ``table``, None when there is no such table."""
+        with self._located():
+            row = self._connection.execute(
+                "SELECT metadata_location FROM iceberg_tables "
+                "WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?",
+                (CATALOG_NAME, self._request.namespace, table),
+            ).fetchone()
+        return None if row is None else row[0]
+
+    def register(self, table: str, metadata_location: str) -> None:
+        """Add a new table. Raises PointerMoved when the name was taken meanwhile."""
+        with self._transaction() as sql:
+            self._check_run(sql)
+            added = sql.execute(
+                "INSERT OR IGNORE INTO iceberg_tables (catalog_name, table_namespace, table_name, "
+                "metadata_location) VALUES (?, ?, ?, ?)",
+                (CATALOG_NAME, self._request.namespace, table, metadata_location),
+            ).rowcount
+            if added != 1:
+                raise PointerMoved(table)
+
+    def alter(self, swap: Swap) -> None:
+        """Move one table's pointer, no epoch with it. Raises PointerMoved."""
+        with self._transaction() as sql:
+            self._check_run(sql)
+            self._move_pointer(sql, swap)
+
+    def commit(self, intent: Intent, swaps: list[Swap]) -> None:
+        """Show everything at once: all pointers, the state, the end of the intent.
+
+        Raises ``conflict.epoch`` when the pipeline is not ours any more, PointerMoved when a foreign commit came between.
+        """
+        with self._transaction() as sql:
+            self._advance_state(sql, intent)
+            for swap in swaps:
+                self._move_pointer(sql, swap)
+            self._delete_intent(sql, intent)
+
+    def _advance_state(self, sql: sqlite3.Cursor, intent: Intent) -> None:
+        moved = sql.execute(
+            "UPDATE dativo_state SET epoch = ?, attempt = ?, states = ?, states_sha256 = ?, updated_at = ? "
+            "WHERE pipeline = ? AND partition = ? AND epoch = ? AND run = ?",
+            (
+                intent.epoch,
+                intent.attempt,
+                states_text(intent.states),
+                digest(intent.states),
+                _now(),
+                self._request.pipeline,
+                self._request.partition,
+                intent.parent,
+                self._request.run,
+            ),
+        ).rowcount
+        if moved != 1:
+            self._check_run(sql, intent.parent)
+
+    def _move_pointer(self, sql: sqlite3.Cursor, swap: Swap) -> None:
+        moved = sql.execute(
+            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? "
+            "WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? AND metadata_location = ?",
+            (
+                swap.new,
+                swap.current,
+                CATALOG_NAME,
+                self._request.namespace,
+                swap.table,
+                swap.current,
+            ),
+        ).rowcount
+        if moved != 1:
+            raise PointerMoved(swap.table)
+
+    def _delete_intent(self, sql: sqlite3.Cursor, intent: Intent) -> None:
+        sql.execute(
+            "DELETE FROM dativo_intents WHERE pipeline = ? AND partition = ? AND epoch = ? AND attempt = ?",
+            (self._request.pipeline, self._request.partition, intent.epoch, intent.attempt),
+        )
+
+    def _check_run(self, sql: sqlite3.Cursor, parent: int | None = None) -> None:
+        row = sql.execute(
+            "SELECT run, epoch FROM dativo_state WHERE pipeline = ? AND partition = ?",
+            (self._request.pipeline, self._request.partition),
+        ).fetchone()
+        if row is None:
+            raise corrupt("the pipeline's state row is gone", str(self._path))
+        run, epoch = row
+        if run != self._request.run or (parent is not None and epoch != parent):
+            raise conflict_fault(
+                "epoch",
+                f"run {run} took over pipeline {self._request.pipeline} at epoch {epoch}",
+                value=f"this run is {self._request.run}",
+                hint="Only one run of a pipeline may write: let the other one finish.",
+            )
+
+    def _check_identity(self, owner: str, namespace: str) -> None:
+        if owner != self._request.owner:
+            raise config_fault(
+                "pipeline_owned",
+                f"pipeline {self._request.pipeline} of this warehouse belongs to {owner}",
+                value=self._request.owner,
+                hint="Name the pipeline otherwise, or use another warehouse.",
+            )
+        if namespace != self._request.namespace:
+            raise config_fault(
+                "namespace_moved",
+                f"pipeline {self._request.pipeline} writes to namespace {namespace}, and its state belongs to the tables there",
+                value=self._request.namespace,
+                hint="Name the pipeline otherwise to load everything into the new namespace.",
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        with self._located():
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> CommitFault:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return self._locked()
+        return CommitFault(
+            f"the catalogue cannot be used: {error}",
+            code="target.io",
+            value=str(self._path),
+            hint="See that the file is a SQLite database that the owner of the warehouse can write.",
+            blame=Blame.MACHINE,
+        )
+
+    def _locked(self) -> CommitFault:
+        return conflict_fault(
+            "locked",
+            f"the catalogue is locked by another process for {BUSY_TIMEOUT_S:.0f} s",
+            value=str(self._path),
+            hint="Wait for the other run, or see who holds the file with fuser(1).",
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
