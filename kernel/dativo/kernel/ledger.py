@@ -1,6 +1,6 @@
 """The ledger: what ran, how it ended, and documents that need not be asked for twice. SQLite, a cache, never the truth.
 
-The truth about state lies in the target, in the same commit as the data. What is here serves people (``runs list``, ``runs show``),
+The truth about state lies in the target, in one commit with the data. What is here serves people (``runs list``, ``runs show``),
 start-up (SPEC and CATALOG by environment and configuration) and one warning: a warehouse that lost the state we knew.
 """
 

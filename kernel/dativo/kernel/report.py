@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dativo.kernel.conversation import Tally
@@ -84,7 +84,9 @@ def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
 
 
 def _stream(tally: Tally, stream: Stream, done: Iterable[object]) -> StreamReport:
-    counts = [c for sealed in tally.sealed if sealed in done for c in sealed.counts if c.stream == stream]
+    counts = [
+        c for sealed in tally.sealed if sealed in done for c in sealed.counts if c.stream == stream
+    ]
     tables = [t for c in tally.committed for t in c.tables if t.stream == stream]
     seen = [c for c in tally.stats.counts if c.stream == stream] if tally.stats else []
     plan = tally.tables.get(str(stream))
@@ -114,7 +116,9 @@ def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
         how = f"signal {ended.signal}"
     else:
         how = ended.cause
-    return ProcessReport(confined.name, how, ended.usage.peak_memory_bytes, ended.usage.cpu_s, walls)
+    return ProcessReport(
+        confined.name, how, ended.usage.peak_memory_bytes, ended.usage.cpu_s, walls
+    )
 
 
 def error_facts(error: DativoError) -> dict[str, object]:
@@ -134,7 +138,9 @@ def error_facts(error: DativoError) -> dict[str, object]:
 
 def render(report: Report, *, reader: str | None) -> str:
     """Return the report as text. ``reader`` is the line that reads the tables with DuckDB, where there is one."""
-    outcome = "done" if report.status == ExitStatus.DONE else f"FAILED ({ExitStatus(report.status).name})"
+    outcome = (
+        "done" if report.status == ExitStatus.DONE else f"FAILED ({ExitStatus(report.status).name})"
+    )
     lines = [
         f"{report.pipeline}: {outcome} in {report.seconds:.1f} s   run {report.run}",
         f"  {report.source} → {report.target} {report.warehouse}, epoch {report.epoch}",
@@ -142,7 +148,15 @@ def render(report: Report, *, reader: str | None) -> str:
         *_table(
             ("stream", "read", "written", "rejected", "bytes", "files", "table"),
             [
-                (s.stream, f"{s.read:,}", f"{s.written:,}", f"{s.rejected:,}", size(s.bytes), str(s.files), s.table or "–")
+                (
+                    s.stream,
+                    f"{s.read:,}",
+                    f"{s.written:,}",
+                    f"{s.rejected:,}",
+                    size(s.bytes),
+                    str(s.files),
+                    s.table or "-",
+                )
                 for s in report.streams
             ],
             right=(1, 2, 3, 4, 5),
@@ -157,8 +171,8 @@ def render(report: Report, *, reader: str | None) -> str:
                 (
                     p.name,
                     p.ended,
-                    size(p.peak_memory_bytes) if p.peak_memory_bytes is not None else "–",
-                    f"{p.cpu_s:.2f} s" if p.cpu_s is not None else "–",
+                    size(p.peak_memory_bytes) if p.peak_memory_bytes is not None else "-",
+                    f"{p.cpu_s:.2f} s" if p.cpu_s is not None else "-",
                     " ".join(p.walls),
                 )
                 for p in report.processes
@@ -176,7 +190,9 @@ def render(report: Report, *, reader: str | None) -> str:
     return "\n".join(lines)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+def _table(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[int, ...]
+) -> list[str]:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     shown = []
     for row in (head, *rows):

@@ -1,0 +1,290 @@
+"""Everything the command line does, as typed imports.
+
+    with Site.open(os.environ) as site: report = run_job(site, Path("job.yaml"))
+
+Functions return values and raise the errors of ``dativo.protocol.errors`` and ``dativo.sandbox``; none prints or exits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dativo.kernel import grants, install, registry, report, verbs, warehouse
+from dativo.kernel.audit import Audit
+from dativo.kernel.job import Job, load_job
+from dativo.kernel.limits import HELLO_TIMEOUT_S
+from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source
+from dativo.kernel.run import Observer, RunFailed, new_run_id, read_only_target, run
+from dativo.protocol import airbyte, control, events, handshake, jsontext
+from dativo.protocol.catalog import Catalog
+from dativo.protocol.errors import ConfigError, ProtocolViolation, TargetFailed, Where
+from dativo.protocol.state import Stream
+from dativo.sandbox import Identity, allocate_identity, launch, probes
+
+__all__ = [
+    "Audit",
+    "Plan",
+    "RunFailed",
+    "Site",
+    "add",
+    "approvals",
+    "approve",
+    "check",
+    "committed_state",
+    "discover",
+    "doctor",
+    "init",
+    "plugins",
+    "requested",
+    "run_job",
+    "spec",
+    "verify",
+]
+
+
+@contextlib.contextmanager
+def _identity() -> Iterator[Identity | None]:
+    if os.geteuid() != 0:
+        yield None
+        return
+    with allocate_identity() as identity:
+        yield identity
+
+
+def run_job(site: Site, path: Path, *, observer: Observer | None = None) -> report.Report:
+    """Plan and run the job at ``path``; blocks until it ends. Raises RunFailed, which holds the report of a failed run."""
+    run_id = new_run_id()
+    with _identity() as identity:
+        plan = make_plan(site, path, identity=identity, run=run_id)
+    return run(plan, site, run_id, observer or Observer())
+
+
+def _load(site: Site, path: Path) -> Job:
+    return load_job(path, site.policy.variables(site.env))
+
+
+# --- verbs -----------------------------------------------------------------------------------------------------------------
+
+
+def spec(site: Site, reference: str, workspace: Path) -> str:
+    """Return the SPEC payload of an installed connector, or what a tap says with ``--about``. Needs no grants."""
+    plugin = registry.find_source(reference, workspace, site.paths)
+    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    with _identity() as identity:
+        how = verbs.Asked(plugin, verbs.default_grants(plugin), identity, site.walls, new_run_id())
+        found = verbs.spec(how, site.ledger, fresh=True)
+        return verbs.about(how) if found is None else found.text
+
+
+def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[str], str]]:
+    """Ask the job's source whether its configuration works; returns the answer and what redacts its texts."""
+    source, _ = prepare_source(site, _load(site, path))
+    with _identity() as identity:
+        status = verbs.check(asked(site, source, identity, new_run_id()), source.documents)
+    return status, source.redactor.redact
+
+
+def discover(site: Site, path: Path) -> Catalog:
+    """Return the catalogue of the job's source, asked anew."""
+    source, _ = prepare_source(site, _load(site, path))
+    with _identity() as identity:
+        how = asked(site, source, identity, new_run_id())
+        return verbs.discover(
+            how, source.documents, site.ledger, key=source.catalog_key, fresh=True
+        )
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------------
+
+
+def add(
+    site: Site, reference: str, workspace: Path, *, locked: bool = False, python: str | None = None
+) -> registry.Installed:
+    """Install a connector, ask it for its SPEC once without network or grants, and write it to dativo.lock.
+
+    With ``locked`` the lock is followed instead of written. Raises PluginFailed when the connector does not answer.
+    """
+    added = install.add(reference, site.paths, workspace, locked=locked, python=python)
+    site.policy.check_blocked(added.reference, added.version, added.digest)
+    with _identity() as identity:
+        how = verbs.Asked(added, verbs.default_grants(added), identity, site.walls, new_run_id())
+        verbs.trial(how, site.ledger)
+    site.audit.write(
+        "plugin_added", plugin=added.reference, version=added.version, digest=added.digest
+    )
+    return added
+
+
+def plugins(site: Site, workspace: Path) -> list[dict[str, str]]:
+    """Return the locked connectors of a workspace and whether each is installed here."""
+    return registry.listing(workspace, site.paths)
+
+
+def verify(site: Site, reference: str, workspace: Path) -> registry.Installed:
+    """Hash every file of a connector's environment again. Raises TreeMismatch that names the first changed one."""
+    return registry.find_source(reference, workspace, site.paths, verify=True)
+
+
+# --- grants ----------------------------------------------------------------------------------------------------------------
+
+
+def _request(site: Site, path: Path) -> grants.Request:
+    job = _load(site, path)
+    plugin = registry.find_source(job.source.connector, job.workspace, site.paths)
+    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    return grants.request(
+        job, plugin.reference, plugin.digest, grants.effective(job.source.grants, site.policy, job)
+    )
+
+
+def requested(site: Site, path: Path) -> list[str]:
+    """Return what a job asks for beyond the default, one line each, and whether it is approved."""
+    wanted = _request(site, path)
+    if not wanted.asks:
+        return ["nothing beyond the default"]
+    state = "approved" if grants.is_approved(wanted, site.paths) else "not approved"
+    return [*(str(ask) for ask in wanted.asks), f"{state} ({wanted.key[:12]})"]
+
+
+def approve(site: Site, path: Path) -> tuple[list[str], str]:
+    """Approve what a job asks for; returns the asks and the approval's key."""
+    wanted = _request(site, path)
+    if wanted.asks:
+        grants.approve(wanted, site.paths)
+        site.audit.write(
+            "grants_approved",
+            key=wanted.key,
+            plugin=wanted.plugin,
+            artefact=wanted.artefact,
+            job=str(wanted.job_path),
+            asks=[str(ask) for ask in wanted.asks],
+        )
+    return [str(ask) for ask in wanted.asks], wanted.key
+
+
+def approvals(site: Site) -> list[str]:
+    """Return every approval, one line each."""
+    return [
+        f"{entry.key[:12]}  {entry.approved_at}  {entry.pipeline}  {entry.plugin}  {'; '.join(entry.asks)}"
+        for entry in grants.listing(site.paths)
+    ]
+
+
+# --- state -----------------------------------------------------------------------------------------------------------------
+
+
+def committed_state(site: Site, path: Path) -> dict[str, Any]:
+    """Return ``{"epoch": …, "states": [{"kind", "stream", "state"}]}`` of the job's pipeline, read from the target.
+
+    Disturbs no run: the committer is opened for reading. Raises TargetFailed when it does not answer.
+    """
+    job = _load(site, path)
+    if not job.target.warehouse.is_dir():
+        return {"pipeline": job.pipeline, "epoch": 0, "states": []}
+    owner, _ = warehouse.prepare(job.target.warehouse)
+    program, walled, opening = read_only_target(site, job)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(HELLO_TIMEOUT_S)
+    with (
+        ours,
+        theirs,
+        launch(
+            program,
+            walled,
+            identity=owner,
+            walls=site.walls,
+            stdin=None,
+            stdout=None,
+            control=theirs.fileno(),
+            run=new_run_id(),
+        ) as confined,
+    ):
+        theirs.close()
+        opened = _open(control.Channel(ours), opening, job, f"dativo-{job.target.connector}")
+        confined.wait(HELLO_TIMEOUT_S)
+    return {
+        "pipeline": job.pipeline,
+        "epoch": opened.epoch,
+        "states": [
+            {
+                "kind": entry.kind,
+                "stream": (entry.stream or Stream("", "")).to_event() if entry.stream else None,
+                "state": entry.text,
+            }
+            for entry in opened.states
+        ],
+    }
+
+
+def _open(
+    channel: control.Channel, opening: dict[str, object], job: Job, program: str
+) -> events.Opened:
+    where = Where(file=str(job.path), plugin=program)
+    sent = False
+    while (event := channel.receive()) is not None:
+        message = events.parse(event)
+        match message:
+            case events.Hello():
+                handshake.agree(message, program=program)
+                channel.send(opening)
+                sent = True
+            case events.Opened() if sent:
+                channel.send({"type": "close"})
+                return message
+            case events.Failure():
+                raise TargetFailed(f"{message.code}: {message.message}", where, hint=message.hint)
+            case _:
+                raise ProtocolViolation(f"{program} may not send {event['type']}", where)
+    raise TargetFailed(f"{program} ended without an answer", where)
+
+
+# --- machine and workspace -------------------------------------------------------------------------------------------------
+
+
+def doctor() -> list[dict[str, str]]:
+    """Build each wall and try it; returns name, state, meaning and remedy of each."""
+    return [
+        {
+            "name": wall.name,
+            "state": wall.state,
+            "meaning": wall.meaning,
+            "remedy": wall.remedy or "",
+        }
+        for wall in probes()
+    ]
+
+
+_JOB = """\
+# yaml-language-server: $schema={schema}
+pipeline: {pipeline}
+source:
+  connector: {reference}
+  config: {config}
+target:
+  connector: iceberg
+  config: {{warehouse: ./lake, namespace: {pipeline}}}
+"""
+
+
+def init(folder: Path, reference: str) -> Path:
+    """Write a first ``job.yaml`` for a connector into ``folder``. Raises ConfigError where one is."""
+    path = folder / "job.yaml"
+    if path.exists():
+        raise ConfigError("there is a job already", Where(file=str(path)))
+    from importlib import resources
+
+    config = {"count": 1000} if reference == "airbyte:source-faker" else {}
+    text = _JOB.format(
+        schema=resources.files("dativo.schemas").joinpath("job.json"),
+        pipeline="first",
+        reference=reference,
+        config=jsontext.dumps(config),  # type: ignore[arg-type]  # a dict of plain values is Json
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path

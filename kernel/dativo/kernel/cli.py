@@ -1,0 +1,437 @@
+"""The command line. Data on stdout, everything else on stderr; ``--output json`` for machines.
+
+Every command imports what it needs when it runs; what it does is in the module it calls, so that ``dativo.kernel.api`` can do
+the same. Exit statuses: docs/spec/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from dativo.kernel import show
+from dativo.kernel._version import VERSION
+from dativo.protocol.errors import DativoError, ExitStatus
+
+if TYPE_CHECKING:
+    from dativo.kernel.conversation import Tally
+    from dativo.kernel.plan import Site
+    from dativo.protocol.events import SourceMessage
+
+Output = Literal["table", "json"]
+
+_output = click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="Form of what goes to stdout.",
+)
+_cgroup = click.option(
+    "--cgroup",
+    type=click.Choice(["required", "degraded"]),
+    default=None,
+    help="Accept rlimits and a watchdog where no cgroup can be written: degraded.",
+)
+_job = click.argument("job", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, "-V", "--version", message="dativo %(version)s")
+def main() -> None:
+    """Run data connectors that nobody has to trust."""
+
+
+def run_command_line() -> int:
+    """Run the command of ``sys.argv`` and return its exit status."""
+    try:
+        return int(main.main(standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        show.note(error.format_message())
+        return ExitStatus.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitStatus.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except DativoError as error:
+        _complain(error)
+        return int(error.status)
+    except Exception as error:
+        from dativo.sandbox import SandboxError
+
+        if isinstance(error, SandboxError):
+            show.note(f"dativo: {show.foreign(str(error))}")
+            if error.hint:
+                show.note(f"  {error.hint}")
+            return ExitStatus.WALL_MISSING
+        raise
+
+
+def _complain(error: DativoError) -> None:
+    show.note(f"dativo: {show.foreign(error.message)}")
+    if place := str(error.where):
+        show.note(f"  where: {show.foreign(place)}")
+    if error.value is not None:
+        show.note(f"  seen:  {show.foreign(error.value)}")
+    show.note(f"  mend:  {error.blame}" + (f": {show.foreign(error.hint)}" if error.hint else ""))
+
+
+@contextmanager
+def _site(cgroup: Literal["required", "degraded"] | None = None) -> Iterator[Site]:
+    from dativo.kernel.plan import Site
+
+    site = Site.open(os.environ, cgroup=cgroup)
+    with site.ledger:
+        yield site
+
+
+@contextmanager
+def _identity() -> Iterator[Any]:
+    """Give the verbs an own uid as root."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    from dativo.sandbox import allocate_identity
+
+    with allocate_identity() as identity:
+        yield identity
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_job
+@_output
+@_cgroup
+@click.option(
+    "--refresh-catalog", is_flag=True, help="Discover again instead of using the known catalogue."
+)
+@click.option("--quiet", is_flag=True, help="No progress and no log lines of the source.")
+def run(
+    job: Path,
+    output: Output,
+    cgroup: Literal["required", "degraded"] | None,
+    refresh_catalog: bool,
+    quiet: bool,
+) -> int:
+    """Run JOB: source, confined, into its target; data and state in one commit."""
+    from dativo.kernel import reader, report
+    from dativo.kernel.plan import make_plan
+    from dativo.kernel.run import Observer, RunFailed, new_run_id
+    from dativo.kernel.run import run as carry_out
+
+    run_id = new_run_id()
+    with _site(cgroup) as site:
+        with _identity() as identity:
+            plan = make_plan(
+                site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
+            )
+        screen = _Screen(plan.source.redactor.redact, quiet=quiet)
+        error: DativoError | None = None
+        try:
+            told = carry_out(plan, site, run_id, Observer(screen.progress, screen.message))
+        except RunFailed as failed:
+            error, told = failed.error, failed.report
+        screen.clear()
+    if output == "json":
+        show.data(told.to_json())
+    else:
+        show.data(report.render(told, reader=reader.duckdb_line(told)))
+    if error is not None:
+        _complain_redacted(error, plan.source.redactor.redact)
+    return told.status
+
+
+def _complain_redacted(error: DativoError, redact: Callable[[str], str]) -> None:
+    error.message = redact(error.message)
+    error.value = redact(error.value) if error.value is not None else None
+    error.hint = redact(error.hint) if error.hint is not None else None
+    _complain(error)
+
+
+class _Screen:
+    """Progress on a terminal, log lines of the source anywhere; both on stderr."""
+
+    def __init__(self, redact: Callable[[str], str], *, quiet: bool) -> None:
+        self._redact = redact
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty() and not quiet
+        self._shown = False
+
+    def progress(self, tally: Tally) -> None:
+        if not self._terminal or tally.stats is None:
+            return
+        read = sum(count.read for count in tally.stats.counts)
+        written = sum(table.rows for done in tally.committed for table in done.tables)
+        sys.stderr.write(f"\r\x1b[K{read:,} rows read, {written:,} committed, epoch {tally.epoch}")
+        sys.stderr.flush()
+        self._shown = True
+
+    def message(self, message: SourceMessage) -> None:
+        if self._quiet or message.level in ("INFO", "DEBUG", "TRACE") or message.kind == "control":
+            return
+        self.clear()
+        show.note(f"source: {message.level}: {show.foreign(self._redact(message.text))}")
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            self._shown = False
+
+
+@main.command()
+@_job
+@_cgroup
+def plan(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
+    """Print what JOB would do and may do, before anything starts."""
+    from dativo.kernel.plan import make_plan, render
+    from dativo.kernel.run import new_run_id
+
+    with _site(cgroup) as site, _identity() as identity:
+        show.data(render(make_plan(site, job, identity=identity, run=new_run_id())))
+
+
+@main.group()
+def runs() -> None:
+    """What ran, and how it ended."""
+
+
+@runs.command("list")
+@_output
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20)
+def runs_list(output: Output, limit: int) -> None:
+    """List the newest runs first."""
+    import time
+
+    with _site() as site:
+        rows = site.ledger.runs(limit=limit)
+    for row in rows:
+        if output == "json":
+            facts = {
+                "run": row.run,
+                "pipeline": row.pipeline,
+                "workspace": row.workspace,
+                "status": row.status,
+            }
+            show.data(
+                json.dumps(
+                    {
+                        **facts,
+                        "started_at": row.started_at,
+                        "ended_at": row.ended_at,
+                        "summary": row.summary,
+                    }
+                )
+            )
+        else:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.started_at))
+            ended = (
+                "-" if row.status is None else "done" if row.status == 0 else f"exit {row.status}"
+            )
+            show.data(f"{row.run}  {when}  {row.pipeline:20} {ended:9} {row.summary}")
+
+
+@runs.command("show")
+@click.argument("run")
+def runs_show(run: str) -> None:
+    """Print the report of RUN (its id or the beginning of it) as JSON."""
+    from dativo.protocol.errors import ConfigError
+
+    with _site() as site:
+        row = site.ledger.run(run)
+    if row is None or row.report is None:
+        raise ConfigError(f"no ended run begins with {run!r}", hint="See: dativo runs list")
+    show.data(row.report)
+
+
+# --- verbs -----------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("reference")
+@_cgroup
+def spec(reference: str, cgroup: Literal["required", "degraded"] | None) -> None:
+    """Print what the installed connector REFERENCE says of itself: SPEC, or a tap's --about."""
+    from dativo.kernel import api
+
+    with _site(cgroup) as site:
+        show.data(api.spec(site, reference, Path.cwd()))
+
+
+@main.command()
+@_job
+@_cgroup
+def check(job: Path, cgroup: Literal["required", "degraded"] | None) -> int:
+    """Ask JOB's source whether its configuration works."""
+    from dativo.kernel import api
+
+    with _site(cgroup) as site:
+        status, redact = api.check(site, job)
+    show.data(
+        json.dumps(
+            {
+                "status": "SUCCEEDED" if status.succeeded else "FAILED",
+                "message": redact(status.message),
+            }
+        )
+    )
+    return ExitStatus.DONE if status.succeeded else ExitStatus.CONFIGURATION
+
+
+@main.command()
+@_job
+@_cgroup
+def discover(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
+    """Print the catalogue of JOB's source, asked anew."""
+    from dativo.kernel import api
+
+    with _site(cgroup) as site:
+        show.data(api.discover(site, job).text)
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def plugin() -> None:
+    """Install and look at connectors."""
+
+
+@plugin.command("add")
+@click.argument("reference")
+@click.option(
+    "--locked",
+    is_flag=True,
+    help="Install what dativo.lock says; do nothing where that is installed.",
+)
+@click.option(
+    "--python", default=None, help="Interpreter or version for the connector's environment."
+)
+@_cgroup
+def plugin_add(
+    reference: str, locked: bool, python: str | None, cgroup: Literal["required", "degraded"] | None
+) -> None:
+    """Install REFERENCE (airbyte:source-faker==7.2.1, singer:tap-jsonl==0.3.1) and write it to dativo.lock."""
+    from dativo.kernel import api
+
+    with _site(cgroup) as site:
+        added = api.add(site, reference, Path.cwd(), locked=locked, python=python)
+    show.note(f"{added.reference} {added.version}  digest {added.digest[:12]}")
+
+
+@plugin.command("list")
+@_output
+def plugin_list(output: Output) -> None:
+    """List the connectors of this workspace's dativo.lock."""
+    from dativo.kernel import api
+
+    with _site() as site:
+        for entry in api.plugins(site, Path.cwd()):
+            if output == "json":
+                show.data(json.dumps(entry))
+            else:
+                show.data(f"{entry['reference']:40} {entry['version']:12} {entry['state']}")
+
+
+@plugin.command("verify")
+@click.argument("reference")
+def plugin_verify(reference: str) -> None:
+    """Hash every file of the connector's environment again."""
+    from dativo.kernel import api
+
+    with _site() as site:
+        found = api.verify(site, reference, Path.cwd())
+    show.note(f"{found.reference} {found.version}: every file is as it was installed")
+
+
+# --- grants, state, machine ------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def grants() -> None:
+    """What jobs ask for, and what the operator allows."""
+
+
+@grants.command("show")
+@click.argument("job", type=click.Path(path_type=Path), required=False)
+def grants_show(job: Path | None) -> None:
+    """Show what JOB asks for beyond the default; without JOB, every approval."""
+    from dativo.kernel import api
+
+    with _site() as site:
+        for line in api.approvals(site) if job is None else api.requested(site, job):
+            show.data(show.foreign(line))
+
+
+@grants.command("approve")
+@_job
+def grants_approve(job: Path) -> None:
+    """Allow what JOB asks for, for this connector, this job file and these grants."""
+    from dativo.kernel import api
+
+    with _site() as site:
+        asks, key = api.approve(site, job)
+    for ask in asks:
+        show.note(f"  {show.foreign(ask)}")
+    show.data(f"approved {key}" if asks else "nothing to approve: the job stays within the default")
+
+
+@main.group()
+def state() -> None:
+    """The state of a pipeline, as the target holds it."""
+
+
+@state.command("show")
+@_job
+@_cgroup
+def state_show(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
+    """Print the committed epoch and states of JOB's pipeline as JSON."""
+    from dativo.kernel import api
+
+    with _site(cgroup) as site:
+        show.data(json.dumps(api.committed_state(site, job), ensure_ascii=False))
+
+
+@main.command()
+@_output
+def doctor(output: Output) -> int:
+    """Build each wall on this machine, try to climb it, and say what is missing and what to type."""
+    from dativo.kernel import api
+
+    walls = api.doctor()
+    for wall in walls:
+        facts: Mapping[str, str] = wall
+        if output == "json":
+            show.data(json.dumps(facts))
+            continue
+        show.data(f"{facts['state']:9} {facts['name']:20} {show.foreign(facts['meaning'])}")
+        if facts["remedy"]:
+            show.data(f"{'':9} {'':20} → {show.foreign(facts['remedy'])}")
+    return (
+        ExitStatus.WALL_MISSING
+        if any(wall["state"] == "missing" for wall in walls)
+        else ExitStatus.DONE
+    )
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "--source", "reference", default="airbyte:source-faker", help="The connector of the new job."
+)
+def init(folder: Path, reference: str) -> None:
+    """Write a first job.yaml into FOLDER."""
+    from dativo.kernel import api
+
+    show.data(str(api.init(folder, reference)))

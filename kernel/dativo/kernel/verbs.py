@@ -1,0 +1,250 @@
+"""The protocol's verbs for one connector: ``spec``, ``check``, ``discover``; and the program that ``read`` runs.
+
+A verb is one confined process whose stdout is one bounded document. SPEC and CATALOG are kept in the ledger: spec by the
+environment's digest, catalogue by that and the configuration as the job writes it (secrets by reference: no hash of one is
+ever stored). Nothing here sees a record of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import selectors
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from dativo.kernel import show
+from dativo.kernel.ledger import Ledger
+from dativo.kernel.limits import MAX_DOCUMENT_BYTES, VERB_TIMEOUT_S
+from dativo.kernel.registry import Installed
+from dativo.protocol import airbyte, catalog, commands
+from dativo.protocol.errors import (
+    LimitExceeded,
+    PluginFailed,
+    ProtocolViolation,
+    Where,
+)
+from dativo.sandbox import Confined, Exit, Grants, Identity, PrivateFile, Program, Walls, launch
+
+INSIDE: Final = "/tmp/dativo"  # noqa: S108  # a path inside the walls, on the process's own tmpfs
+CONFIG: Final = f"{INSIDE}/config.json"
+CATALOG: Final = f"{INSIDE}/catalog.json"
+STATE: Final = f"{INSIDE}/state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What a connector is handed as private files. ``config`` holds secrets: kept out of every repr."""
+
+    config: bytes
+    catalog: str | None = None
+    state: str | None = None
+
+    def __repr__(self) -> str:
+        return "Documents(…)"
+
+    def files(self) -> tuple[PrivateFile, ...]:
+        """Return the private files, 0600 on the process's own tmpfs."""
+        found = [PrivateFile(CONFIG, self.config)]
+        if self.catalog is not None:
+            found.append(PrivateFile(CATALOG, self.catalog.encode()))
+        if self.state is not None:
+            found.append(PrivateFile(STATE, self.state.encode()))
+        return tuple(found)
+
+
+def program(plugin: Installed, verb: commands.Verb, documents: Documents, *, name: str) -> Program:
+    """Return the confined program of one verb of a foreign connector."""
+    arguments = commands.arguments(
+        plugin.dialect,
+        verb,
+        config=CONFIG,
+        catalog=CATALOG,
+        state=STATE if documents.state is not None else None,
+    )
+    return Program(
+        name=name,
+        argv=(*plugin.argv, *arguments),
+        runtime=plugin.runtime,
+        files=documents.files() if verb != "spec" else (),
+    )
+
+
+ENVIRONMENT: Final = (
+    ("HOME", "/tmp"),  # noqa: S108
+    ("TMPDIR", "/tmp"),  # noqa: S108
+    ("LANG", "C.UTF-8"),
+    ("DO_NOT_TRACK", "1"),
+    # What Airbyte's platform sets and connectors of the CDK read (notes of the reference launcher, RuntimeEnvVarFactory).
+    ("DEPLOYMENT_MODE", "OSS"),
+    ("DATA_CHANNEL_MEDIUM", "STDIO"),
+    ("USE_STREAM_CAPABLE_STATE", "true"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a connector is asked: its grants, who it becomes and under which walls."""
+
+    plugin: Installed
+    grants: Grants
+    identity: Identity | None
+    walls: Walls
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stdout of one verb, bounded, and how the process ended."""
+
+    text: str
+    exit: Exit
+    stderr: bytes
+
+
+def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
+    """Run one verb to its end. Blocks for at most VERB_TIMEOUT_S. Raises LimitExceeded, and sandbox errors."""
+    confined = launch(
+        program(asked.plugin, verb, documents, name=f"source-{verb}"),
+        asked.grants,
+        identity=asked.identity,
+        walls=asked.walls,
+        stdin=None,
+        stdout=None,
+        control=None,
+        run=asked.run,
+    )
+    with confined:
+        text = _read_document(confined, f"{asked.plugin.reference} {verb}")
+        ended = confined.wait(VERB_TIMEOUT_S)
+        confined.read_stderr()
+        return Answer(text, ended, confined.stderr_tail())
+
+
+def _read_document(confined: Confined, what: str) -> str:
+    """Read stdout to its end, at most MAX_DOCUMENT_BYTES; stderr is pumped meanwhile."""
+    collected = bytearray()
+    deadline = time.monotonic() + VERB_TIMEOUT_S
+    if confined.stdout is None:
+        raise ValueError("the process was started with a stdout of the caller's")
+    with selectors.DefaultSelector() as selector:
+        selector.register(confined.stdout, selectors.EVENT_READ)
+        selector.register(confined.stderr_fd, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(0.1):
+                if key.fd == confined.stdout:
+                    data = os.read(confined.stdout, 262144)
+                    if not data:
+                        return collected.decode("utf-8", "backslashreplace")
+                    collected += data
+                else:
+                    confined.read_stderr()
+                    if confined.stderr_closed:
+                        selector.unregister(confined.stderr_fd)
+            confined.watch()
+            if len(collected) > MAX_DOCUMENT_BYTES:
+                raise LimitExceeded(
+                    f"{what} wrote more than {MAX_DOCUMENT_BYTES} bytes", Where(plugin="source")
+                )
+            if time.monotonic() > deadline:
+                raise LimitExceeded(
+                    f"{what} did not end within {VERB_TIMEOUT_S:.0f} s", Where(plugin="source")
+                )
+
+
+def _failed(asked: Asked, verb: str, answer: Answer) -> PluginFailed | LimitExceeded:
+    """Return the error of a verb without its answer, with the connector's own last words."""
+    said: str | None = None
+    for line in answer.text.splitlines():
+        message = airbyte.parse_message(line)
+        if message is not None and message.type == "TRACE":
+            said = airbyte.trace_error(message.payload) or said
+    if said is None:
+        lines = (
+            (answer.stderr.decode("utf-8", "backslashreplace") or answer.text).strip().splitlines()
+        )
+        said = lines[-1] if lines else None
+    where = Where(plugin=asked.plugin.reference)
+    value = show.foreign(said) if said else None
+    if answer.exit.cause in ("memory", "pids", "wall_time", "file_size"):
+        return LimitExceeded(f"{verb} hit its limit: {answer.exit.detail}", where, value=value)
+    how = (
+        f"exit status {answer.exit.code}"
+        if answer.exit.code is not None
+        else f"signal {answer.exit.signal}"
+    )
+    return PluginFailed(f"{verb} gave no answer ({how})", where, value=value)
+
+
+def _airbyte_answer(asked: Asked, verb: commands.Verb, kind: str, documents: Documents) -> str:
+    answer = ask(asked, verb, documents)
+    for number, line in enumerate(answer.text.splitlines(), 1):
+        message = airbyte.parse_message(line, number)
+        if message is not None and message.type == kind:
+            return message.payload
+    raise _failed(asked, verb, answer)
+
+
+def spec(asked: Asked, ledger: Ledger, *, fresh: bool = False) -> airbyte.Spec | None:
+    """Return the connector's SPEC; None for a tap, whose ``--about`` is not one. Cached by the environment's digest."""
+    if asked.plugin.dialect == "singer":
+        return None
+    text = None if fresh else ledger.document("spec", asked.plugin.digest)
+    if text is None:
+        text = _airbyte_answer(asked, "spec", "SPEC", Documents(b"{}"))
+        airbyte.Spec.from_text(text)
+        ledger.store_document("spec", asked.plugin.digest, text)
+    return airbyte.Spec.from_text(text)
+
+
+def about(asked: Asked) -> str:
+    """Return what a tap of singer-sdk says with ``--about --format=json``. Raises PluginFailed for other taps."""
+    answer = ask(asked, "spec", Documents(b"{}"))
+    if not answer.text.lstrip().startswith("{"):
+        raise _failed(asked, "--about", answer)
+    return answer.text.strip()
+
+
+def check(asked: Asked, documents: Documents) -> airbyte.ConnectionStatus:
+    """Ask whether the configuration works. A tap that discovers with it succeeds."""
+    if asked.plugin.dialect == "airbyte":
+        return airbyte.ConnectionStatus.from_text(
+            _airbyte_answer(asked, "check", "CONNECTION_STATUS", documents)
+        )
+    answer = ask(asked, "check", documents)
+    if answer.exit.code == 0:
+        catalog.from_singer(answer.text)
+        return airbyte.ConnectionStatus(True, "")
+    return airbyte.ConnectionStatus(False, str(_failed(asked, "check", answer)))
+
+
+def catalog_key(plugin: Installed, config_as_written: bytes) -> str:
+    """Return the cache key of a catalogue. ``config_as_written`` names secrets and holds none."""
+    return hashlib.sha256(plugin.digest.encode() + b"\0" + config_as_written).hexdigest()
+
+
+def discover(
+    asked: Asked, documents: Documents, ledger: Ledger, *, key: str, fresh: bool = False
+) -> catalog.Catalog:
+    """Return the source's catalogue, from the ledger where it is known under ``key``."""
+    read = catalog.from_airbyte if asked.plugin.dialect == "airbyte" else catalog.from_singer
+    text = None if fresh else ledger.document("catalog", key)
+    if text is not None:
+        return read(text)
+    if asked.plugin.dialect == "airbyte":
+        text = _airbyte_answer(asked, "discover", "CATALOG", documents)
+    else:
+        answer = ask(asked, "discover", documents)
+        if answer.exit.code != 0 or not answer.text.strip():
+            raise _failed(asked, "discover", answer)
+        text = answer.text.strip()
+    try:
+        found = read(text)
+    except ProtocolViolation as error:
+        error.where = Where(
+            plugin=asked.plugin.reference, byte=error.where.byte, stream=error.where.stream
+        )
+        raise
+    ledger.store_document("catalog", key, text)
+    return found

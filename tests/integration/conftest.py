@@ -1,0 +1,141 @@
+"""Real runs: the installed `dativo` command in a workspace and a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATIVO = Path(sysconfig.get_path("scripts")) / "dativo"
+
+
+@dataclass
+class Result:
+    """How a command ended and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Workspace:
+    """A folder with jobs, and the operator's folders beside it."""
+
+    folder: Path
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+    # Where no cgroup can be written (a plain user without delegation) the tests run with the named weaker wall.
+    flags: tuple[str, ...] = ()
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    def environment(self) -> dict[str, str]:
+        kept = {
+            key: os.environ[key]
+            for key in ("PATH", "LANG", "SSL_CERT_FILE", "UV_CACHE_DIR")
+            if key in os.environ
+        }
+        return {
+            **kept,
+            "HOME": str(self.home),
+            "DATIVO_HOME": str(self.home / "dativo"),
+            **self.env,
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(DATIVO), *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def dativo(self, *arguments: str, timeout_s: float = 300) -> Result:
+        process = self.start(*arguments)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Result(process.returncode, stdout, stderr)
+
+    def run(self, job: str = "job.yaml", *more: str, timeout_s: float = 300) -> Result:
+        return self.dativo("run", job, "--output", "json", *self.flags, *more, timeout_s=timeout_s)
+
+    def job(self, text: str, name: str = "job.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def plugin(self, source: Path, name: str) -> None:
+        shutil.copytree(
+            source, self.folder / "plugins" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+
+    def count(self, table: str, what: str = "count(*)") -> Any:
+        """Read an Iceberg table back with DuckDB, by the pointer that the catalogue holds."""
+        row = (
+            reader()
+            .execute(f"SELECT {what} FROM iceberg_scan('{self.metadata(table)}')")
+            .fetchone()
+        )
+        return None if row is None else row[0] if len(row) == 1 else row
+
+    def metadata(self, table: str) -> str:
+        import sqlite3
+
+        with sqlite3.connect(f"file:{self.lake}/catalog.db?mode=ro", uri=True) as db:
+            namespace, name = table.split(".")
+            [(location,)] = db.execute(
+                "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ? AND table_name = ?",
+                (namespace, name),
+            ).fetchall()
+        return str(location).removeprefix("file://")
+
+    def tables(self) -> list[str]:
+        import sqlite3
+
+        if not (self.lake / "catalog.db").exists():
+            return []
+        with sqlite3.connect(f"file:{self.lake}/catalog.db?mode=ro", uri=True) as db:
+            found = db.execute(
+                "SELECT table_namespace || '.' || table_name FROM iceberg_tables ORDER BY 1"
+            )
+            return [row[0] for row in found]
+
+
+def reader() -> duckdb.DuckDBPyConnection:
+    """Open DuckDB with its own Iceberg reader, offline."""
+    extensions = Path(duckdb.__file__).parents[1] / "duckdb_ext/extensions"
+    connection = duckdb.connect(config={"extension_directory": str(extensions)})
+    connection.execute("LOAD avro; LOAD iceberg")
+    return connection
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    folder, home = tmp_path / "workspace", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir(mode=0o700)
+    flags = () if os.geteuid() == 0 else ("--cgroup", "degraded")
+    yield Workspace(folder, home, flags=flags)

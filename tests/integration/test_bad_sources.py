@@ -1,0 +1,72 @@
+"""Sources that misbehave: the right exit status, the cause, the last state, nothing partial."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.conftest import ROOT, Workspace
+
+JOB = """\
+pipeline: bad
+source:
+  connector: ./plugins/bad
+  config: {{mode: {mode}}}
+  grants: {{memory: 96MiB, pids: 32, {grants}}}
+target:
+  connector: {target}
+  config: {{warehouse: ./lake, namespace: bad}}
+"""
+
+# mode, exit status, what the error says, grants
+CASES = [
+    ("dies", 4, "exit status 3", ""),
+    ("kills_itself", 4, "signal 9", ""),
+    ("half_line", 7, "framing.half_line", ""),
+    ("eats_memory", 6, "memory", ""),
+    ("never_ends", 6, "wall", "time: 4s"),
+    ("silent", 6, "silent", "idle: 2s"),
+    ("forks", 6, "wall", "time: 5s"),
+    ("forges_state", 7, "state.undeclared", ""),
+]
+
+
+def prepare(workspace: Workspace, mode: str, grants: str = "", target: str = "iceberg") -> None:
+    workspace.plugin(ROOT / "tests/plugins/bad", "bad")
+    workspace.job(JOB.format(mode=mode, grants=grants, target=target))
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "said", "grants"), CASES, ids=[case[0] for case in CASES]
+)
+def test_bad_source(workspace: Workspace, mode: str, status: int, said: str, grants: str) -> None:
+    prepare(workspace, mode, grants)
+    result = workspace.run(timeout_s=120)
+    assert result.status == status, result.stderr
+    assert said in result.stderr
+    report = result.report
+    assert report["status"] == status and said in report["error"]["message"]
+    # Nothing partial: the open epoch is dropped, no row and no state of it is there.
+    assert report["epoch"] == 0
+    assert workspace.count("bad.rows") == 0
+    assert not list((workspace.lake / "_dativo" / "staging").iterdir())
+    state = workspace.dativo("state", "show", "job.yaml", *workspace.flags)
+    assert '"epoch": 0' in state.stdout
+
+
+def test_text_on_stdout_is_counted_and_the_run_is_done(workspace: Workspace) -> None:
+    prepare(workspace, "prints_text")
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    assert result.report["text_lines"] == 2
+    assert workspace.count("bad.rows") == 15
+    assert "\x1b[31m" not in result.stdout + result.stderr
+
+
+def test_what_was_committed_before_a_failure_stays(workspace: Workspace) -> None:
+    prepare(workspace, "dies")
+    text = (workspace.folder / "job.yaml").read_text()
+    workspace.job(text + "  epoch: {rows: 5}\n")
+    result = workspace.run()
+    assert result.status == 4
+    assert result.report["epoch"] == 1
+    assert workspace.count("bad.rows") == 10
+    assert "the API said 500" in result.stderr

@@ -1,0 +1,106 @@
+"""Kill each process of a run half-way, in turn; go on; every row is there once (Q4 in small)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tests.integration.conftest import ROOT, Workspace
+
+ROWS = 20_000
+JOB = f"""\
+pipeline: numbers
+source:
+  connector: ./plugins/resumable
+  config: {{rows: {ROWS}, state_every: 500, pause_s: PAUSE}}
+target:
+  connector: TARGET
+  config: {{warehouse: ./lake, namespace: numbers}}
+  epoch: {{rows: 1000}}
+"""
+TRUTH = (ROWS, ROWS, sum(i * 2654435761 % 2**32 for i in range(ROWS)))
+DEADLINE_S = 60
+
+
+def descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # ended meanwhile
+        children.setdefault(parent, []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def find(kernel: int, marks: tuple[str, ...]) -> int:
+    """Return the innermost descendant whose own command line holds one of ``marks``."""
+    for pid in reversed(descendants(kernel)):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if (
+            "bwrap" not in argv[0]
+            and "confine" not in argv[0]
+            and any(mark in " ".join(argv) for mark in marks)
+        ):
+            return pid
+    raise AssertionError(f"no process with {marks}")
+
+
+VICTIMS = {
+    "source": ("source.py",),
+    "writer": ("dativo-writer",),
+    "committer": ("dativo.plugins.",),
+    "kernel": (),
+}
+ENDS_WITH = {"source": 4, "writer": 1, "committer": 5, "kernel": -signal.SIGKILL}
+
+
+def wait_for_commit(workspace: Workspace, marker: Path, process_alive: object) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if marker.is_dir() and len(list(marker.glob("*.parquet"))) >= 2:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing was committed within {DEADLINE_S} s: {process_alive}")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_every_row_once(workspace: Workspace, victim: str) -> None:
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    workspace.job(JOB.replace("TARGET", "iceberg").replace("PAUSE", "0.2"))
+    kernel = workspace.start("run", "job.yaml", "--output", "json", *workspace.flags)
+    wait_for_commit(workspace, workspace.lake / "numbers" / "numbers" / "data", kernel.poll())
+    pid = kernel.pid if victim == "kernel" else find(kernel.pid, VICTIMS[victim])
+    inner = descendants(kernel.pid)
+    os.kill(pid, signal.SIGKILL)
+    _, stderr = kernel.communicate(timeout=DEADLINE_S)
+    assert kernel.returncode == ENDS_WITH[victim], stderr
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in inner):
+        assert time.monotonic() < deadline, "a process outlived its kernel"
+        time.sleep(0.02)
+    before = workspace.count("numbers.numbers")
+    assert 0 < before < ROWS and before % 500 == 0
+
+    workspace.job(JOB.replace("TARGET", "iceberg").replace("PAUSE", "0"))
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    [stream] = result.report["streams"]
+    assert stream["read"] == ROWS - before
+    assert (
+        workspace.count("numbers.numbers", "count(*), count(DISTINCT id), sum(value)::BIGINT")
+        == TRUTH
+    )
