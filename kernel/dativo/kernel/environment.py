@@ -47,6 +47,11 @@ OWN: Final = (
     TERM,
 )
 
+UV_CACHE_DIR: Final = Variable(
+    "UV_CACHE_DIR",
+    "uv's cache, instead of dativo's own; what hard-links into it can change plugins",
+)
+
 INSTALL: Final = (
     Variable("SSL_CERT_FILE", "Certificates that the package index is checked with"),
     Variable("SSL_CERT_DIR", "The same, as a folder"),

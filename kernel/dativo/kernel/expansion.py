@@ -1,7 +1,7 @@
 """``${NAME}`` in the string values of a job or policy, after parsing and once: a value is never read again.
 
-``${NAME}``, ``${NAME:-default}`` (unset or empty), ``${NAME:?message}`` (unset or empty is an error with that message), ``$$`` for
-a dollar. A dollar before anything else is itself, so patterns such as ``^a$`` need no care. Numbers, keys and secret
+``${NAME}``, ``${NAME:-default}`` (unset or empty), ``${NAME:?message}`` (unset or empty is an error with that message), and
+``$$`` for a dollar. A dollar before anything else is itself, so patterns such as ``^a$`` need no care. Numbers, keys and secret
 references are not expanded.
 """
 

@@ -313,6 +313,43 @@ class PluginShape(Shape):
     metadata: dict[str, Any] = {}
 
 
+# --- lock ----------------------------------------------------------------------------------------
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Package = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=128)]
+Requirement = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z.+!_-]+( --hash=sha256:[0-9a-f]{64})+$",
+        max_length=1_000_000,
+    ),
+]
+"""One exact version and the hashes of its wheels: no option, no address, no marker can hide in it."""
+
+
+class LockedShape(Shape):
+    """One plugin of ``dativo.lock``."""
+
+    kind: Literal["airbyte", "singer"]
+    package: Package
+    version: Version
+    requested: Annotated[str, Field(max_length=256)]
+    newest: Version | None = None
+    python: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}$")]
+    script: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    requirements: Annotated[list[Requirement], Field(min_length=1, max_length=5000)]
+    contents: dict[Annotated[str, Field(pattern=r"^linux-[a-z0-9_]{1,20}$")], Digest]
+
+
+class LockShape(Shape):
+    """A ``dativo.lock``."""
+
+    version: Literal[1]
+    plugins: dict[
+        Annotated[str, Field(pattern=r"^(airbyte|singer):[a-z0-9-]{1,128}$")], LockedShape
+    ]
+
+
 # --- reading them --------------------------------------------------------------------------------
 
 S = TypeVar("S", bound=Shape)

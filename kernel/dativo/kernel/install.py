@@ -1,0 +1,305 @@
+"""``dativo plugin add``: from a reference to an environment in the store, executing nothing of what was downloaded.
+
+resolve (wheels only, every wheel by hash) → assemble (a new environment, copied and not linked) → byte-compile → make read-only →
+hash every file → record. The environment is built where it stays, because scripts hold its path; the record beside it is written
+last, and an environment without a record is rubble of an interrupted installation and is built anew.
+
+Byte-compilation is done by the bare interpreter (``-I -S``): uv's own starts the new environment's interpreter, which runs any
+``.pth`` file that a wheel brings, outside the sandbox.
+
+The trial ``spec`` in the sandbox is the caller's part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from dativo.kernel import environment, limits, lock, tree
+from dativo.kernel.document import load_json, read_bounded, write_atomic
+from dativo.kernel.lock import Locked, Reference
+from dativo.kernel.paths import Paths, make_folder
+from dativo.protocol.errors import Blame, ConfigError, LimitExceeded, Where
+
+if TYPE_CHECKING:
+    from dativo.kernel.resolver import Uv
+
+RECORD_FILE: Final = "record.json"
+LISTING_FILE: Final = "files.txt"
+ENV_FOLDER: Final = "env"
+_GENERATED: Final = re.compile(
+    r"bin(/.*)?|lib64|pyvenv\.cfg|\.lock|\.gitignore|CACHEDIR\.TAG"
+    r"|(.*/)?__pycache__(/.*)?|.*/_virtualenv\.(py|pth)"
+    r"|.*\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json)"
+)
+"""What an environment holds besides the files of the wheels: it depends on the place and the tools."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the store knows about one environment. ``tree`` is the digest checked at each launch, ``contents`` the lock's."""
+
+    reference: str
+    kind: str
+    package: str
+    version: str
+    python: str
+    prefix: str
+    script: str
+    contents: str
+    tree: str
+    files: int
+    bytes: int
+
+
+def to_stderr(text: str) -> None:
+    """Write one line of progress to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def add(
+    reference: str,
+    paths: Paths,
+    lock_path: Path,
+    python: str | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    progress: Progress = to_stderr,
+) -> Locked:
+    """Install what ``reference`` names, write it into the lock at ``lock_path`` and return the entry.
+
+    A locked plugin that still fits the reference is installed as it is locked, without asking the index what is newer; one that
+    is in the store already is only checked. ``python`` is a version (``3.10``) or a path; by default the one that runs dativo.
+    Blocks for as long as the download takes. Raises ConfigError, TreeMismatch, LimitExceeded.
+    """
+    wanted = lock.parse_reference(reference)
+    plugins = lock.load_lock(lock_path)
+    env = environment.current() if env is None else env
+    paths.ensure()
+    entry = plugins.get(wanted.name)
+    if entry is None or not _fits(entry, wanted) or python is not None:
+        uv = _uv(paths, env)
+        interpreter = uv.interpreter(python)
+        if entry is None or not _fits(entry, wanted) or interpreter.minor != entry.python:
+            progress(f"Resolving {wanted.requirement} for Python {interpreter.minor}")
+            entry = uv.resolve(wanted, interpreter)
+            if entry.newest:
+                progress(f"Note: {entry.newest} is newer, {entry.version} fits its dependencies")
+    record = _installed(entry, paths)
+    if record is None:
+        record = _install(entry, paths, _uv(paths, env), python, progress)
+    entry = replace(
+        entry,
+        script=record.script,
+        contents={**entry.contents, lock.platform_name(): record.contents},
+    )
+    if plugins.get(wanted.name) != entry:
+        lock.save_lock(lock_path, {**plugins, wanted.name: entry})
+    return entry
+
+
+def record_of(entry: Locked, paths: Paths) -> Record | None:
+    """Return the store's record of a locked plugin, or None when it is not installed. Raises ConfigError."""
+    file = paths.plugins / entry.folder / RECORD_FILE
+    if not file.exists():
+        return None
+    value = load_json(file, "the store's record", limits.JOB_BYTES, trusted=True).value
+    try:
+        return Record(**value)  # type: ignore[arg-type]  # as asdict wrote it
+    except TypeError as error:
+        raise ConfigError(
+            "the store's record of a plugin is damaged",
+            Where(file=str(file)),
+            hint=f"Delete {file.parent}, then: dativo plugin add {entry.reference}",
+        ) from error
+
+
+def check(entry: Locked, record: Record, paths: Paths, *, always: bool = False) -> None:
+    """Check that the store holds what the lock says and that no file changed. Raises TreeMismatch.
+
+    ``always``: hash every file, whatever its metadata.
+    """
+    folder = paths.plugins / entry.folder
+    locked = entry.contents.get(lock.platform_name())
+    if locked != record.contents:
+        raise tree.TreeMismatch(
+            f"the lock has {'other' if locked else 'no'} contents for {entry.reference} "
+            f"{entry.version} on {lock.platform_name()}",
+            Where(file=str(folder)),
+            hint=f"dativo plugin add {entry.reference}",
+        )
+    env_folder, listing = folder / ENV_FOLDER, folder / LISTING_FILE
+    tree.check(env_folder, listing, record.tree, paths.cache, always=always)
+
+
+def remove(entry: Locked, paths: Paths) -> bool:
+    """Delete the environment of ``entry`` from the store; tell whether there was one. Other workspaces may use it."""
+    folder = paths.plugins / entry.folder
+    if not folder.exists():
+        return False
+    with _exclusive(folder.parent / ".lock", to_stderr):
+        (folder / RECORD_FILE).unlink(missing_ok=True)
+        tree.make_removable(folder)
+        shutil.rmtree(folder)
+    return True
+
+
+def contents_digest(listing: tree.Listing) -> str:
+    """Return the digest of the wheels' files alone, the same wherever they are installed."""
+    entries = listing.entries()
+    kept = {path: entries[path] for path in entries if not _GENERATED.fullmatch(path)}
+    return tree.Listing.of(kept).digest
+
+
+def _uv(paths: Paths, env: Mapping[str, str]) -> Uv:
+    from dativo.kernel.resolver import Uv
+
+    return Uv(paths, env)
+
+
+def _fits(entry: Locked, wanted: Reference) -> bool:
+    if not wanted.specifier:
+        return True
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(wanted.specifier).contains(entry.version, prereleases=True)
+
+
+def _installed(entry: Locked, paths: Paths) -> Record | None:
+    """Return the record of an environment that is whole and, as far as the lock knows it, the locked one."""
+    record = record_of(entry, paths)
+    if record is not None:
+        known = {lock.platform_name(): record.contents, **entry.contents}
+        check(replace(entry, contents=known), record, paths)
+    return record
+
+
+def _install(entry: Locked, paths: Paths, uv: Uv, python: str | None, progress: Progress) -> Record:
+    interpreter = uv.interpreter(python)
+    if interpreter.minor != entry.python:
+        interpreter = uv.interpreter(entry.python)
+    folder = paths.plugins / entry.folder
+    make_folder(paths.plugins, 0o755)
+    make_folder(folder.parent, 0o755)
+    with _exclusive(folder.parent / ".lock", progress):
+        if (record := _installed(entry, paths)) is not None:
+            return record
+        if folder.exists():
+            tree.make_removable(folder)
+            shutil.rmtree(folder)
+        make_folder(folder, 0o755)
+        env_folder = folder / ENV_FOLDER
+        progress(f"Installing {entry.package} {entry.version}: {len(entry.requirements)} packages")
+        uv.assemble(entry, interpreter, env_folder)
+        progress("Compiling")
+        uv.byte_compile(interpreter, env_folder)
+        progress("Hashing")
+        script = _script(env_folder, entry)
+        tree.make_read_only(env_folder)
+        listing = tree.measure(env_folder)
+        record = _record(entry, interpreter.version, interpreter.prefix, script, listing)
+        write_atomic(folder / LISTING_FILE, listing.text)
+        tree.check(env_folder, folder / LISTING_FILE, record.tree, paths.cache)
+        write_atomic(folder / RECORD_FILE, json.dumps(asdict(record), indent=2) + "\n")
+        return record
+
+
+def _record(entry: Locked, python: str, prefix: str, script: str, listing: tree.Listing) -> Record:
+    files, size = listing.totals()
+    if size > limits.TREE_BYTES:
+        raise LimitExceeded(f"{entry.package} has more than {limits.TREE_BYTES} bytes")
+    contents = contents_digest(listing)
+    locked = entry.contents.get(lock.platform_name(), contents)
+    if locked != contents:
+        raise tree.TreeMismatch(
+            f"{entry.package} {entry.version} came out other than the lock says",
+            hint="Every wheel passed its hash: was the lock edited, or uv's cache?",
+        )
+    return Record(
+        reference=entry.reference,
+        kind=entry.kind,
+        package=entry.package,
+        version=entry.version,
+        python=python,
+        prefix=prefix,
+        script=script,
+        contents=contents,
+        tree=listing.digest,
+        files=files,
+        bytes=size,
+    )
+
+
+def _script(env_folder: Path, entry: Locked) -> str:
+    """Return the console script that is the connector. What a wheel says about itself is hostile: bounded, names checked."""
+    import configparser
+
+    found = [
+        folder
+        for folder in env_folder.glob("lib/python*/site-packages/*.dist-info")
+        if re.sub(r"[-_.]+", "-", folder.name.rpartition("-")[0].rpartition("-")[0]).lower()
+        == entry.package
+    ]
+    names: list[str] = []
+    for file in (folder / "entry_points.txt" for folder in found):
+        if not file.exists():
+            continue
+        data = read_bounded(file, "entry_points.txt", limits.JOB_BYTES)
+        parser = configparser.ConfigParser(
+            delimiters=("=",), interpolation=None, strict=False, default_section=""
+        )
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+        try:
+            parser.read_string(data.decode("utf-8", "replace"))
+        except configparser.Error as error:
+            raise _no_script(entry, f"its entry_points.txt is malformed ({error})") from error
+        if parser.has_section("console_scripts"):
+            names += parser.options("console_scripts")
+    names = sorted(
+        {name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name)}
+    )
+    prefixes = ("source-", "destination-") if entry.kind == "airbyte" else ("tap-", "target-")
+    likely = [name for name in names if entry.package.endswith(name)] or [
+        name for name in names if name.startswith(prefixes)
+    ]
+    chosen = max(likely, key=len, default=names[0] if len(names) == 1 else None)
+    if chosen is None:
+        raise _no_script(entry, f"its console scripts are: {', '.join(names) or 'none'}")
+    if not stat.S_ISREG((env_folder / "bin" / chosen).lstat().st_mode):
+        raise _no_script(entry, f"bin/{chosen} is not a file")
+    return chosen
+
+
+def _no_script(entry: Locked, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{entry.package} {entry.version} has no command that looks like a connector: {reason}",
+        Where(plugin=entry.reference),
+        blame=Blame.PLUGIN,
+    )
+
+
+@contextmanager
+def _exclusive(file: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of one package's folder; waits for another installation of it."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("Waiting for another installation of the same package")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,171 @@
+"""``dativo.lock``: which plugins a workspace uses, to the byte (docs/spec/manifest.md).
+
+It lies in the workspace, so it is a request: it chooses among what the operator installed and proves that this is the same, and
+it never says where or how to run anything. For each plugin it holds every requirement with the hashes of its wheels, and per
+platform the digest of the files that came out of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from dativo.kernel import limits
+from dativo.kernel.document import load_json, write_atomic
+from dativo.protocol.errors import ConfigError
+
+LOCK_FILE: Final = "dativo.lock"
+Kind = Literal["airbyte", "singer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A connector from the package index: ``airbyte:source-faker`` is PyPI's ``airbyte-source-faker``."""
+
+    kind: Kind
+    package: str
+    extras: tuple[str, ...] = ()
+    specifier: str = ""
+
+    @property
+    def name(self) -> str:
+        """The short form without version, as jobs and locks write it."""
+        short = self.package.removeprefix("airbyte-") if self.kind == "airbyte" else self.package
+        return f"{self.kind}:{short}"
+
+    @property
+    def requirement(self) -> str:
+        """The PEP 508 requirement."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        return f"{self.package}{extras}{self.specifier}"
+
+
+def is_packaged(reference: str) -> bool:
+    """Tell whether ``reference`` is ``airbyte:…`` or ``singer:…``."""
+    return reference.startswith(("airbyte:", "singer:"))
+
+
+def parse_reference(text: str) -> Reference:
+    """Return the reference that ``text`` writes: kind, PEP 508 name, extras, versions. Raises ConfigError.
+
+    Addresses, markers and options are refused: a reference only ever names something in the index.
+    """
+    hint = "Write airbyte:source-faker==7.2.1 or singer:tap-jsonl==0.3.1"
+    kind, _, rest = text.partition(":")
+    if kind not in ("airbyte", "singer") or len(text) > 256:
+        raise ConfigError("this is not a connector of the package index", value=text, hint=hint)
+    if plain := re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", rest):
+        return Reference(kind, _package(kind, plain[0]))  # type: ignore[arg-type]  # checked above
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        parsed = Requirement(rest)
+    except InvalidRequirement as error:
+        raise ConfigError(
+            f"this is not a package name with a version: {str(error).splitlines()[0]}",
+            value=text,
+            hint=hint,
+        ) from error
+    if parsed.url is not None or parsed.marker is not None:
+        raise ConfigError("addresses and markers are not allowed here", value=text, hint=hint)
+    return Reference(
+        kind,  # type: ignore[arg-type]  # checked above
+        _package(kind, parsed.name),
+        tuple(sorted(parsed.extras)),
+        str(parsed.specifier),
+    )
+
+
+def _package(kind: str, name: str) -> str:
+    """Return the normalised name of the package (PEP 503)."""
+    normal = re.sub(r"[-_.]+", "-", name).lower()
+    return (
+        f"airbyte-{normal}" if kind == "airbyte" and not normal.startswith("airbyte-") else normal
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One plugin of the lock. ``newest`` is set when the resolver chose an older version than the index has."""
+
+    reference: str
+    kind: Kind
+    package: str
+    version: str
+    requested: str
+    newest: str | None
+    python: str
+    script: str
+    requirements: tuple[str, ...] = field(repr=False)
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what is to be installed: Python version and requirements with their hashes."""
+        text = "\n".join((self.python, *self.requirements))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """The folder of its environment below ``Paths.plugins``."""
+        return f"{self.package}/{self.version}-{self.digest[:12]}"
+
+
+def platform_name() -> str:
+    """Return the platform that wheels are chosen for, such as ``linux-x86_64``."""
+    return f"linux-{platform.machine()}"
+
+
+def load_lock(path: Path) -> dict[str, Locked]:
+    """Return the plugins of the lock at ``path`` by reference; none when there is no file. Raises ConfigError."""
+    if not path.exists():
+        return {}
+    document = load_json(path, LOCK_FILE, limits.LOCK_BYTES)
+    from dativo.kernel import shapes
+
+    shape = shapes.read(shapes.LockShape, document, LOCK_FILE)
+    return {
+        reference: Locked(
+            reference=reference,
+            kind=entry.kind,
+            package=entry.package,
+            version=entry.version,
+            requested=entry.requested,
+            newest=entry.newest,
+            python=entry.python,
+            script=entry.script,
+            requirements=tuple(entry.requirements),
+            contents=dict(entry.contents),
+        )
+        for reference, entry in shape.plugins.items()
+    }
+
+
+def save_lock(path: Path, plugins: Mapping[str, Locked]) -> None:
+    """Write the lock: the same plugins always give the same bytes."""
+    write_atomic(path, lock_text(plugins))
+
+
+def lock_text(plugins: Mapping[str, Locked]) -> str:
+    """Return the lock's text: JSON, sorted, one requirement a line."""
+    entries: dict[str, Any] = {}
+    for reference in sorted(plugins):
+        entry = plugins[reference]
+        entries[reference] = {
+            "kind": entry.kind,
+            "package": entry.package,
+            "version": entry.version,
+            "requested": entry.requested,
+            **({"newest": entry.newest} if entry.newest else {}),
+            "python": entry.python,
+            "script": entry.script,
+            "contents": dict(sorted(entry.contents.items())),
+            "requirements": list(entry.requirements),
+        }
+    return json.dumps({"version": 1, "plugins": entries}, indent=2, ensure_ascii=False) + "\n"
