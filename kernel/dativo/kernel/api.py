@@ -7,10 +7,8 @@ Functions return values and raise the errors of ``dativo.protocol.errors`` and `
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ from dativo.kernel import grants, install, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
 from dativo.kernel.job import Job, load_job
 from dativo.kernel.limits import HELLO_TIMEOUT_S
-from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source
-from dativo.kernel.run import Observer, RunFailed, new_run_id, read_only_target, run
+from dativo.kernel.plan import Plan, Site, asked, make_plan, own_identity, prepare_source
+from dativo.kernel.run import Observer, RunFailed, committer, new_run_id, open_committer, run
 from dativo.protocol import airbyte, control, events, handshake, jsontext
 from dativo.protocol.catalog import Catalog
 from dativo.protocol.errors import ConfigError, ProtocolViolation, TargetFailed, Where
 from dativo.protocol.state import Stream
-from dativo.sandbox import Identity, allocate_identity, launch, probes
+from dativo.sandbox import launch, probes
 
 __all__ = [
     "Audit",
@@ -47,19 +45,10 @@ __all__ = [
 ]
 
 
-@contextlib.contextmanager
-def _identity() -> Iterator[Identity | None]:
-    if os.geteuid() != 0:
-        yield None
-        return
-    with allocate_identity() as identity:
-        yield identity
-
-
 def run_job(site: Site, path: Path, *, observer: Observer | None = None) -> report.Report:
     """Plan and run the job at ``path``; blocks until it ends. Raises RunFailed, which holds the report of a failed run."""
     run_id = new_run_id()
-    with _identity() as identity:
+    with own_identity() as identity:
         plan = make_plan(site, path, identity=identity, run=run_id)
     return run(plan, site, run_id, observer or Observer())
 
@@ -75,7 +64,7 @@ def spec(site: Site, reference: str, workspace: Path) -> str:
     """Return the SPEC payload of an installed connector, or what a tap says with ``--about``. Needs no grants."""
     plugin = registry.find_source(reference, workspace, site.paths)
     site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    with _identity() as identity:
+    with own_identity() as identity:
         how = verbs.Asked(plugin, verbs.default_grants(plugin), identity, site.walls, new_run_id())
         found = verbs.spec(how, site.ledger, fresh=True)
         return verbs.about(how) if found is None else found.text
@@ -84,7 +73,7 @@ def spec(site: Site, reference: str, workspace: Path) -> str:
 def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[str], str]]:
     """Ask the job's source whether its configuration works; returns the answer and what redacts its texts."""
     source, _ = prepare_source(site, _load(site, path))
-    with _identity() as identity:
+    with own_identity() as identity:
         status = verbs.check(asked(site, source, identity, new_run_id()), source.documents)
     return status, source.redactor.redact
 
@@ -92,7 +81,7 @@ def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[s
 def discover(site: Site, path: Path) -> Catalog:
     """Return the catalogue of the job's source, asked anew."""
     source, _ = prepare_source(site, _load(site, path))
-    with _identity() as identity:
+    with own_identity() as identity:
         how = asked(site, source, identity, new_run_id())
         return verbs.discover(
             how, source.documents, site.ledger, key=source.catalog_key, fresh=True
@@ -111,7 +100,7 @@ def add(
     """
     added = install.add(reference, site.paths, workspace, locked=locked, python=python)
     site.policy.check_blocked(added.reference, added.version, added.digest)
-    with _identity() as identity:
+    with own_identity() as identity:
         how = verbs.Asked(added, verbs.default_grants(added), identity, site.walls, new_run_id())
         verbs.trial(how, site.ledger)
     site.audit.write(
@@ -187,7 +176,9 @@ def committed_state(site: Site, path: Path) -> dict[str, Any]:
     if not job.target.warehouse.is_dir():
         return {"pipeline": job.pipeline, "epoch": 0, "states": []}
     owner, _ = warehouse.prepare(job.target.warehouse)
-    program, walled, opening = read_only_target(site, job)
+    run_id = new_run_id()
+    program, walled = committer(registry.find_target(job.target.connector), job)
+    opening = open_committer(job, run_id, job.target.warehouse, read_only=True)
     ours, theirs = socket.socketpair()
     ours.settimeout(HELLO_TIMEOUT_S)
     with (
@@ -201,7 +192,7 @@ def committed_state(site: Site, path: Path) -> dict[str, Any]:
             stdin=None,
             stdout=None,
             control=theirs.fileno(),
-            run=new_run_id(),
+            run=run_id,
         ) as confined,
     ):
         theirs.close()

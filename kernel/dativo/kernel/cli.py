@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -95,18 +95,6 @@ def _site(cgroup: Literal["required", "degraded"] | None = None) -> Iterator[Sit
         yield site
 
 
-@contextmanager
-def _identity() -> Iterator[Any]:
-    """Give the verbs an own uid as root."""
-    if os.geteuid() != 0:
-        yield None
-        return
-    from dativo.sandbox import allocate_identity
-
-    with allocate_identity() as identity:
-        yield identity
-
-
 # --- runs ------------------------------------------------------------------------------------------------------------------
 
 
@@ -127,13 +115,13 @@ def run(
 ) -> int:
     """Run JOB: source, confined, into its target; data and state in one commit."""
     from dativo.kernel import reader, report
-    from dativo.kernel.plan import make_plan
+    from dativo.kernel.plan import make_plan, own_identity
     from dativo.kernel.run import Observer, RunFailed, new_run_id
     from dativo.kernel.run import run as carry_out
 
     run_id = new_run_id()
     with _site(cgroup) as site:
-        with _identity() as identity:
+        with own_identity() as identity:
             plan = make_plan(
                 site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
             )
@@ -195,10 +183,10 @@ class _Screen:
 @_cgroup
 def plan(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
     """Print what JOB would do and may do, before anything starts."""
-    from dativo.kernel.plan import make_plan, render
+    from dativo.kernel.plan import make_plan, own_identity, render
     from dativo.kernel.run import new_run_id
 
-    with _site(cgroup) as site, _identity() as identity:
+    with _site(cgroup) as site, own_identity() as identity:
         show.data(render(make_plan(site, job, identity=identity, run=new_run_id())))
 
 

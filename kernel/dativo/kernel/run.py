@@ -22,6 +22,7 @@ from pathlib import Path
 
 from dativo.kernel import registry, report, show, verbs, warehouse
 from dativo.kernel.conversation import Conversation, Interrupted, Tally
+from dativo.kernel.job import Job
 from dativo.kernel.limits import (
     COMMITTER_MEMORY_BYTES,
     FILE_BYTES,
@@ -36,7 +37,7 @@ from dativo.kernel.limits import (
     ZSTD_LEVEL,
     EpochLimits,
 )
-from dativo.kernel.plan import Plan, Site
+from dativo.kernel.plan import Plan, Site, own_identity
 from dativo.protocol import state
 from dativo.protocol.catalog import configured_airbyte, configured_singer
 from dativo.protocol.errors import Conflict, DativoError, ExitStatus, InternalError, Where
@@ -49,7 +50,6 @@ from dativo.sandbox import (
     Limits,
     Program,
     SandboxError,
-    allocate_identity,
     launch,
 )
 
@@ -134,7 +134,7 @@ class _Going:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_pipeline_lock(self.site, plan))
             owner, _ = warehouse.prepare(job.target.warehouse)
-            writer_identity = _identity(stack)
+            writer_identity = stack.enter_context(own_identity())
             staging = warehouse.make_staging(
                 job.target.warehouse, self.run_id, writer=writer_identity, committer=owner
             )
@@ -151,7 +151,7 @@ class _Going:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
             with _closing(read_end):
-                committer = self._start(stack, self._committer(), self._committer_grants(), owner)
+                lander = self._start(stack, *committer(plan.target, job), owner)
                 writer = self._start(
                     stack,
                     self._writer(staging.path),
@@ -162,17 +162,17 @@ class _Going:
             with _closing(write_end):
                 opened = conversation.open_target(
                     writer,
-                    committer,
+                    lander,
                     program=f"dativo-{plan.target.reference}",
                     to_writer=self._open_writer(),
-                    to_committer=self._open_committer(staging.path),
+                    to_committer=open_committer(job, self.run_id, staging.path),
                 )
                 self._notice_lost_state(opened)
                 source, control = self._start(
                     stack,
                     self._source(opened),
                     plan.source.walled(),
-                    _identity(stack),
+                    stack.enter_context(own_identity()),
                     stdout=write_end,
                     controlled=False,
                 )
@@ -234,17 +234,6 @@ class _Going:
     def _writer_grants(self) -> Grants:
         return Grants(limits=_tool_limits(WRITER_CGROUP_BYTES))
 
-    def _committer(self) -> Program:
-        target = self.plan.target
-        return Program(name="committer", argv=target.argv, runtime=target.runtime)
-
-    def _committer_grants(self) -> Grants:
-        return Grants(
-            write=(self.plan.job.target.warehouse,),
-            environment=(("HOME", "/tmp"), ("LANG", "C.UTF-8")),  # noqa: S108  # inside the walls
-            limits=_tool_limits(COMMITTER_MEMORY_BYTES),
-        )
-
     # --- what they are told ------------------------------------------------------------------------------------------
 
     def _open_writer(self) -> dict[str, object]:
@@ -282,21 +271,6 @@ class _Going:
                 "file_bytes": int(PARQUET_FILE_BYTES),
                 "zstd_level": int(ZSTD_LEVEL),
             },
-        }
-
-    def _open_committer(self, staging: Path) -> dict[str, object]:
-        job = self.plan.job
-        return {
-            "type": "open",
-            "input": "0",
-            "run": self.run_id,
-            "pipeline": job.pipeline,
-            "partition": "",
-            "owner": f"default/{job.pipeline}",
-            "warehouse": str(job.target.warehouse),
-            "namespace": job.target.namespace,
-            "staging": str(staging),
-            "mode": job.target.mode,
         }
 
     # --- settling ----------------------------------------------------------------------------------------------------
@@ -360,6 +334,32 @@ class _Going:
         )
 
 
+def committer(target: registry.Installed, job: Job) -> tuple[Program, Grants]:
+    """Return the committer of a job's target: it may write the warehouse, which it sees at its real path, and nothing else."""
+    program = Program(name="committer", argv=target.argv, runtime=target.runtime)
+    return program, Grants(
+        write=(job.target.warehouse,), limits=_tool_limits(COMMITTER_MEMORY_BYTES)
+    )
+
+
+def open_committer(
+    job: Job, run_id: str, staging: Path, *, read_only: bool = False
+) -> dict[str, object]:
+    """Return the committer's ``open`` message (docs/spec/events.md)."""
+    return {
+        "type": "open",
+        "input": "0",
+        "run": run_id,
+        "pipeline": job.pipeline,
+        "partition": "",
+        "owner": f"default/{job.pipeline}",
+        "warehouse": str(job.target.warehouse),
+        "namespace": job.target.namespace,
+        "staging": str(staging),
+        "mode": "read" if read_only else job.target.mode,
+    }
+
+
 def _committed(tally: Tally) -> list[Sealed]:
     done = {c.sequence for c in tally.committed}
     return [sealed for sealed in tally.sealed if sealed.sequence in done]
@@ -383,11 +383,6 @@ def _tool_limits(memory_bytes: int) -> Limits:
         wall_time_s=None,
         stderr_bytes=STDERR_TAIL_BYTES,
     )
-
-
-def _identity(stack: contextlib.ExitStack) -> Identity | None:
-    """Return an own uid and gid as root, kept until the run is over; None as a plain user."""
-    return stack.enter_context(allocate_identity()) if os.geteuid() == 0 else None
 
 
 @contextlib.contextmanager
