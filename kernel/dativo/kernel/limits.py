@@ -82,6 +82,19 @@ ROW_GROUP_ROWS: Final = Limit(122_880, "", "Rows of a Parquet row group")
 PARQUET_FILE_BYTES: Final = Limit(128 * MIB, "", "Size of a Parquet file before the next begins")
 WRITER_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Buffers of the writer before it spills")
 
+# --- of dativo's own processes -------------------------------------------------------------------
+
+WRITER_CGROUP_BYTES: Final = Limit(384 * MIB, "", "Memory of the writer, enforced by its cgroup")
+COMMITTER_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the committer")
+TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer or committer")
+ZSTD_LEVEL: Final = Limit(1, "", "Level of zstd in Parquet files")
+HELLO_TIMEOUT_S: Final = Limit(30, "", "From the start of writer or committer to its answer")
+FINISH_TIMEOUT_S: Final = Limit(3600, "", "From the end of the source to the last commit")
+ABORT_TIMEOUT_S: Final = Limit(10, "", "From `abort` to the end of the writer")
+CLOSE_TIMEOUT_S: Final = Limit(600, "", "From `close` to the end of the committer")
+VERB_TIMEOUT_S: Final = Limit(600, "", "`spec`, `check` and `discover`")
+MAX_KEPT_MESSAGES: Final = Limit(200, "", "LOG and TRACE messages kept for the report")
+
 # --- of the files that people write --------------------------------------------------------------
 
 JOB_BYTES: Final = Limit(1 * MIB, "", "A job, policy or manifest file")

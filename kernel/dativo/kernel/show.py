@@ -11,9 +11,7 @@ from typing import Final
 
 MAX_SHOWN_CHARS: Final = 2000
 
-_BIDI_AND_SEPARATORS = (
-    "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-)
+_BIDI_AND_SEPARATORS = "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _ESCAPES: Final[dict[int, str]] = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))},
     **{ord(character): f"\\u{ord(character):04x}" for character in _BIDI_AND_SEPARATORS},

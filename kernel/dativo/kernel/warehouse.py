@@ -54,7 +54,9 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
     except FileExistsError:
         pass
     except OSError as error:
-        raise TargetFailed(f"cannot make the warehouse: {error.strerror}", Where(file=str(path))) from error
+        raise TargetFailed(
+            f"cannot make the warehouse: {error.strerror}", Where(file=str(path))
+        ) from error
     try:
         fd = os.open(path, _FOLDER)
     except OSError as error:
@@ -66,7 +68,9 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
             return None, created
         if created:
             parent = path.parent.stat()
-            owner = (parent.st_uid, parent.st_gid) if parent.st_uid else (WAREHOUSE_UID, WAREHOUSE_UID)
+            owner = (
+                (parent.st_uid, parent.st_gid) if parent.st_uid else (WAREHOUSE_UID, WAREHOUSE_UID)
+            )
             os.fchown(fd, *owner)
         info = os.fstat(fd)
         if info.st_uid == 0 or info.st_gid == 0:
@@ -93,7 +97,8 @@ def make_staging(
             os.close(private)
     except OSError as error:
         raise TargetFailed(
-            f"cannot make the staging folder: {error.strerror}", Where(file=str(warehouse / "_dativo"))
+            f"cannot make the staging folder: {error.strerror}",
+            Where(file=str(warehouse / "_dativo")),
         ) from error
     finally:
         os.close(root)
