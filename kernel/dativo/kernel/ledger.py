@@ -45,7 +45,9 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "ledger.db", isolation_level=None, timeout=10)
+        path = folder / "ledger.db"
+        path.touch(mode=0o600)  # SQLite gives its journal the mode of the database
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
 
