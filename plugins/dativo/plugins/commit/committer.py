@@ -30,7 +30,7 @@ class Committer:
     def __init__(self, target: Target, request: Open) -> None:
         self._target = target
         self._request = request
-        self._revisions: dict[Stream, int] = {}
+        self._schema_ids: dict[tuple[Stream, int], int] = {}
         self._sequence = 0
         self._staging = Staging(request.staging)
         self._head: Head = target.attach(request)
@@ -57,9 +57,7 @@ class Committer:
     def plan(self, schema: StreamSchema) -> Plan:
         """Make or grow the table of a stream."""
         plan = self._target.plan(schema)
-        self._revisions[schema.stream] = max(
-            schema.revision, self._revisions.get(schema.stream, schema.revision)
-        )
+        self._schema_ids[schema.stream, schema.revision] = plan.schema_id
         return plan
 
     def commit(self, sealed: Sealed) -> tuple[int, list[TableCommit]]:
@@ -69,8 +67,6 @@ class Committer:
                 f"sealed {sealed.sequence} follows sealed {self._sequence}", code="sequence"
             )
         self._sequence = sealed.sequence
-        for file in sealed.files:
-            self._check_planned(file)
         states = merge(self._head.states, sealed.states)
         if not sealed.files and digest(states) == digest(self._head.states):
             return self._head.epoch, []
@@ -124,26 +120,38 @@ class Committer:
         folders = set()
         for copy, file in zip(copies, files, strict=True):
             final = self._request.warehouse / file.path
-            with locating("place a file", final):
-                copy.rename(final)
+            self._place_file(copy, final)
             folders.add(final.parent)
         for folder in sorted(folders):
             with locating("sync a folder", folder):
                 durable.sync_directory(folder)
 
+    def _place_file(self, copy: Path, final: Path) -> None:
+        with locating("place a file", final):
+            copy.rename(final)
+
     def _name(self, files: Sequence[StagedFile], epoch: int, attempt: str) -> list[PlacedFile]:
         placed = []
         for number, file in enumerate(files):
             name = f"{self._request.key}-{epoch}-{attempt}-{number}.parquet"
+            schema_id = self._schema_id(file)
             path = self._target.data_folder(file.stream) / name
             relative = path.relative_to(self._request.warehouse)
             placed.append(
-                PlacedFile(file.stream, str(relative), file.rows, file.bytes, file.sha256)
+                PlacedFile(
+                    file.stream,
+                    str(relative),
+                    schema_id,
+                    file.rows,
+                    file.bytes,
+                    file.sha256,
+                )
             )
         return placed
 
-    def _check_planned(self, file: StagedFile) -> None:
-        if file.revision > self._revisions.get(file.stream, -1):
+    def _schema_id(self, file: StagedFile) -> int:
+        schema_id = self._schema_ids.get((file.stream, file.revision))
+        if schema_id is None:
             raise CommitFault(
                 f"staged file {file.name} was written by a schema that has no plan",
                 code="protocol.unplanned",
@@ -151,6 +159,7 @@ class Committer:
                 value=f"revision {file.revision}",
                 blame=Blame.DATIVO,
             )
+        return schema_id
 
     def _is_committed(self, intent: Intent) -> bool:
         if intent.epoch < self._head.epoch:

@@ -7,9 +7,13 @@ Folding loses something, so two names may meet: the later one gets a suffix of t
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Collection
+
+from dativo.plugins.commit.faults import config_fault
+from dativo.protocol.state import Stream
 
 # The longest that Hive and Glue, Spark's metastore and a Linux file name all take.
 MAX_IDENTIFIER_CHARS = 128
@@ -50,6 +54,26 @@ def hashed(name: str, original: str | None = None) -> str:
     The suffix is of ``original`` where ``name`` itself was put together from parts.
     """
     return _suffixed(fold(name), name if original is None else original, HASH_CHARS)
+
+
+def table_names(stream: Stream) -> tuple[str, str]:
+    """Return the plain name of a stream's table, and the one it gets when another stream has that.
+
+    A source's namespace is a part of the name: it is a stranger's text and never chooses a folder or a namespace of ours.
+    """
+    text = f"{stream.namespace}__{stream.name}" if stream.namespace else stream.name
+    return fold(text), hashed(text, json.dumps([stream.namespace, stream.name]))
+
+
+def check_namespace(namespace: str) -> None:
+    """Raise ``config.namespace`` unless the job's namespace is an identifier as it stands."""
+    if not is_identifier(namespace):
+        raise config_fault(
+            "namespace",
+            "the namespace is no identifier",
+            value=namespace,
+            hint=f"Write it as {fold(namespace)}.",
+        )
 
 
 def unused(name: str, taken: Collection[str]) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dativo.plugins.commit.faults import CommitFault
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
@@ -25,10 +25,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A data file at its final path, ``path`` relative to the warehouse."""
+    """A data file at its final path, ``path`` relative to the warehouse, written by the table's schema ``schema_id``."""
 
     stream: Stream
     path: str
+    schema_id: int
     rows: int
     bytes: int
     sha256: str
@@ -48,6 +49,13 @@ class Intent:
     def parent(self) -> int:
         """The epoch this one follows."""
         return self.epoch - 1
+
+    def by_stream(self) -> dict[Stream, tuple[PlacedFile, ...]]:
+        """Return the files grouped by stream."""
+        grouped: dict[Stream, tuple[PlacedFile, ...]] = {}
+        for file in self.files:
+            grouped[file.stream] = (*grouped.get(file.stream, ()), file)
+        return grouped
 
 
 class Target(Protocol):
@@ -112,10 +120,18 @@ def states_text(states: Sequence[StateEntry]) -> str:
     return json.dumps([state.to_event() for state in states], ensure_ascii=False)
 
 
-def states_from(text: str, sha256: str, where: str) -> tuple[StateEntry, ...]:
+def parsed(text: str, where: str) -> Any:
+    """Return the value of JSON that we kept in ``where``. Raises CommitFault."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise corrupt(f"a kept record is not JSON: {error}", where) from error
+
+
+def states_from(items: Any, sha256: str, where: str) -> tuple[StateEntry, ...]:
     """Read kept states back. Raises CommitFault when they do not hash to ``sha256``."""
     try:
-        states = tuple(StateEntry.from_event(item) for item in json.loads(text))
+        states = tuple(StateEntry.from_event(item) for item in items)
     except (ValueError, TypeError, ProtocolViolation) as error:
         raise corrupt(f"the kept state cannot be read: {error}", where) from error
     if digest(states) != sha256:
@@ -144,24 +160,26 @@ def file_record(file: PlacedFile) -> dict[str, object]:
     return {
         "stream": file.stream.to_event(),
         "path": file.path,
+        "schema_id": file.schema_id,
         "rows": file.rows,
         "bytes": file.bytes,
         "sha256": file.sha256,
     }
 
 
-def files_from(text: str, where: str) -> tuple[PlacedFile, ...]:
+def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
     """Read the files of an intent back. Raises CommitFault for a path that leaves the warehouse: recovery deletes by it."""
     try:
         files = tuple(
             PlacedFile(
                 Stream.from_event(item["stream"]),
                 item["path"],
+                item["schema_id"],
                 item["rows"],
                 item["bytes"],
                 item["sha256"],
             )
-            for item in json.loads(text)
+            for item in items
         )
     except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
         raise corrupt(f"the kept intent cannot be read: {error}", where) from error

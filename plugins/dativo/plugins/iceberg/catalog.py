@@ -23,6 +23,7 @@ from dativo.plugins.commit.target import (
     corrupt,
     files_from,
     files_text,
+    parsed,
     states_from,
     states_text,
 )
@@ -30,7 +31,7 @@ from dativo.protocol.errors import Blame
 from dativo.protocol.state import digest
 
 CATALOG_NAME = "dativo"
-BUSY_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_S = 5.0
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS iceberg_tables (
@@ -108,7 +109,7 @@ class Catalog:
 
     def attach(self) -> Head:
         """Create what is missing, write our run into the pipeline's state row, return what it holds."""
-        request = self._request
+        request, where = self._request, str(self._path)
         with self._transaction() as sql:
             for statement in _TABLES:
                 sql.execute(statement)
@@ -134,7 +135,7 @@ class Catalog:
                 (request.pipeline, request.partition),
             ).fetchone()
             self._check_identity(owner, namespace)
-            head = Head(epoch, attempt, states_from(states, sha256, str(self._path)))
+            head = Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
             sql.execute(
                 "UPDATE dativo_state SET run = ? WHERE pipeline = ? AND partition = ?",
                 (request.run, request.pipeline, request.partition),
@@ -155,8 +156,8 @@ class Catalog:
                 epoch,
                 attempt,
                 run,
-                files_from(files, where),
-                states_from(states, sha256, where),
+                files_from(parsed(files, where), where),
+                states_from(parsed(states, where), sha256, where),
             )
             for epoch, attempt, run, files, states, sha256 in rows
         ]

@@ -78,11 +78,8 @@ class Tables:
 
     def stage(self, intent: Intent, summary: Mapping[str, str]) -> list[Staged]:
         """Write, synced, the next metadata of every table that ``intent`` adds files to."""
-        by_stream: dict[Stream, list[PlacedFile]] = {}
-        for file in intent.files:
-            by_stream.setdefault(file.stream, []).append(file)
         staged = []
-        for stream, files in by_stream.items():
+        for stream, files in intent.by_stream().items():
             current = self._versions[stream]
             rows = sum(file.rows for file in files)
             located = [(self._request.warehouse / file.path, file) for file in files]
@@ -109,10 +106,8 @@ class Tables:
             self._versions[table.stream] = version
 
     def _find(self, stream: Stream) -> tuple[str, iceberg.TableVersion | None]:
-        text = f"{stream.namespace}__{stream.name}" if stream.namespace else stream.name
-        plain = identifiers.fold(text)
+        plain, hashed = identifiers.table_names(stream)
         # The hashed name first: it is there when another stream had the plain one before, whatever became of that.
-        hashed = identifiers.hashed(text, json.dumps([stream.namespace, stream.name]))
         version = self._load(stream, hashed)
         if version is not None:
             return hashed, version

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dativo.plugins.commit import durable, identifiers
-from dativo.plugins.commit.faults import config_fault, conflict_fault, locating
+from dativo.plugins.commit.faults import conflict_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
 from dativo.plugins.commit.target import Head, Intent
 from dativo.plugins.iceberg.catalog import Catalog, PointerMoved
@@ -31,13 +31,7 @@ class IcebergTarget:
 
     def attach(self, request: Open) -> Head:
         """See ``Target``; uses the standard sqlite3 only."""
-        if not identifiers.is_identifier(request.namespace):
-            raise config_fault(
-                "namespace",
-                "the namespace is no identifier",
-                value=request.namespace,
-                hint=f"Write it as {identifiers.fold(request.namespace)}.",
-            )
+        identifiers.check_namespace(request.namespace)
         self._request = request
         with locating("create a folder", self.placing().parent):
             durable.make_directories(self.placing().parent)

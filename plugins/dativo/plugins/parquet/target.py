@@ -1,0 +1,165 @@
+"""The Parquet target: a folder per stream below ``<warehouse>/<namespace>``, one log entry per epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dativo.plugins.commit import columns, durable, identifiers
+from dativo.plugins.commit.faults import CommitFault, config_fault, locating
+from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
+from dativo.plugins.commit.target import Head, Intent, corrupt
+from dativo.plugins.parquet.log import Log, Table
+from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.state import Stream
+
+# Engines skip names that begin with an underscore when they list a folder.
+MARKER = "_dativo.json"
+
+
+class ParquetTarget:
+    """Files in ``<warehouse>/<namespace>/<stream>``, the log in ``<warehouse>/<namespace>/_dativo/<pipeline>``."""
+
+    program = "dativo-parquet"
+
+    _request: Open
+    _log: Log
+    _tables: dict[Stream, Table]
+
+    def __init__(self) -> None:
+        self._unlogged: set[Stream] = set()
+
+    def attach(self, request: Open) -> Head:
+        """See ``Target``."""
+        identifiers.check_namespace(request.namespace)
+        self._request = request
+        self._log = Log(self._dataset, request)
+        head, self._tables = self._log.attach()
+        return head
+
+    def placing(self) -> Path:
+        """See ``Target``."""
+        return self._log.folder / "placing"
+
+    def intents(self) -> Sequence[Intent]:
+        """See ``Target``."""
+        return self._log.intents()
+
+    def load(self) -> None:
+        """See ``Target``; nothing heavy is needed here."""
+
+    def plan(self, schema: StreamSchema) -> Plan:
+        """See ``Target``. The columns become durable with the first epoch that follows."""
+        table = self._tables.get(schema.stream)
+        if table is None:
+            table = Table(schema.stream, self._claim_folder(schema.stream), -1, 0, ())
+        growth = columns.evolve(schema, table.columns, table.last_field_id)
+        if growth.changed:
+            table = Table(
+                schema.stream,
+                table.folder,
+                table.schema_id + 1,
+                growth.last_field_id,
+                growth.columns,
+            )
+            self._unlogged.add(schema.stream)
+        self._tables[schema.stream] = table
+        return Plan(self._full_name(table), table.schema_id, growth.planned)
+
+    def data_folder(self, stream: Stream) -> Path:
+        """See ``Target``."""
+        return self._dataset / self._tables[stream].folder
+
+    def check_held(self) -> None:
+        """See ``Target``."""
+        self._log.check_held()
+
+    def record(self, intent: Intent) -> None:
+        """See ``Target``."""
+        self._log.record(intent)
+
+    def publish(self, intent: Intent) -> list[TableCommit]:
+        """See ``Target``."""
+        changed = [table for stream, table in self._tables.items() if stream in self._unlogged]
+        entry = self._log.commit(intent, changed)
+        self._unlogged.clear()
+        self._log.checkpoint(intent.epoch)
+        return [
+            TableCommit(
+                stream=stream,
+                table=self._full_name(self._tables[stream]),
+                rows=sum(file.rows for file in files),
+                files=len(files),
+                bytes=sum(file.bytes for file in files),
+                metadata_location=str(entry),
+            )
+            for stream, files in intent.by_stream().items()
+        ]
+
+    def discard(self, intent: Intent) -> None:
+        """See ``Target``; a try leaves data files only."""
+
+    def forget(self, intent: Intent) -> None:
+        """See ``Target``."""
+        self._log.forget(intent)
+
+    def close(self) -> None:
+        """See ``Target``."""
+        self._log.close()
+
+    @property
+    def _dataset(self) -> Path:
+        return self._request.warehouse / self._request.namespace
+
+    def _full_name(self, table: Table) -> str:
+        return f"{self._request.namespace}.{table.folder}"
+
+    def _claim_folder(self, stream: Stream) -> str:
+        plain, hashed = identifiers.table_names(stream)
+        # The hashed name first: it is there when another stream had the plain one before, whatever became of that.
+        for name in (hashed, plain):
+            if self._holder(stream, name) == stream:
+                return name
+        name = plain if self._holder(stream, plain) is None else hashed
+        folder = self._dataset / name
+        marker = {
+            "owner": self._request.owner,
+            "pipeline": self._request.pipeline,
+            "stream": stream.to_event(),
+        }
+        with locating("create the stream's folder", folder):
+            durable.make_directories(folder)
+            durable.replace(
+                folder / MARKER, json.dumps(marker, ensure_ascii=False).encode() + b"\n"
+            )
+        return name
+
+    def _holder(self, stream: Stream, name: str) -> Stream | None:
+        """Return the stream of ours whose folder ``name`` is, None for a free name. Raises on a stranger's."""
+        folder = self._dataset / name
+        with locating("look at the stream's folder", folder):
+            if not folder.exists() or not any(folder.iterdir()):
+                return None
+            try:
+                text = (folder / MARKER).read_text()
+            except FileNotFoundError:
+                raise self._stranger(stream, name, "was not made by dativo") from None
+        try:
+            marker = json.loads(text)
+            owner, pipeline = marker["owner"], marker["pipeline"]
+            holder = Stream.from_event(marker["stream"])
+        except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
+            raise corrupt("the stream's marker cannot be read", str(folder / MARKER)) from error
+        if owner != self._request.owner or pipeline != self._request.pipeline:
+            raise self._stranger(stream, name, f"belongs to pipeline {pipeline} of {owner}")
+        return holder
+
+    def _stranger(self, stream: Stream, name: str, why: str) -> CommitFault:
+        return config_fault(
+            "table_owned",
+            f"folder {self._request.namespace}/{name} {why}",
+            stream=stream,
+            value=self._request.owner,
+            hint="Set target.config.namespace to a namespace of this pipeline's own, or remove the folder.",
+        )
