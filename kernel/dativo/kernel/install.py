@@ -21,22 +21,21 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dativo.kernel import environment, limits, lock, tree
-from dativo.kernel.document import load_json, read_bounded, write_atomic
+from dativo.kernel import environment, limits, lock, registry, tree
+from dativo.kernel.document import read_bounded, write_atomic
 from dativo.kernel.lock import Locked, Reference
 from dativo.kernel.paths import Paths, make_folder
+from dativo.kernel.registry import Installed
+from dativo.kernel.store import ENV_FOLDER, LISTING_FILE, RECORD_FILE, Record, check, record_of
 from dativo.protocol.errors import Blame, ConfigError, LimitExceeded, Where
 
 if TYPE_CHECKING:
     from dativo.kernel.resolver import Uv
 
-RECORD_FILE: Final = "record.json"
-LISTING_FILE: Final = "files.txt"
-ENV_FOLDER: Final = "env"
 _GENERATED: Final = re.compile(
     r"bin(/.*)?|lib64|pyvenv\.cfg|\.lock|\.gitignore|CACHEDIR\.TAG"
     r"|(.*/)?__pycache__(/.*)?|.*/_virtualenv\.(py|pth)"
@@ -47,23 +46,6 @@ _GENERATED: Final = re.compile(
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the store knows about one environment. ``tree`` is the digest checked at each launch, ``contents`` the lock's."""
-
-    reference: str
-    kind: str
-    package: str
-    version: str
-    python: str
-    prefix: str
-    script: str
-    contents: str
-    tree: str
-    files: int
-    bytes: int
-
-
 def to_stderr(text: str) -> None:
     """Write one line of progress to stderr."""
     sys.stderr.write(text + "\n")
@@ -72,76 +54,72 @@ def to_stderr(text: str) -> None:
 def add(
     reference: str,
     paths: Paths,
-    lock_path: Path,
-    python: str | None = None,
+    workspace: Path,
     *,
+    locked: bool = False,
+    python: str | None = None,
     env: Mapping[str, str] | None = None,
     progress: Progress = to_stderr,
-) -> Locked:
-    """Install what ``reference`` names, write it into the lock at ``lock_path`` and return the entry.
+) -> Installed:
+    """Install what ``reference`` names, write it into the workspace's lock and return it, checked.
 
     A locked plugin that still fits the reference is installed as it is locked, without asking the index what is newer; one that
-    is in the store already is only checked. ``python`` is a version (``3.10``) or a path; by default the one that runs dativo.
-    Blocks for as long as the download takes. Raises ConfigError, TreeMismatch, LimitExceeded.
+    is in the store already is only checked. ``locked``: nothing but what the lock says, and the lock is not written. ``python``
+    is a version (``3.10``) or a path; by default the one that runs dativo. Blocks for as long as the download takes.
+    Raises ConfigError, TreeMismatch, LimitExceeded.
     """
     wanted = lock.parse_reference(reference)
-    plugins = lock.load_lock(lock_path)
+    file = workspace / lock.LOCK_FILE
+    plugins = lock.load_lock(file)
     env = environment.current() if env is None else env
     paths.ensure()
-    entry = plugins.get(wanted.name)
-    if entry is None or not _fits(entry, wanted) or python is not None:
-        uv = _uv(paths, env)
-        interpreter = uv.interpreter(python)
-        if entry is None or not _fits(entry, wanted) or interpreter.minor != entry.python:
-            progress(f"Resolving {wanted.requirement} for Python {interpreter.minor}")
-            entry = uv.resolve(wanted, interpreter)
-            if entry.newest:
-                progress(f"Note: {entry.newest} is newer, {entry.version} fits its dependencies")
+    before = plugins.get(wanted.name)
+    entry = (
+        _as_locked(before, wanted, file)
+        if locked
+        else _choose(before, wanted, python, paths, env, progress)
+    )
     record = _installed(entry, paths)
     if record is None:
         record = _install(entry, paths, _uv(paths, env), python, progress)
-    entry = replace(
-        entry,
-        script=record.script,
-        contents={**entry.contents, lock.platform_name(): record.contents},
-    )
-    if plugins.get(wanted.name) != entry:
-        lock.save_lock(lock_path, {**plugins, wanted.name: entry})
+    contents = {**entry.contents, lock.platform_name(): record.contents}
+    entry = replace(entry, script=record.script, contents=contents)
+    if not locked and entry != before:
+        lock.save_lock(file, {**plugins, wanted.name: entry})
+    return registry.installed(entry, record, paths)
+
+
+def _as_locked(entry: Locked | None, wanted: Reference, file: Path) -> Locked:
+    if entry is None or not _fits(entry, wanted) or lock.platform_name() not in entry.contents:
+        raise ConfigError(
+            f"the lock does not hold {wanted.requirement} for {lock.platform_name()}",
+            Where(file=str(file)),
+            hint=f"Without --locked: dativo plugin add {wanted.name}{wanted.specifier}",
+        )
     return entry
 
 
-def record_of(entry: Locked, paths: Paths) -> Record | None:
-    """Return the store's record of a locked plugin, or None when it is not installed. Raises ConfigError."""
-    file = paths.plugins / entry.folder / RECORD_FILE
-    if not file.exists():
-        return None
-    value = load_json(file, "the store's record", limits.JOB_BYTES, trusted=True).value
-    try:
-        return Record(**value)  # type: ignore[arg-type]  # as asdict wrote it
-    except TypeError as error:
-        raise ConfigError(
-            "the store's record of a plugin is damaged",
-            Where(file=str(file)),
-            hint=f"Delete {file.parent}, then: dativo plugin add {entry.reference}",
-        ) from error
-
-
-def check(entry: Locked, record: Record, paths: Paths, *, always: bool = False) -> None:
-    """Check that the store holds what the lock says and that no file changed. Raises TreeMismatch.
-
-    ``always``: hash every file, whatever its metadata.
-    """
-    folder = paths.plugins / entry.folder
-    locked = entry.contents.get(lock.platform_name())
-    if locked != record.contents:
-        raise tree.TreeMismatch(
-            f"the lock has {'other' if locked else 'no'} contents for {entry.reference} "
-            f"{entry.version} on {lock.platform_name()}",
-            Where(file=str(folder)),
-            hint=f"dativo plugin add {entry.reference}",
-        )
-    env_folder, listing = folder / ENV_FOLDER, folder / LISTING_FILE
-    tree.check(env_folder, listing, record.tree, paths.cache, always=always)
+def _choose(
+    entry: Locked | None,
+    wanted: Reference,
+    python: str | None,
+    paths: Paths,
+    env: Mapping[str, str],
+    progress: Progress,
+) -> Locked:
+    """Return the lock's entry while it fits, else what the index has."""
+    fits = entry is not None and _fits(entry, wanted)
+    if entry is not None and fits and python is None:
+        return entry
+    uv = _uv(paths, env)
+    interpreter = uv.interpreter(python)
+    if entry is not None and fits and interpreter.minor == entry.python:
+        return entry
+    progress(f"Resolving {wanted.requirement} for Python {interpreter.minor}")
+    entry = uv.resolve(wanted, interpreter)
+    if entry.newest:
+        progress(f"Note: the index has {entry.newest}; {entry.version} is the newest that resolves")
+    return entry
 
 
 def remove(entry: Locked, paths: Paths) -> bool:

@@ -301,11 +301,11 @@ class PluginShape(Shape):
 
     name: Identifier
     version: Version
-    type: Literal["source", "transformer", "target"]
+    type: Literal["reader", "transformer", "writer"]
     language: Literal["python", "rust", "any"]
     entry_point: EntryPointShape
     protocol: Literal["airbyte", "singer", "native"] = "native"
-    api_version: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")] = "1.0"
+    api_version: Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$")]
     compatibility: CompatibilityShape = Field(default_factory=CompatibilityShape)
     dependencies: Annotated[list[Text], Field(max_length=1000)] = []
     permissions: GrantsShape = Field(default_factory=GrantsShape)

@@ -1,0 +1,211 @@
+"""From a name in a job to a program: which files it is made of, by digest, and how it is started. It never imports one.
+
+`airbyte:…` and `singer:…` come from dativo.lock and the store; `./folder` and a bare name from a `plugin.yaml` in the workspace;
+targets from dativo's own plugins.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dativo.kernel import environment, lock, manifest, store, tree
+from dativo.kernel.lock import Locked
+from dativo.kernel.paths import Paths
+from dativo.protocol.catalog import Dialect
+from dativo.protocol.errors import ConfigError, InternalError, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A program that can be started.
+
+    ``digest``: SHA-256 (hex) of what runs, the artefact of an approval. ``argv`` is complete but for the protocol's verb.
+    ``runtime``: paths it needs to read, to be bound read-only at the same place; /usr is not among them. ``path``: its own
+    folder of commands, for PATH.
+    """
+
+    reference: str
+    kind: Literal["airbyte", "singer", "native"]
+    version: str
+    digest: str
+    argv: tuple[str, ...]
+    runtime: tuple[Path, ...]
+    path: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> Dialect:
+        """The foreign protocol it speaks. Raises ConfigError for a native plugin."""
+        if self.kind == "native":
+            raise ConfigError(f"{self.reference} speaks neither Airbyte nor Singer")
+        return self.kind
+
+
+def find_source(
+    reference: str, workspace: Path, paths: Paths, *, verify: bool = False
+) -> Installed:
+    """Return the connector that a job in ``workspace`` calls ``reference``, after its files were checked.
+
+    ``verify``: hash every file, whatever its metadata. Blocks for up to 0.1 s for 20,000 unchanged files.
+    Raises ConfigError with what to type, TreeMismatch for changed files.
+    """
+    if not lock.is_packaged(reference):
+        return _local(reference, workspace)
+    wanted = lock.parse_reference(reference)
+    file = workspace / lock.LOCK_FILE
+    if wanted.specifier or wanted.extras:
+        raise ConfigError(
+            f"the version of {wanted.name} comes from {lock.LOCK_FILE}",
+            value=reference,
+            hint=f"Write {wanted.name} here, and run: dativo plugin add {reference}",
+        )
+    entry = lock.load_lock(file).get(wanted.name)
+    if entry is None:
+        raise ConfigError(
+            f"{wanted.name} is not in {lock.LOCK_FILE}",
+            Where(file=str(file), plugin=wanted.name),
+            hint=f"dativo plugin add {wanted.name}",
+        )
+    record = store.record_of(entry, paths)
+    if record is None:
+        raise ConfigError(
+            f"{wanted.name} {entry.version} is locked but not installed here",
+            Where(file=str(file), plugin=wanted.name),
+            hint=f"dativo plugin add {wanted.name}",
+        )
+    store.check(entry, record, paths, always=verify)
+    return installed(entry, record, paths)
+
+
+def installed(entry: Locked, record: store.Record, paths: Paths) -> Installed:
+    """Return how the plugin of a checked record is started. Raises ConfigError when its Python is gone."""
+    env_folder = paths.plugins / entry.folder / store.ENV_FOLDER
+    if not (env_folder / "bin/python").exists():
+        raise ConfigError(
+            f"the Python {record.python} that {entry.reference} was installed with is gone",
+            Where(file=record.prefix, plugin=entry.reference),
+            hint=f"dativo plugin remove {entry.reference}, then dativo plugin add {entry.reference}",
+        )
+    return Installed(
+        reference=entry.reference,
+        kind=entry.kind,
+        version=record.version,
+        digest=record.tree,
+        argv=record.argv(env_folder),
+        runtime=_runtime((env_folder, Path(record.prefix))),
+        path=(str(env_folder / "bin"),),
+    )
+
+
+def listing(workspace: Path, paths: Paths) -> list[dict[str, str]]:
+    """Return reference, version, Python, digest and state (installed, missing) of every locked plugin."""
+    found = []
+    for reference, entry in sorted(lock.load_lock(workspace / lock.LOCK_FILE).items()):
+        record = store.record_of(entry, paths)
+        found.append(
+            {
+                "reference": reference,
+                "version": entry.version,
+                "python": record.python if record else entry.python,
+                "digest": record.tree if record else "",
+                "newest": entry.newest or "",
+                "state": "installed" if record else "missing",
+            }
+        )
+    return found
+
+
+def _local(reference: str, workspace: Path) -> Installed:
+    """Return a plugin of the workspace: ``./folder`` below it, or the bare name of a folder in its ``plugins``."""
+    named = "/" in reference
+    folder = workspace / reference if named else workspace / "plugins" / reference
+    real = Path(os.path.realpath(folder))
+    if not real.is_relative_to(os.path.realpath(workspace)):
+        raise ConfigError(
+            f"the plugin {reference} lies outside the workspace", Where(file=str(real))
+        )
+    if not (real / manifest.FILE).is_file():
+        raise ConfigError(
+            f"there is no connector {reference}",
+            Where(file=str(real / manifest.FILE)),
+            hint="Write airbyte:NAME, singer:NAME, or the folder of a plugin.yaml such as ./plugins/mine",
+        )
+    found = manifest.load(real)
+    where = Where(file=str(real / manifest.FILE), plugin=found.name)
+    if found.type != "reader":
+        raise ConfigError(f"plugin {found.name} is a {found.type}, not a reader", where)
+    if found.protocol == "native":
+        raise ConfigError(
+            "the native protocol for sources is not built yet",
+            where,
+            hint="protocol: airbyte or protocol: singer",
+        )
+    if found.dependencies:
+        raise ConfigError("dependencies of a workspace's plugin are not built yet", where)
+    if found.entry_kind == "module":
+        raise ConfigError(
+            "a workspace's plugin is started by `file` or `executable`, not by `module`", where
+        )
+    program = Path(os.path.realpath(real / found.entry))
+    if not program.is_relative_to(real) or not program.is_file():
+        raise ConfigError(f"its entry point {found.entry} is not a file beside plugin.yaml", where)
+    runtime: tuple[Path, ...] = (real,)
+    start: tuple[str, ...] = (str(program),)
+    if found.entry_kind == "file":
+        # The base interpreter: a workspace's plugin gets the standard library, not dativo's dependencies.
+        base = os.path.realpath(sys.executable)
+        start = (base, "-B", str(program))
+        runtime = (real, Path(sys.base_prefix))
+    elif not os.access(program, os.X_OK):
+        raise ConfigError(f"its entry point {found.entry} is not executable", where)
+    return Installed(
+        reference=reference,
+        kind=found.protocol,
+        version=found.version,
+        digest=tree.measure(real).digest,
+        argv=(*start, *found.arguments),
+        runtime=_runtime(runtime),
+    )
+
+
+def find_target(name: str) -> Installed:
+    """Return dativo's own target ``name`` (iceberg, parquet). Raises ConfigError."""
+    found = manifest.first_party(name)
+    if found.type != "writer" or found.entry_kind != "module":
+        raise InternalError(f"plugin {name} is not a target", Where(file=str(found.folder)))
+    return Installed(
+        reference=name,
+        kind="native",
+        version=found.version,
+        digest=found.digest,
+        argv=(sys.executable, "-I", "-m", found.entry, *found.arguments),
+        runtime=_runtime(
+            (Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)))
+        ),
+    )
+
+
+def _runtime(wanted: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the paths that exist and that no other one, nor /usr, holds."""
+    kept: list[Path] = []
+    for path in (Path(os.path.normpath(path)) for path in wanted):
+        if path.exists() and not any(path.is_relative_to(held) for held in (*kept, Path("/usr"))):
+            kept.append(path)
+    return tuple(kept)
+
+
+def executable(name: str, env: Mapping[str, str]) -> Path:
+    """Return dativo's executable ``name``: from DATIVO_BIN_DIR, else the installation's scripts folder; never from PATH."""
+    folder = env.get(environment.DATIVO_BIN_DIR.name) or sysconfig.get_path("scripts")
+    file = Path(folder) / name
+    if not file.is_absolute() or not os.access(file, os.X_OK):
+        raise ConfigError(
+            f"dativo's executable {name} is not in {folder}",
+            hint=f"Build it with `make setup`, or set {environment.DATIVO_BIN_DIR} to its folder",
+        )
+    return file
