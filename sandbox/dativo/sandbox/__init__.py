@@ -1,1 +1,66 @@
-"""Turn grants into walls and a program into a confined process. Knows argv, paths and limits, not records."""
+"""Turn grants into walls and a program into a confined process. Knows argv, paths and limits, not records.
+
+Standard library only, one thread, usable alone::
+
+    with launch(program, grants, identity=None, walls=Walls(), stdin=None, stdout=None,
+                control=None, run="demo") as confined:
+        end = confined.wait(60)
+
+docs/spec/sandbox.md tells the pipeline and every wall. Importing this package costs nothing; names load on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dativo.sandbox.attestation import Attestation as Attestation
+    from dativo.sandbox.confined import Confined as Confined
+    from dativo.sandbox.ending import Exit as Exit
+    from dativo.sandbox.ending import Usage as Usage
+    from dativo.sandbox.errors import SandboxError as SandboxError
+    from dativo.sandbox.errors import StartFailed as StartFailed
+    from dativo.sandbox.errors import WallMissing as WallMissing
+    from dativo.sandbox.identity import allocate_identity as allocate_identity
+    from dativo.sandbox.pipeline import launch as launch
+    from dativo.sandbox.doctor import WallStatus as WallStatus
+    from dativo.sandbox.doctor import probes as probes
+    from dativo.sandbox.program import Grants as Grants
+    from dativo.sandbox.program import Identity as Identity
+    from dativo.sandbox.program import Limits as Limits
+    from dativo.sandbox.program import PrivateFile as PrivateFile
+    from dativo.sandbox.program import Program as Program
+    from dativo.sandbox.program import Walls as Walls
+
+_HOMES = {
+    "Attestation": "attestation",
+    "Confined": "confined",
+    "Exit": "ending",
+    "Grants": "program",
+    "Identity": "program",
+    "Limits": "program",
+    "PrivateFile": "program",
+    "Program": "program",
+    "SandboxError": "errors",
+    "StartFailed": "errors",
+    "Usage": "ending",
+    "WallMissing": "errors",
+    "WallStatus": "doctor",
+    "Walls": "program",
+    "allocate_identity": "identity",
+    "launch": "pipeline",
+    "probes": "doctor",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,153 @@
+"""What was found to stand, and its comparison with what was asked.
+
+Stage 2 tells what it sees; whatever the kernel can tell about it is read from outside as well, by the pid that the kernel
+itself put on the message (SCM_CREDENTIALS, unix(7)). Both must agree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dativo.sandbox.cgroup import Kind
+from dativo.sandbox.errors import WallMissing
+from dativo.sandbox.program import Identity
+
+NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+CAPABILITY_SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+SECCOMP_FILTER: Final = 2
+_UPGRADE: Final = "Build dativo's executables anew: uv sync."
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """The walls of one process as they were found. ``landlock_abi`` 0: this kernel has no Landlock.
+
+    ``pid`` is stage 2's as seen outside, ``descriptors`` what was open in it, ``limits`` the rlimits (soft = hard).
+    ``cgroup`` is ``degraded`` where a watchdog stands in for it.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+    namespaces: tuple[tuple[str, int], ...]
+    no_new_privileges: bool
+    seccomp_mode: int
+    landlock_abi: int
+    cgroup: Kind
+    descriptors: tuple[int, ...]
+    limits: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What must be found. ``joins`` are the cgroup.procs files of the leaf; empty in degraded mode."""
+
+    identity: Identity
+    descriptors: frozenset[int]
+    limits: dict[str, int]
+    joins: tuple[Path, ...]
+    cgroup: Kind
+
+
+def verify(message: bytes, credentials: tuple[int, int, int], asked: Asked) -> Attestation:
+    """Return the attestation when all of it is as asked; raise WallMissing naming the first wall that is not.
+
+    ``credentials`` are pid, uid and gid of the sender as the kernel gave them.
+    """
+    try:
+        said: dict[str, Any] = json.loads(message)
+        return _compare(said, credentials, asked)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WallMissing(
+            "attestation", f"cannot be read ({type(error).__name__}: {error})", _UPGRADE
+        ) from error
+
+
+def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Asked) -> Attestation:
+    pid, uid, gid = credentials
+    status = _status(pid)
+    identity = asked.identity
+    _same("identity", "uid", (uid, _ids(status, "Uid")), (identity.uid, {identity.uid}))
+    _same("identity", "gid", (gid, _ids(status, "Gid")), (identity.gid, {identity.gid}))
+    if not uid:
+        raise WallMissing("identity", "is uid 0 outside")
+    _same("identity", "uids inside", set(said["uids"]), {identity.uid})
+    _same("identity", "gids inside", set(said["gids"]), {identity.gid})
+    groups = _ids(status, "Groups") - {identity.gid}
+    _same("identity", "groups", groups, set(identity.groups) - {identity.gid})
+    for name in CAPABILITY_SETS:
+        _same(
+            "capabilities",
+            name,
+            (int(status[name], 16), int(said["capabilities"][name], 16)),
+            (0, 0),
+        )
+    _same("seccomp", "mode", (int(status["Seccomp"]), said["seccomp_mode"]), (2, SECCOMP_FILTER))
+    _same("seccomp", "no_new_privs", (int(status["NoNewPrivs"]), said["no_new_privileges"]), (1, 1))
+    _same("identity", "dumpable", said["dumpable"], 0)
+    _same("namespaces", "pid inside", said["pid"], 1)
+    _check_namespaces(pid, said["namespaces"])
+    _same("descriptors", "open", frozenset(said["descriptors"]), asked.descriptors)
+    for name, value in asked.limits.items():
+        _same("limits", name, said["limits"][name], [value, value])
+    _check_cgroup(pid, asked.joins)
+    return Attestation(
+        pid=pid,
+        uid=uid,
+        gid=gid,
+        namespaces=tuple((name, int(said["namespaces"][name])) for name in NAMESPACES),
+        no_new_privileges=True,
+        seccomp_mode=SECCOMP_FILTER,
+        landlock_abi=int(said["landlock_abi"]),
+        cgroup=asked.cgroup,
+        descriptors=tuple(sorted(said["descriptors"])),
+        limits=tuple(asked.limits.items()),
+    )
+
+
+def _same(wall: str, what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise WallMissing(wall, f"{what} is {_shown(found)}, not {_shown(wanted)}", _UPGRADE)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, set | frozenset):
+        return str(sorted(value))
+    return str(value)
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError as error:
+        raise WallMissing(
+            "attestation", f"process {pid} cannot be seen: {error.strerror}"
+        ) from error
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _ids(status: dict[str, str], name: str) -> set[int]:
+    return {int(word) for word in status[name].split()}
+
+
+def _check_namespaces(pid: int, said: dict[str, int]) -> None:
+    for name in NAMESPACES:
+        try:
+            seen = Path(f"/proc/{pid}/ns/{name}").stat().st_ino
+        except OSError as error:
+            raise WallMissing("namespaces", f"{name} cannot be seen: {error.strerror}") from error
+        _same("namespaces", f"{name} seen from outside", seen, said[name])
+        if seen == Path(f"/proc/self/ns/{name}").stat().st_ino:
+            raise WallMissing("namespaces", f"the {name} namespace is the launcher's own")
+
+
+def _check_cgroup(pid: int, joins: Iterable[Path]) -> None:
+    for path in joins:
+        if str(pid) not in path.read_text("ascii").split():
+            raise WallMissing("cgroup", f"process {pid} is not in {os.fspath(path.parent)}")

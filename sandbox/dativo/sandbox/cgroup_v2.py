@@ -1,0 +1,166 @@
+"""Version 2: a leaf below a cgroup whose children have the memory, pids and cpu controllers.
+
+Tried in this order: our own cgroup (delegated: systemd-run --user --scope -p Delegate=yes), its parent (a service with
+DelegateSubgroup=), and as root a subtree of our own at the top. A cgroup that holds processes cannot give controllers to its
+children (the no-internal-process rule), so when we are alone in ours we first move into a child of it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from dativo.sandbox import cgroup
+from dativo.sandbox.cgroup import REMEDY, Counted, Hierarchy
+from dativo.sandbox.errors import WallMissing
+from dativo.sandbox.program import Limits
+
+NEEDED: Final = frozenset({"memory", "pids", "cpu"})
+KERNEL_LEAF: Final = "dativo-kernel"
+ROOT_SUBTREE: Final = "dativo"
+_US: Final = 1_000_000
+
+
+def find(found: list[Hierarchy]) -> V2Base:
+    """Return the first place that works; raise WallMissing with the reason of each that did not."""
+    mounted = [hierarchy for hierarchy in found if not hierarchy.controllers]
+    if not mounted:
+        raise WallMissing("cgroup", "version 2: not mounted", REMEDY)
+    hierarchy = mounted[0]
+    if missing := sorted(NEEDED - _words(hierarchy.mount / "cgroup.controllers")):
+        raise WallMissing("cgroup", f"version 2: has no controller {', '.join(missing)}", REMEDY)
+    candidates = [hierarchy.own]
+    if hierarchy.own != hierarchy.mount:
+        candidates.append(hierarchy.own.parent)
+    reasons = []
+    for candidate in dict.fromkeys(candidates):
+        if candidate == hierarchy.mount:
+            continue  # the top itself belongs to the init system
+        try:
+            return V2Base(_enable(candidate, alone_in=hierarchy.own))
+        except OSError as error:
+            reasons.append(f"{candidate}: {error.strerror}")
+        except WallMissing as error:
+            reasons.append(error.reason)
+    if os.geteuid() == 0:
+        subtree = hierarchy.mount / ROOT_SUBTREE
+        try:
+            _enable(hierarchy.mount, alone_in=None)
+            subtree.mkdir(exist_ok=True)
+            return V2Base(_enable(subtree, alone_in=None))
+        except OSError as error:
+            reasons.append(f"{subtree}: {error.strerror}")
+        except WallMissing as error:
+            reasons.append(error.reason)
+    raise WallMissing("cgroup", "version 2: " + ", ".join(reasons or ["not delegated"]), REMEDY)
+
+
+def _words(path: Path) -> set[str]:
+    try:
+        return set(path.read_text("ascii").split())
+    except FileNotFoundError:
+        return set()
+
+
+def _enable(folder: Path, *, alone_in: Path | None) -> Path:
+    """Give the controllers to the children of ``folder``, whether they have them already or not."""
+    if missing := sorted(NEEDED - _words(folder / "cgroup.controllers")):
+        raise WallMissing("cgroup", f"{folder}: not given {', '.join(missing)}", REMEDY)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WallMissing("cgroup", f"{folder}: not writable", REMEDY)
+    control = folder / "cgroup.subtree_control"
+    if not NEEDED <= _words(control):
+        if folder == alone_in:
+            _move_out(folder)
+        cgroup.write(control, " ".join(f"+{name}" for name in sorted(NEEDED)))
+        if missing := sorted(NEEDED - _words(control)):
+            raise WallMissing("cgroup", f"{folder}: {', '.join(missing)} not enabled", REMEDY)
+    return folder
+
+
+def _move_out(folder: Path) -> None:
+    pids = _words(folder / "cgroup.procs")
+    if pids - {str(os.getpid())}:
+        raise WallMissing("cgroup", f"{folder}: holds other processes than this one", REMEDY)
+    leaf = folder / KERNEL_LEAF
+    leaf.mkdir(exist_ok=True)
+    cgroup.write(leaf / "cgroup.procs", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class V2Base:
+    """A cgroup whose children have all controllers."""
+
+    folder: Path
+    kind: ClassVar[Literal["v2"]] = "v2"
+
+    def leaf(self, name: str, limits: Limits) -> V2Leaf:
+        """Make a leaf and set its limits, read back."""
+        made: Path | None = None
+        try:
+            made = cgroup.make(self.folder, name)
+            leaf = V2Leaf(made)
+            leaf.limit(limits)
+        except OSError as error:
+            if made is not None:
+                cgroup.remove(made)
+            raise WallMissing("cgroup", f"version 2: {error}", REMEDY) from error
+        except WallMissing:
+            if made is not None:
+                cgroup.remove(made)
+            raise
+        return leaf
+
+
+@dataclass(frozen=True, slots=True)
+class V2Leaf:
+    """One folder with every controller."""
+
+    folder: Path
+    kind: ClassVar[Literal["v2"]] = "v2"
+
+    @property
+    def joins(self) -> tuple[Path, ...]:
+        """See :class:`cgroup.Leaf`."""
+        return (self.folder / "cgroup.procs",)
+
+    def limit(self, limits: Limits) -> None:
+        """Set and read back; raise OSError or WallMissing."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        self._set("memory.max", str(limits.memory_bytes // page * page))
+        if (self.folder / "memory.swap.max").exists():
+            self._set("memory.swap.max", "0")
+        self._set("memory.oom.group", "1")
+        self._set("pids.max", str(limits.pids))
+        self._set("cpu.max", f"{cgroup.quota_us(limits.cpus)} {cgroup.PERIOD_US}")
+
+    def _set(self, name: str, text: str) -> None:
+        path = self.folder / name
+        cgroup.write(path, text)
+        if (found := path.read_text("ascii").strip()) != text:
+            raise WallMissing(
+                "cgroup", f"{path} reads {found!r} after {text!r} was written", REMEDY
+            )
+
+    def counted(self) -> Counted:
+        """See :class:`cgroup.Leaf`."""
+        cpu_us = cgroup.read_field(self.folder / "cpu.stat", "usage_usec")
+        return Counted(
+            cgroup.read_int(self.folder / "memory.peak"),
+            None if cpu_us is None else cpu_us / _US,
+            cgroup.read_int(self.folder / "pids.peak"),
+            cgroup.read_field(self.folder / "memory.events", "oom_kill") or 0,
+            cgroup.read_field(self.folder / "pids.events", "max") or 0,
+        )
+
+    def kill(self) -> None:
+        """Kill all at once (cgroup.kill, Linux 5.14); on older kernels the pid namespace does it."""
+        path = self.folder / "cgroup.kill"
+        if path.exists():
+            cgroup.write(path, "1")
+
+    def remove(self) -> None:
+        """See :class:`cgroup.Leaf`."""
+        cgroup.remove(self.folder)

@@ -1,0 +1,72 @@
+"""What bubblewrap's and stage 1's messages mean on known hosts, and what to type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
+
+_APPARMOR: Final = (
+    "Give bubblewrap a profile that permits user namespaces: put\n"
+    "  abi <abi/4.0>,\n  include <tunables/global>\n"
+    "  profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }\n"
+    "into /etc/apparmor.d/bwrap and type: systemctl reload apparmor"
+)
+_SYSCTLS: Final = (
+    "Type as root: sysctl -w user.max_user_namespaces=15000, and where it exists "
+    "sysctl -w kernel.unprivileged_userns_clone=1"
+)
+_CONTAINER: Final = (
+    "In a container give it an unmasked /proc and user namespaces: docker run --security-opt "
+    "systempaths=unconfined --security-opt seccomp=unconfined; Kubernetes: procMount: Unmasked with hostUsers: false"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    text: bytes
+    wall: str
+    meaning: str
+    remedy: str
+
+
+# In this order: the first that occurs is the cause. Ubuntu 23.10 and later deny capabilities in user namespaces of
+# programs without a profile, which shows in either of the first two ways (bubblewrap issue 632).
+_SIGNS: Final = (
+    _Sign(b"setting up uid map", "namespaces", "AppArmor keeps bubblewrap from mapping a user", _APPARMOR),
+    _Sign(b"RTM_NEWADDR", "namespaces", "AppArmor keeps bubblewrap from its own network", _APPARMOR),
+    _Sign(b"No permissions to create", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
+    _Sign(b"No permissions to creating", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
+    _Sign(b"reating new namespace failed", "namespaces", "new namespaces are refused here", _SYSCTLS),
+    _Sign(b"an't mount proc", "namespaces", "parts of /proc are masked, so a new one is refused", _CONTAINER),
+    _Sign(b"unshare of the mount", "mounts", "root here may not make mount namespaces", _CONTAINER),
+    _Sign(b"prctl(PR_SET_SECCOMP)", "seccomp", "the kernel refuses seccomp filters", "Use a kernel with CONFIG_SECCOMP_FILTER."),
+    _Sign(b"Unknown option", "bubblewrap", "this bubblewrap is too old", "Install bubblewrap 0.8 or later."),
+    _Sign(
+        b"an't find source path",
+        "mounts",
+        "a path cannot be reached by the user that runs this",
+        "Make it readable for that user, or run as root.",
+    ),
+)  # fmt: skip
+
+
+def explain(stderr: bytes, status: int | None) -> SandboxError:
+    """Return the error for a launch that ended before the program ran; ``status`` is bubblewrap's or stage 1's."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    said = lines[-1].decode("utf-8", "replace") if lines else "nothing was said"
+    for sign in _SIGNS:
+        if sign.text in stderr:
+            return WallMissing(sign.wall, f"{sign.meaning} ({said})", sign.remedy)
+    wall, reason = stage_failure(said)
+    if wall:
+        return WallMissing(wall, reason, "")
+    return StartFailed(f"bubblewrap ended with status {status}: {said}", stderr)
+
+
+def stage_failure(said: str) -> tuple[str, str]:
+    """Split ``dativo-confine stage1: WALL: REASON``; the wall is empty for any other text."""
+    prefix, _, rest = said.partition(": ")
+    wall, _, reason = rest.partition(": ")
+    return (wall, reason) if prefix.startswith("dativo-confine stage") and reason else ("", said)

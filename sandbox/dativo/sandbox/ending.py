@@ -1,0 +1,47 @@
+"""How a confined process ended, and what it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal[
+    "exited",
+    "signaled",
+    "memory",
+    "pids",
+    "wall_time",
+    "file_size",
+    "killed",
+    "lost",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of the whole tree, from the cgroup where there is one. ``pids_peak`` None where nobody counted."""
+
+    peak_memory_bytes: int
+    cpu_s: float
+    pids_peak: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a confined process; by then nothing that it started lives.
+
+    ``code`` or ``signal`` is the program's own raw status, both None when nobody could tell it. ``cause``: ``exited`` and
+    ``signaled`` by itself; ``memory``, ``pids``, ``wall_time``, ``file_size`` are limits; ``killed`` by the launcher;
+    ``lost`` when stage 2 vanished without a report. ``detail`` is one line for a report.
+    """
+
+    code: int | None
+    signal: int | None
+    cause: Cause
+    usage: Usage
+    detail: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the program ended by itself with status 0."""
+        return self.cause == "exited" and self.code == 0

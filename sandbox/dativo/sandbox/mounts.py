@@ -1,0 +1,238 @@
+"""What is seen inside, as data: which host path lies where, and what Landlock permits beneath it.
+
+The order matters. A mount point is never made below something that the program can write: a link planted there in an
+earlier run could lead it outside (CVE-2026-87766 of bubblewrap). Such overlaps are refused here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from dativo.sandbox.errors import WallMissing
+from dativo.sandbox.program import MIB, Grants, Identity, PrivateFile, Program
+
+Access = Literal["list", "read", "execute", "write", "device"]
+
+STAGE2: Final = "/.dativo/confine"
+HOSTNAME: Final = "plugin"
+
+# Seen by every program; /etc otherwise holds the few files of `_etc_files`.
+_HOST_READ: Final = (
+    "/etc/ld.so.cache",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/alternatives",
+)
+_LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+_OWN: Final = ("/", "/etc", "/run", "/tmp")  # noqa: S108 - inside
+_CLOSED: Final = ("/proc", "/dev", "/sys", "/.dativo")
+_RUN_SLACK_BYTES: Final = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """``source`` of the host, free of links, seen as ``inside``."""
+
+    source: str
+    inside: str
+    access: Access
+
+    @property
+    def writable(self) -> bool:
+        """Whether the program may change what lies there."""
+        return self.access == "write"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Mounts in the order to make them: the host's own that everybody reads, then what was given to this program. The Landlock
+    rules also cover what needs no mount of its own.
+    """
+
+    base: tuple[Mount, ...]
+    given: tuple[Mount, ...]
+    rules: tuple[tuple[Access, str], ...]
+    links: tuple[tuple[str, str], ...]
+    files: tuple[PrivateFile, ...]
+    has_run: bool
+
+
+def plan_view(program: Program, grants: Grants) -> View:
+    """Resolve every path and order the mounts; raise WallMissing on a path that cannot be given safely."""
+    wanted = [_mount(path, str(path), "execute") for path in program.runtime]
+    wanted += [_mount(path, str(path), "read") for path in grants.read]
+    wanted += [_mount(path, str(path), "write") for path in grants.write]
+    wanted += [_mount(path, to, "write" if rw else "read") for path, to, rw in program.binds]
+    links, folders = _linked_folders()
+    base = [Mount("/usr", "/usr", "execute"), *folders]
+    base += [_mount(Path(path), path, "read") for path in _HOST_READ if Path(path).exists()]
+    links += _local_time()
+    files = tuple(_private(file) for file in program.files)
+    has_run = any(_below(file.path, "/run") for file in files)
+    rules: list[tuple[Access, str]] = [
+        ("list", "/"),
+        ("read", "/etc"),
+        ("read", "/proc"),
+        ("device", "/dev"),
+        ("write", "/dev/shm"),  # noqa: S108 - inside
+        ("write", "/tmp"),  # noqa: S108 - inside
+    ]
+    if has_run:
+        rules.append(("write", "/run"))
+    rules += [(mount.access, mount.inside) for mount in (*base, *wanted)]
+    given = _ordered(base, wanted)
+    return View(tuple(base), given, tuple(dict.fromkeys(rules)), tuple(links), files, has_run)
+
+
+def bubblewrap_options(
+    view: View,
+    grants: Grants,
+    *,
+    stage2_source: str,
+    sources: dict[str, str],
+    fds: dict[str, int],
+) -> list[str]:
+    """Return the options for ``--args``. ``sources`` names a mount's source as bubblewrap can reach it, ``fds`` the
+    descriptor that holds the content of each file inside.
+    """
+    limits = grants.limits
+    options = [
+        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"),
+        *("--unshare-cgroup", "--die-with-parent", "--new-session", "--as-pid-1"),
+        *("--hostname", HOSTNAME, "--clearenv"),
+        *("--perms", "1777", "--size", str(limits.tmp_bytes), "--tmpfs", "/tmp"),  # noqa: S108
+    ]
+    if view.has_run:
+        size = _RUN_SLACK_BYTES + sum(len(file.content) for file in view.files)
+        options += ["--perms", "0755", "--size", str(size), "--tmpfs", "/run"]
+    options += ["--proc", "/proc", "--size", "65536", "--tmpfs", "/dev"]
+    for device in _DEVICES:
+        options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    options += ["--symlink", "/proc/self/fd", "/dev/fd"]
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        options += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{stream}"]
+    options += ["--perms", "1777", "--size", str(limits.shm_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108
+    options += ["--remount-ro", "/dev"]
+    for target, inside in view.links:
+        options += ["--symlink", target, inside]
+    for mount in (*view.base, *view.given):
+        source = sources.get(mount.inside, mount.source)
+        options += ["--bind" if mount.writable else "--ro-bind", source, mount.inside]
+    options += ["--ro-bind", stage2_source, STAGE2]
+    for inside, fd in fds.items():
+        mode = "0600" if any(file.path == inside for file in view.files) else "0444"
+        options += ["--perms", mode, "--file", str(fd), inside]
+    return [*options, "--remount-ro", "/", "--chdir", "/"]
+
+
+def etc_files(identity: Identity) -> dict[str, bytes]:
+    """Return the small files of /etc: one user, names by hosts and then DNS."""
+    uid, gid = identity.uid, identity.gid
+    return {
+        "/etc/passwd": f"plugin:x:{uid}:{gid}:plugin:/tmp:/bin/sh\n".encode(),
+        "/etc/group": f"plugin:x:{gid}:\n".encode(),
+        "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
+        "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {HOSTNAME}\n".encode(),
+    }
+
+
+def _mount(source: Path, inside: str, access: Access) -> Mount:
+    path = _inside(inside)
+    try:
+        real = os.path.realpath(source, strict=True)
+    except OSError as error:
+        raise WallMissing(
+            "mounts", f"{source}: {error.strerror}", "Grant a path that exists."
+        ) from error
+    return Mount(real, path, access)
+
+
+def _inside(path: str) -> str:
+    clean = os.path.normpath(path)
+    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise WallMissing("mounts", f"{path!r} is not a plain absolute path", "Write it in full.")
+    clean = "/" + clean.lstrip("/")
+    for folder in _LINKED_FOLDERS:
+        if _below(clean, folder):
+            clean = os.path.realpath(folder) + clean[len(folder) :]
+    if clean in _OWN or any(_below(clean, closed) for closed in _CLOSED):
+        raise WallMissing(
+            "mounts",
+            f"{clean} is made for each process and cannot be given",
+            "Grant a folder further down or elsewhere.",
+        )
+    return clean
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _private(file: PrivateFile) -> PrivateFile:
+    clean = os.path.normpath(file.path)
+    if clean != file.path or not any(
+        _below(clean, top) and clean != top for top in ("/tmp", "/run")
+    ):  # noqa: S108
+        raise WallMissing(
+            "mounts", f"{file.path!r} is not below /tmp or /run", "Name a private file there."
+        )
+    return file
+
+
+def _linked_folders() -> tuple[list[tuple[str, str]], list[Mount]]:
+    """Return /bin, /lib and the like as the host has them: links into /usr, or folders of their own."""
+    links: list[tuple[str, str]] = []
+    folders: list[Mount] = []
+    for folder in _LINKED_FOLDERS:
+        path = Path(folder)
+        if path.is_symlink():
+            links.append((str(path.readlink()), folder))
+        elif path.is_dir():
+            folders.append(Mount(folder, folder, "execute"))
+    return links, folders
+
+
+def _local_time() -> list[tuple[str, str]]:
+    zone = os.path.realpath("/etc/localtime")
+    return [(zone, "/etc/localtime")] if _below(zone, "/usr/share/zoneinfo") else []
+
+
+def _ordered(base: list[Mount], wanted: list[Mount]) -> tuple[Mount, ...]:
+    """Return what to mount over ``base``, outer first. What an outer mount shows already is left out; what would lie in a
+    writable one is refused.
+    """
+    kept: list[Mount] = list(base)
+    for mount in sorted(wanted, key=lambda mount: (mount.inside.count("/"), mount.inside)):
+        outer = [other for other in kept if _below(mount.inside, other.inside)]
+        if not outer:
+            kept.append(mount)
+            continue
+        nearest = max(outer, key=lambda other: len(other.inside))
+        expected = nearest.source + mount.inside[len(nearest.inside) :]
+        shown = mount.source == expected
+        if shown and (mount.writable == nearest.writable):
+            continue
+        if nearest.inside == mount.inside:
+            raise WallMissing(
+                "mounts",
+                f"{mount.inside} is asked for twice, as different things",
+                "Grant it once, read or write.",
+            )
+        if nearest.writable:
+            raise WallMissing(
+                "mounts",
+                f"{mount.inside} lies in {nearest.inside}, which the program can write",
+                "Grant folders that do not lie in one another.",
+            )
+        if not shown:
+            raise WallMissing(
+                "mounts",
+                f"{mount.inside} leads through a symbolic link within {nearest.inside}",
+                f"Grant {mount.source} itself.",
+            )
+        kept.append(mount)
+    return tuple(kept[len(base) :])

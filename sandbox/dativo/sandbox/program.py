@@ -1,0 +1,89 @@
+"""What is started and what it may do: plain values, checked when a launch is planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one process and all that it starts.
+
+    ``memory_bytes`` and ``pids`` (processes and threads) are of the whole tree; ``cpus`` is a share of time, 1.0 for one
+    core; ``open_files`` is of each process; ``file_bytes`` is of each file written; ``tmp_bytes`` and ``shm_bytes`` size
+    /tmp and /dev/shm, which count as memory too; ``wall_time_s`` None is no end; of stderr the last ``stderr_bytes``
+    are kept.
+    """
+
+    memory_bytes: int = 512 * MIB
+    cpus: float = 1.0
+    pids: int = 512
+    open_files: int = 1024
+    file_bytes: int = 16 * 1024 * MIB
+    tmp_bytes: int = 256 * MIB
+    shm_bytes: int = 64 * MIB
+    wall_time_s: float | None = None
+    stderr_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the operator gave. A granted path is seen inside at the same absolute path.
+
+    ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are always set. ``network`` must be empty:
+    network grants are not built yet, and anything else raises WallMissing.
+    """
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    network: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateFile:
+    """A file of mode 0600 on a tmpfs that only this process sees: below /tmp or /run. Writable, gone with the process."""
+
+    path: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run. ``name`` is for messages and the cgroup; ``argv[0]`` is an absolute path inside.
+
+    ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is.
+    ``binds`` are (host source, path inside, writable) for folders that are seen under another name.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    runtime: tuple[Path, ...] = ()
+    cwd: str = "/tmp"  # noqa: S108 - inside, a tmpfs of its own
+    files: tuple[PrivateFile, ...] = ()
+    binds: tuple[tuple[Path, str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process becomes when the launcher is root. Never 0."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """Which walls may be weaker, each by name.
+
+    ``cgroup="degraded"`` permits a launch where no cgroup can be written: memory, pids and CPU are then watched and
+    limited by rlimits instead. Where a cgroup can be written it is used all the same.
+    """
+
+    cgroup: Literal["required", "degraded"] = "required"
