@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from tests.faults.committers import Committer, Killed, Warehouse, state
 
 STREAMS = ("users", "orders")
@@ -28,7 +27,13 @@ POINTS = {
         *SHARED,
         ("before the intent", f"{CATALOG}record", "before", 1, 1),
         ("after the intent", f"{CATALOG}record", "after", 1, 1),
-        ("after one table's metadata", "dativo.plugins.iceberg._pyiceberg:with_files", "after", 1, 1),
+        (
+            "after one table's metadata",
+            "dativo.plugins.iceberg._pyiceberg:with_files",
+            "after",
+            1,
+            1,
+        ),
         ("after all metadata", f"{TABLES}stage", "after", 1, 1),
         ("in the transaction, state moved", f"{CATALOG}_advance_state", "after", 1, 1),
         ("in the transaction, one table moved", f"{CATALOG}_move_pointer", "after", 1, 1),

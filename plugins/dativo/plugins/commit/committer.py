@@ -104,8 +104,14 @@ class Committer:
                 folder.rmdir()
             return self._target.publish(intent)
         except CommitFault:
+            self._remove_copies(folder)
             self._clear_if_taken_over(intent)
             raise
+
+    def _remove_copies(self, folder: Path) -> None:
+        with locating("remove unfinished copies", folder):
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def _clear_if_taken_over(self, intent: Intent) -> None:
         # Whoever took the pipeline over has dropped our intent: nobody but us can name what we placed since. As long as the
