@@ -19,11 +19,18 @@ pub fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     if !text.len().is_multiple_of(4) {
         return false;
     }
-    let padding = text.iter().rev().take(2).take_while(|&&byte| byte == b'=').count();
+    let padding = text
+        .iter()
+        .rev()
+        .take(2)
+        .take_while(|&&byte| byte == b'=')
+        .count();
     let digits = &text[..text.len() - padding];
     let mut groups = digits.chunks_exact(4);
     for group in &mut groups {
-        let Some(bits) = bits(group) else { return false };
+        let Some(bits) = bits(group) else {
+            return false;
+        };
         out.extend_from_slice(&bits.to_be_bytes()[1..]);
     }
     let last = groups.remainder();
@@ -39,10 +46,12 @@ pub fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn bits(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0u32, |bits, &digit| match VALUES[digit as usize] {
-        NONE => None,
-        value => Some(bits << 6 | value as u32),
-    })
+    digits
+        .iter()
+        .try_fold(0u32, |bits, &digit| match VALUES[digit as usize] {
+            NONE => None,
+            value => Some(bits << 6 | value as u32),
+        })
 }
 
 #[cfg(test)]
@@ -56,7 +65,15 @@ mod tests {
 
     #[test]
     fn vectors_of_the_rfc() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmE=", "fooba"), ("Zm9vYmFy", "foobar")] {
+        for (text, bytes) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+        ] {
             assert_eq!(of(text).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
         assert_eq!(of("+/8="), Some(vec![0xfb, 0xff]));
@@ -64,7 +81,10 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["Z", "Zg", "Zg=", "Zg===", "=", "====", "Zh==", "Zm9=", "Zm9v\n", "Zm 9", "-_8=", "Z===", "Zg==Zg==", "é="] {
+        for text in [
+            "Z", "Zg", "Zg=", "Zg===", "=", "====", "Zh==", "Zm9=", "Zm9v\n", "Zm 9", "-_8=",
+            "Z===", "Zg==Zg==", "é=",
+        ] {
             assert_eq!(of(text), None, "{text}");
         }
     }

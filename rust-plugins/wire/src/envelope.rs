@@ -28,7 +28,11 @@ pub enum Message<'a> {
     Record(Record<'a>),
     State(State<'a>),
     /// Singer's SCHEMA.
-    Schema { stream: StreamRef<'a>, schema: &'a [u8], keys: Vec<String> },
+    Schema {
+        stream: StreamRef<'a>,
+        schema: &'a [u8],
+        keys: Vec<String>,
+    },
     Notice(Notice<'a>),
 }
 
@@ -180,7 +184,11 @@ impl<'a> Record<'a> {
                 outer
             }
         };
-        let dialect = if outer.0 & STREAM != 0 { Dialect::Singer } else { Dialect::Airbyte };
+        let dialect = if outer.0 & STREAM != 0 {
+            Dialect::Singer
+        } else {
+            Dialect::Airbyte
+        };
         while scanner.more(b'}')? {
             let at = scanner.pos();
             outer.add(outer_key(dialect, &scanner.key()?), at)?;
@@ -210,8 +218,15 @@ pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Me
             STREAM => stream = Some(scanner.value()?),
             RECORD if is_record && dialect == Dialect::Singer && stream.is_some() => {
                 let name = name_of(stream.unwrap_or_default(), "stream", at)?;
-                let stream = StreamRef { namespace: None, name };
-                return Ok(Message::Record(Record { stream, scanner, tail: Tail::Outer(seen) }));
+                let stream = StreamRef {
+                    namespace: None,
+                    name,
+                };
+                return Ok(Message::Record(Record {
+                    stream,
+                    scanner,
+                    tail: Tail::Outer(seen),
+                }));
             }
             RECORD if is_record && dialect == Dialect::Airbyte => {
                 if let Some(record) = eager(scanner, seen)? {
@@ -241,8 +256,15 @@ fn eager<'a>(mut scanner: Scanner<'a>, outer: Seen) -> Result<Option<Record<'a>>
         inner.add(key, at)?;
         match (key, stream) {
             (DATA, Some(name)) => {
-                let stream = StreamRef { namespace, name: name_of(name, "stream", at)? };
-                return Ok(Some(Record { stream, scanner, tail: Tail::Inner { outer, inner } }));
+                let stream = StreamRef {
+                    namespace,
+                    name: name_of(name, "stream", at)?,
+                };
+                return Ok(Some(Record {
+                    stream,
+                    scanner,
+                    tail: Tail::Inner { outer, inner },
+                }));
             }
             (DATA, None) => return Ok(None),
             (STREAM, _) => stream = Some(scanner.value()?),
@@ -265,12 +287,22 @@ fn whole<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Messa
 }
 
 fn singer<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
-    let names = ["type", "stream", "record", "value", "schema", "key_properties"];
+    let names = [
+        "type",
+        "stream",
+        "record",
+        "value",
+        "schema",
+        "key_properties",
+    ];
     let [kind, stream, record, value, schema, keys] = members(line, max_depth, names)?;
     let kind = kind_of(kind)?;
     let stream = || {
         let name = stream.ok_or(invalid("the message has no stream"))?;
-        Ok(StreamRef { namespace: None, name: name_of(name, "stream", 0)? })
+        Ok(StreamRef {
+            namespace: None,
+            name: name_of(name, "stream", 0)?,
+        })
     };
     if kind.eq_ignore_ascii_case("RECORD") {
         let record = record.ok_or(invalid("a RECORD without record"))?;
@@ -278,12 +310,23 @@ fn singer<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
     }
     if kind.eq_ignore_ascii_case("STATE") {
         let text = payload(value)?;
-        return Ok(Message::State(State { kind: StateKind::Singer, text }));
+        return Ok(Message::State(State {
+            kind: StateKind::Singer,
+            text,
+        }));
     }
     if kind.eq_ignore_ascii_case("SCHEMA") {
-        let missing = Bad { code: "schema.invalid", message: "a SCHEMA without schema", at: 0 };
+        let missing = Bad {
+            code: "schema.invalid",
+            message: "a SCHEMA without schema",
+            at: 0,
+        };
         let schema = schema.ok_or(missing)?;
-        return Ok(Message::Schema { stream: stream()?, schema, keys: key_properties(keys, max_depth)? });
+        return Ok(Message::Schema {
+            stream: stream()?,
+            schema,
+            keys: key_properties(keys, max_depth)?,
+        });
     }
     Ok(unknown(line))
 }
@@ -295,24 +338,44 @@ fn airbyte<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
     match kind.as_ref() {
         "RECORD" => {
             let record = record.ok_or(invalid("a RECORD without record"))?;
-            let [stream, data, namespace] = members(record, max_depth, ["stream", "data", "namespace"])?;
-            let name = name_of(stream.ok_or(invalid("a RECORD without stream"))?, "stream", 0)?;
+            let [stream, data, namespace] =
+                members(record, max_depth, ["stream", "data", "namespace"])?;
+            let name = name_of(
+                stream.ok_or(invalid("a RECORD without stream"))?,
+                "stream",
+                0,
+            )?;
             let namespace = namespace.map_or(Ok(None), |value| namespace_of(value, 0))?;
             let data = data.ok_or(invalid("a RECORD without data"))?;
-            Ok(Message::Record(apart(StreamRef { namespace, name }, line, data, max_depth)))
+            Ok(Message::Record(apart(
+                StreamRef { namespace, name },
+                line,
+                data,
+                max_depth,
+            )))
         }
         "STATE" => airbyte_state(payload(state)?, max_depth),
         "LOG" => {
             let log = log.ok_or(invalid("a LOG without log"))?;
             let [level, message] = members(log, max_depth, ["level", "message"])?;
-            let text = message.and_then(text::string).map_or(Cow::Borrowed(log), into_bytes);
+            let text = message
+                .and_then(text::string)
+                .map_or(Cow::Borrowed(log), into_bytes);
             let level = level.and_then(text::string);
-            Ok(Message::Notice(Notice { kind: NoticeKind::Log, level, text }))
+            Ok(Message::Notice(Notice {
+                kind: NoticeKind::Log,
+                level,
+                text,
+            }))
         }
         "TRACE" => trace_notice(trace.ok_or(invalid("a TRACE without trace"))?, max_depth),
         "CONTROL" => {
             let text = Cow::Borrowed(control.ok_or(invalid("a CONTROL without control"))?);
-            Ok(Message::Notice(Notice { kind: NoticeKind::Control, level: None, text }))
+            Ok(Message::Notice(Notice {
+                kind: NoticeKind::Control,
+                level: None,
+                text,
+            }))
         }
         // Rows must not get lost as an unknown message because of their type's case.
         other if other.eq_ignore_ascii_case("RECORD") || other.eq_ignore_ascii_case("STATE") => {
@@ -323,8 +386,13 @@ fn airbyte<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
 }
 
 fn airbyte_state<'a>(text: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
-    let broken = |message| Bad { code: "state.invalid", message, at: 0 };
-    let [kind, stream, global, data] = members(text, max_depth, ["type", "stream", "global", "data"])?;
+    let broken = |message| Bad {
+        code: "state.invalid",
+        message,
+        at: 0,
+    };
+    let [kind, stream, global, data] =
+        members(text, max_depth, ["type", "stream", "global", "data"])?;
     let given = |part: Option<&'a [u8]>| part.filter(|value| *value != b"null");
     let kind = match given(kind).map(text::string) {
         None => Cow::Borrowed("LEGACY"),
@@ -334,7 +402,8 @@ fn airbyte_state<'a>(text: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
         "STREAM" => {
             let stream = given(stream).ok_or(empty_state())?;
             let [descriptor] = members(stream, max_depth, ["stream_descriptor"])?;
-            let descriptor = descriptor.ok_or(broken("a STREAM state without stream_descriptor"))?;
+            let descriptor =
+                descriptor.ok_or(broken("a STREAM state without stream_descriptor"))?;
             let [name, namespace] = members(descriptor, max_depth, ["name", "namespace"])?;
             let name = name.ok_or(broken("a stream_descriptor without name"))?;
             StateKind::Stream(StreamRef {
@@ -342,9 +411,17 @@ fn airbyte_state<'a>(text: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
                 name: name_of(name, "name", 0)?,
             })
         }
-        "GLOBAL" => given(global).map(|_| StateKind::Global).ok_or(empty_state())?,
-        "LEGACY" => given(data).map(|_| StateKind::Legacy).ok_or(empty_state())?,
-        _ => return Err(broken("the state's type is none of STREAM, GLOBAL and LEGACY")),
+        "GLOBAL" => given(global)
+            .map(|_| StateKind::Global)
+            .ok_or(empty_state())?,
+        "LEGACY" => given(data)
+            .map(|_| StateKind::Legacy)
+            .ok_or(empty_state())?,
+        _ => {
+            return Err(broken(
+                "the state's type is none of STREAM, GLOBAL and LEGACY",
+            ));
+        }
     };
     Ok(Message::State(State { kind, text }))
 }
@@ -353,13 +430,23 @@ fn trace_notice<'a>(trace: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
     let names = ["type", "error", "stream_status", "estimate"];
     let [kind, error, status, estimate] = members(trace, max_depth, names)?;
     let kind = kind.and_then(text::string).unwrap_or_default();
-    let notice = |kind, part: Option<&'a [u8]>| Notice { kind, level: None, text: Cow::Borrowed(part.unwrap_or(trace)) };
+    let notice = |kind, part: Option<&'a [u8]>| Notice {
+        kind,
+        level: None,
+        text: Cow::Borrowed(part.unwrap_or(trace)),
+    };
     Ok(Message::Notice(match (kind.as_ref(), error) {
         ("ERROR", Some(error)) => {
             let [message, internal] = members(error, max_depth, ["message", "internal_message"])?;
-            let said = message.and_then(text::string).or_else(|| internal.and_then(text::string));
+            let said = message
+                .and_then(text::string)
+                .or_else(|| internal.and_then(text::string));
             let text = said.map_or(Cow::Borrowed(error), into_bytes);
-            Notice { kind: NoticeKind::TraceError, level: Some(Cow::Borrowed("ERROR")), text }
+            Notice {
+                kind: NoticeKind::TraceError,
+                level: Some(Cow::Borrowed("ERROR")),
+                text,
+            }
         }
         ("STREAM_STATUS", _) => notice(NoticeKind::TraceStatus, status),
         ("ESTIMATE", _) => notice(NoticeKind::TraceEstimate, estimate),
@@ -368,15 +455,28 @@ fn trace_notice<'a>(trace: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
 }
 
 /// A record that was found after the whole line had been read.
-fn apart<'a>(stream: StreamRef<'a>, line: &'a [u8], data: &'a [u8], max_depth: usize) -> Record<'a> {
+fn apart<'a>(
+    stream: StreamRef<'a>,
+    line: &'a [u8],
+    data: &'a [u8],
+    max_depth: usize,
+) -> Record<'a> {
     let mut scanner = Scanner::new(line, max_depth);
     // `data` is a part of `line`: the distance of their starts is its offset.
     scanner.advance(data.as_ptr() as usize - line.as_ptr() as usize);
-    Record { stream, scanner, tail: Tail::None }
+    Record {
+        stream,
+        scanner,
+        tail: Tail::None,
+    }
 }
 
 fn unknown(line: &[u8]) -> Message<'_> {
-    Message::Notice(Notice { kind: NoticeKind::Unknown, level: None, text: Cow::Borrowed(line) })
+    Message::Notice(Notice {
+        kind: NoticeKind::Unknown,
+        level: None,
+        text: Cow::Borrowed(line),
+    })
 }
 
 fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
@@ -387,21 +487,32 @@ fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
 }
 
 fn invalid(message: &'static str) -> Bad {
-    Bad { code: "message.invalid", message, at: 0 }
+    Bad {
+        code: "message.invalid",
+        message,
+        at: 0,
+    }
 }
 
 fn empty_state() -> Bad {
-    Bad { code: "state.empty", message: "a STATE without a state in it", at: 0 }
+    Bad {
+        code: "state.empty",
+        message: "a STATE without a state in it",
+        at: 0,
+    }
 }
 
 fn kind_of(kind: Option<&[u8]>) -> Result<Cow<'_, str>, Bad> {
-    kind.and_then(text::string).ok_or(invalid("a message without type"))
+    kind.and_then(text::string)
+        .ok_or(invalid("a message without type"))
 }
 
 /// Whether the message's type, a JSON value, is `name`.
 #[inline(always)]
 fn type_is(dialect: Dialect, name: &str, value: &[u8]) -> bool {
-    let bare = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let bare = value
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
     bare.is_some_and(|bare| match dialect {
         Dialect::Airbyte => bare == name.as_bytes(),
         Dialect::Singer => bare.eq_ignore_ascii_case(name.as_bytes()),
@@ -413,30 +524,51 @@ fn payload(value: Option<&[u8]>) -> Result<&[u8], Bad> {
     let text = value.filter(|text| *text != b"null").ok_or(empty_state())?;
     let mut scanner = Scanner::new(text, crate::scan::DEEPEST);
     scanner.nan = false;
-    scanner.value().map_err(|bad| Bad { code: "state.invalid", ..bad })?;
+    scanner.value().map_err(|bad| Bad {
+        code: "state.invalid",
+        ..bad
+    })?;
     Ok(text)
 }
 
 #[inline(always)]
 fn name_of<'a>(value: &'a [u8], what: &'static str, at: usize) -> Result<Cow<'a, str>, Bad> {
-    let wrong = if what == "stream" { "stream must be a string" } else { "name must be a string" };
-    text::string(value).ok_or(Bad { code: "message.invalid", message: wrong, at })
+    let wrong = if what == "stream" {
+        "stream must be a string"
+    } else {
+        "name must be a string"
+    };
+    text::string(value).ok_or(Bad {
+        code: "message.invalid",
+        message: wrong,
+        at,
+    })
 }
 
 fn namespace_of(value: &[u8], at: usize) -> Result<Option<Cow<'_, str>>, Bad> {
     if value == b"null" {
         return Ok(None);
     }
-    let wrong = Bad { code: "message.invalid", message: "namespace must be a string or null", at };
+    let wrong = Bad {
+        code: "message.invalid",
+        message: "namespace must be a string or null",
+        at,
+    };
     let text = text::string(value).ok_or(wrong)?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
 /// Singer's key_properties: a list of names; missing or null is none.
 fn key_properties(value: Option<&[u8]>, max_depth: usize) -> Result<Vec<String>, Bad> {
-    let wrong = Bad { code: "schema.invalid", message: "key_properties must be a list of strings", at: 0 };
+    let wrong = Bad {
+        code: "schema.invalid",
+        message: "key_properties must be a list of strings",
+        at: 0,
+    };
     let mut keys = Vec::new();
-    let Some(list) = value.filter(|value| *value != b"null") else { return Ok(keys) };
+    let Some(list) = value.filter(|value| *value != b"null") else {
+        return Ok(keys);
+    };
     crate::scan::each_element(list, max_depth, |element| {
         keys.push(text::string(element).ok_or(wrong)?.into_owned());
         Ok::<(), Bad>(())
@@ -444,3 +576,7 @@ fn key_properties(value: Option<&[u8]>, max_depth: usize) -> Result<Vec<String>,
     .map_err(|_| wrong)?;
     Ok(keys)
 }
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;

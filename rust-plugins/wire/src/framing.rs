@@ -34,7 +34,15 @@ pub struct Framer {
 impl Framer {
     /// Lines of at most `max_line_bytes`, their ends not counted.
     pub fn new(max_line_bytes: usize) -> Framer {
-        Framer { buffer: vec![0; READ_BYTES], start: 0, end: 0, scanned: 0, max_line_bytes, lines: 0, offset: 0 }
+        Framer {
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+            scanned: 0,
+            max_line_bytes,
+            lines: 0,
+            offset: 0,
+        }
     }
 
     /// Read once. Call it when [`Framer::line`] has returned none; 0 means the end of the stream.
@@ -51,7 +59,9 @@ impl Framer {
         // A line in need of more room doubles the buffer, so that a long one is moved a few times only.
         if self.buffer.len() - self.end < READ_BYTES / 4 {
             let most = self.max_line_bytes.saturating_add(READ_BYTES);
-            let room = (self.buffer.len() * 2).min(most).max(self.end + READ_BYTES / 4);
+            let room = (self.buffer.len() * 2)
+                .min(most)
+                .max(self.end + READ_BYTES / 4);
             self.buffer.reserve_exact(room - self.buffer.len());
             self.buffer.resize(room, 0);
         }
@@ -72,8 +82,14 @@ impl Framer {
         }
         if length > self.max_line_bytes {
             let shown = &self.buffer[self.start..self.start + 256.min(length)];
-            let fault = Fault::plugin("framing.line_too_long", format!("a line of more than {} bytes", self.max_line_bytes));
-            return Err(fault.at(self.lines + 1, self.offset).value(shown).hint("limits.max_line_bytes sets the longest line"));
+            let fault = Fault::plugin(
+                "framing.line_too_long",
+                format!("a line of more than {} bytes", self.max_line_bytes),
+            );
+            return Err(fault
+                .at(self.lines + 1, self.offset)
+                .value(shown)
+                .hint("limits.max_line_bytes sets the longest line"));
         }
         if found.is_none() {
             self.scanned = self.end;
@@ -88,13 +104,21 @@ impl Framer {
         if byte == 0 && self.buffer[bytes.clone()].starts_with(BOM) {
             bytes.start += BOM.len();
         }
-        Ok(Some(Line { number: self.lines, byte, bytes: &self.buffer[bytes] }))
+        Ok(Some(Line {
+            number: self.lines,
+            byte,
+            bytes: &self.buffer[bytes],
+        }))
     }
 
     /// What stands after the last line end.
     pub fn partial(&self) -> Option<Line<'_>> {
         let bytes = &self.buffer[self.start..self.end];
-        (!bytes.is_empty()).then_some(Line { number: self.lines + 1, byte: self.offset, bytes })
+        (!bytes.is_empty()).then_some(Line {
+            number: self.lines + 1,
+            byte: self.offset,
+            bytes,
+        })
     }
 
     /// Whole lines handed out so far.
@@ -113,7 +137,11 @@ mod tests {
     use super::*;
 
     /// All lines of `text` when at most `chunk` bytes come in one read, and the rest after the last.
-    fn cut(text: &[u8], chunk: usize, max: usize) -> Result<(Vec<(u64, u64, Vec<u8>)>, Option<Vec<u8>>), Box<Fault>> {
+    fn cut(
+        text: &[u8],
+        chunk: usize,
+        max: usize,
+    ) -> Result<(Vec<(u64, u64, Vec<u8>)>, Option<Vec<u8>>), Box<Fault>> {
         let mut framer = Framer::new(max);
         let (mut lines, mut at) = (Vec::new(), 0);
         loop {
@@ -137,11 +165,24 @@ mod tests {
     fn lines_are_the_same_at_every_chunk_boundary() {
         let text = b"\xef\xbb\xbfone\r\n\n\r\n  \nfo\rur\nfive five\n\nhalf".as_slice();
         let lines: Vec<(u64, u64, &[u8])> = vec![
-            (1, 0, b"one"), (2, 8, b""), (3, 9, b""), (4, 11, b"  "), (5, 14, b"fo\rur"), (6, 20, b"five five"), (7, 30, b""),
+            (1, 0, b"one"),
+            (2, 8, b""),
+            (3, 9, b""),
+            (4, 11, b"  "),
+            (5, 14, b"fo\rur"),
+            (6, 20, b"five five"),
+            (7, 30, b""),
         ];
-        let lines: Vec<_> = lines.into_iter().map(|(number, byte, bytes)| (number, byte, bytes.to_vec())).collect();
+        let lines: Vec<_> = lines
+            .into_iter()
+            .map(|(number, byte, bytes)| (number, byte, bytes.to_vec()))
+            .collect();
         for chunk in 1..=text.len() {
-            assert_eq!(cut(text, chunk, 100), Ok((lines.clone(), Some(b"half".to_vec()))), "{chunk}");
+            assert_eq!(
+                cut(text, chunk, 100),
+                Ok((lines.clone(), Some(b"half".to_vec()))),
+                "{chunk}"
+            );
         }
         assert_eq!(cut(b"a\n", 1, 100), Ok((vec![(1, 0, b"a".to_vec())], None)));
         assert_eq!(cut(b"", 1, 100), Ok((vec![], None)));
@@ -153,11 +194,21 @@ mod tests {
         let mut text = vec![b'x'; limit];
         text.extend(b"\r\nshort\n");
         let (lines, partial) = cut(&text, READ_BYTES, limit).expect("allowed");
-        assert_eq!((lines[0].2.len(), lines[1].2.as_slice(), partial), (limit, b"short".as_slice(), None));
+        assert_eq!(
+            (lines[0].2.len(), lines[1].2.as_slice(), partial),
+            (limit, b"short".as_slice(), None)
+        );
 
         let fault = cut(&text, READ_BYTES, limit - 1).expect_err("too long");
-        assert_eq!((fault.code, fault.line, fault.byte), ("framing.line_too_long", Some(1), Some(0)));
-        assert!(fault.value.is_some_and(|value| value.chars().count() <= 200));
+        assert_eq!(
+            (fault.code, fault.line, fault.byte),
+            ("framing.line_too_long", Some(1), Some(0))
+        );
+        assert!(
+            fault
+                .value
+                .is_some_and(|value| value.chars().count() <= 200)
+        );
     }
 
     #[test]
@@ -165,7 +216,12 @@ mod tests {
         let mut framer = Framer::new(1 << 20);
         loop {
             match framer.line() {
-                Ok(None) => framer.fill(|room| { room.fill(b'x'); Ok(room.len()) }).expect("reads"),
+                Ok(None) => framer
+                    .fill(|room| {
+                        room.fill(b'x');
+                        Ok(room.len())
+                    })
+                    .expect("reads"),
                 Ok(Some(_)) => panic!("there is no line end"),
                 Err(fault) => break assert_eq!(fault.code, "framing.line_too_long"),
             };
@@ -180,7 +236,14 @@ mod tests {
         text.push(b'\n');
         let mut at = 0;
         while framer.line().expect("short enough").is_none() {
-            framer.fill(|room| { let count = room.len().min(text.len() - at); room[..count].copy_from_slice(&text[at..at + count]); at += count; Ok(count) }).expect("reads");
+            framer
+                .fill(|room| {
+                    let count = room.len().min(text.len() - at);
+                    room[..count].copy_from_slice(&text[at..at + count]);
+                    at += count;
+                    Ok(count)
+                })
+                .expect("reads");
         }
         framer.fill(|_| Ok(0)).expect("reads");
         assert_eq!(framer.buffer.len(), READ_BYTES);

@@ -102,7 +102,9 @@ fn exponent(text: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let value = digits.iter().fold(0i64, |value, byte| (value * 10 + (byte - b'0') as i64).min(1 << 50));
+    let value = digits.iter().fold(0i64, |value, byte| {
+        (value * 10 + (byte - b'0') as i64).min(1 << 50)
+    });
     Some(if negative { -value } else { value })
 }
 
@@ -139,12 +141,30 @@ mod tests {
         assert_eq!(at("-0.0", 38, 9), Some(0));
         assert_eq!(at("1E+2", 38, 0), Some(100));
         assert_eq!(at("0E-10", 38, 2), Some(0));
-        assert_eq!(at("1.50000000000000000000000000000000000000000", 5, 2), Some(150));
-        assert_eq!(at("0000000000000000000000000000000000000000000001.5", 5, 2), Some(150));
-        assert_eq!(at("12345678901234567890123456789.123456789", 38, 9), Some(12345678901234567890123456789123456789));
-        assert_eq!(at("99999999999999999999999999999999999999", 38, 0), Some(10i128.pow(38) - 1));
-        assert_eq!(at("-99999999999999999999999999999999999999", 38, 0), Some(1 - 10i128.pow(38)));
-        assert_eq!(at("123456789012345678", 38, 20), Some(123456789012345678 * 10i128.pow(20)));
+        assert_eq!(
+            at("1.50000000000000000000000000000000000000000", 5, 2),
+            Some(150)
+        );
+        assert_eq!(
+            at("0000000000000000000000000000000000000000000001.5", 5, 2),
+            Some(150)
+        );
+        assert_eq!(
+            at("12345678901234567890123456789.123456789", 38, 9),
+            Some(12345678901234567890123456789123456789)
+        );
+        assert_eq!(
+            at("99999999999999999999999999999999999999", 38, 0),
+            Some(10i128.pow(38) - 1)
+        );
+        assert_eq!(
+            at("-99999999999999999999999999999999999999", 38, 0),
+            Some(1 - 10i128.pow(38))
+        );
+        assert_eq!(
+            at("123456789012345678", 38, 20),
+            Some(123456789012345678 * 10i128.pow(20))
+        );
     }
 
     #[test]
@@ -162,17 +182,34 @@ mod tests {
 
     #[test]
     fn other_text_is_no_number() {
-        for text in ["", "-", ".", "1.", ".5", "+1", "1e", "1e+", "e5", "1.2.3", "--1", "1_000", " 1", "1 ", "NaN", "Infinity", "0x10", "１", "1,5"] {
+        for text in [
+            "", "-", ".", "1.", ".5", "+1", "1e", "1e+", "e5", "1.2.3", "--1", "1_000", " 1", "1 ",
+            "NaN", "Infinity", "0x10", "１", "1,5",
+        ] {
             assert_eq!(at(text, 38, 9), None, "{text}");
         }
     }
 
     #[test]
     fn integers_in_any_exact_form() {
-        for (text, value) in [("7", 7), ("7.0", 7), ("7e3", 7000), ("7.5e1", 75), ("-0", 0), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)] {
+        for (text, value) in [
+            ("7", 7),
+            ("7.0", 7),
+            ("7e3", 7000),
+            ("7.5e1", 75),
+            ("-0", 0),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ] {
             assert_eq!(integer(text.as_bytes()), Some(value), "{text}");
         }
-        for text in ["7.5", "9223372036854775808", "-9223372036854775809", "1e19", "1e-1"] {
+        for text in [
+            "7.5",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "1e19",
+            "1e-1",
+        ] {
             assert_eq!(integer(text.as_bytes()), None, "{text}");
         }
     }
@@ -188,7 +225,17 @@ mod tests {
 
     #[test]
     fn multiples_give_scales() {
-        for (text, scale) in [("1", Some(0)), ("0.01", Some(2)), ("1e-09", Some(9)), ("1E-38", Some(38)), ("0.10", Some(1)), ("0.05", None), ("10", None), ("0", None), ("1e-39", None)] {
+        for (text, scale) in [
+            ("1", Some(0)),
+            ("0.01", Some(2)),
+            ("1e-09", Some(9)),
+            ("1E-38", Some(38)),
+            ("0.10", Some(1)),
+            ("0.05", None),
+            ("10", None),
+            ("0", None),
+            ("1e-39", None),
+        ] {
             assert_eq!(scale_of_multiple(text.as_bytes()), scale, "{text}");
         }
     }

@@ -20,7 +20,11 @@ pub struct Bad {
 
 impl Bad {
     pub fn json(message: &'static str, at: usize) -> Bad {
-        Bad { code: "json.invalid", message, at }
+        Bad {
+            code: "json.invalid",
+            message,
+            at,
+        }
     }
 }
 
@@ -54,7 +58,13 @@ fn control(word: u64) -> u64 {
 impl<'a> Scanner<'a> {
     /// A cursor at the start of `bytes`, which must be UTF-8. At most `max_depth` containers may be nested.
     pub fn new(bytes: &'a [u8], max_depth: usize) -> Scanner<'a> {
-        Scanner { bytes, pos: 0, depth: 0, max_depth: max_depth.min(DEEPEST), nan: true }
+        Scanner {
+            bytes,
+            pos: 0,
+            depth: 0,
+            max_depth: max_depth.min(DEEPEST),
+            nan: true,
+        }
     }
 
     pub fn bytes(&self) -> &'a [u8] {
@@ -73,7 +83,11 @@ impl<'a> Scanner<'a> {
     /// The byte at the cursor; 0, which no JSON token starts with, at the end.
     #[inline(always)]
     pub fn peek(&self) -> u8 {
-        if self.pos < self.bytes.len() { self.bytes[self.pos] } else { 0 }
+        if self.pos < self.bytes.len() {
+            self.bytes[self.pos]
+        } else {
+            0
+        }
     }
 
     #[inline(always)]
@@ -124,7 +138,11 @@ impl<'a> Scanner<'a> {
 
     #[cold]
     fn too_deep(&self) -> Bad {
-        Bad { code: "json.too_deep", message: "nested deeper than max_depth", at: self.pos }
+        Bad {
+            code: "json.too_deep",
+            message: "nested deeper than max_depth",
+            at: self.pos,
+        }
     }
 
     /// After a value in a container: true at a comma, false once the container is closed.
@@ -167,7 +185,10 @@ impl<'a> Scanner<'a> {
     pub fn end(&mut self) -> Result<(), Bad> {
         self.skip_space();
         if self.pos != self.bytes.len() {
-            return Err(Bad::json("more text after the end of the message", self.pos));
+            return Err(Bad::json(
+                "more text after the end of the message",
+                self.pos,
+            ));
         }
         Ok(())
     }
@@ -219,7 +240,11 @@ impl<'a> Scanner<'a> {
             _ => return Err(self.bad("expected a key in quotes")),
         };
         self.colon()?;
-        Ok(if escaped { text::resolve(raw) } else { Cow::Borrowed(raw) })
+        Ok(if escaped {
+            text::resolve(raw)
+        } else {
+            Cow::Borrowed(raw)
+        })
     }
 
     /// The number at the cursor, checked against the grammar.
@@ -293,7 +318,11 @@ impl<'a> Scanner<'a> {
             b'-' if self.nan && self.word(b"-Infinity") => true,
             _ => self.number().map(|_| true)?,
         };
-        if passed { Ok(true) } else { Err(self.bad("not a JSON value")) }
+        if passed {
+            Ok(true)
+        } else {
+            Err(self.bad("not a JSON value"))
+        }
     }
 
     /// Pass the object or array at the cursor.
@@ -412,7 +441,11 @@ pub fn members<'a, const N: usize>(
 
 #[cold]
 pub(crate) fn duplicate(at: usize) -> Bad {
-    Bad { code: "json.duplicate_key", message: "a key of the message stands twice", at }
+    Bad {
+        code: "json.duplicate_key",
+        message: "a key of the message stands twice",
+        at,
+    }
 }
 
 /// Hand each member of the object that `text` is to `each`, in order.
@@ -463,8 +496,21 @@ mod tests {
     #[test]
     fn passes_what_json_allows() {
         for text in [
-            "null", "true", "false", "0", "-0", "-0.0e+10", "1E400", "\"\"", "\"\\u00e9\\\"\\/\"", "[]", "{}", "[[],{}]",
-            " { \"a\" : [ 1 , { \"b\" : null } ] , \"c\":\"x\" } ", "[{},[],\"]\",{\"a\":{}}]", "\"\u{7f}é漢🎉\"",
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "-0.0e+10",
+            "1E400",
+            "\"\"",
+            "\"\\u00e9\\\"\\/\"",
+            "[]",
+            "{}",
+            "[[],{}]",
+            " { \"a\" : [ 1 , { \"b\" : null } ] , \"c\":\"x\" } ",
+            "[{},[],\"]\",{\"a\":{}}]",
+            "\"\u{7f}é漢🎉\"",
         ] {
             assert_eq!(whole(text, 8), Ok(()), "{text}");
         }
@@ -473,10 +519,52 @@ mod tests {
     #[test]
     fn refuses_what_json_does_not() {
         for text in [
-            "", " ", "nul", "nulll", "tru", "01", "-", "-a", "1.", ".5", "+1", "1e", "1e+", "\"", "\"\\x\"", "\"\\u12g4\"",
-            "\"\\u12\"", "\"\t\"", "\"\u{0}\"", "[", "]", "[1", "[1,]", "[,1]", "[1 2]", "{", "{\"a\"}", "{\"a\":}", "{a:1}",
-            "{\"a\":1,}", "{,}", "[}", "{]", "[1}", "{\"a\":1]", "1 2", "NaN", "Infinity", "-Infinity", "[NaN]", "'a'", "[1,,2]",
-            "{\"a\":1 \"b\":2}", "{\"a\" 1}", "\"abcdefgh\u{1}\"", "abcdefghij",
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "tru",
+            "01",
+            "-",
+            "-a",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "1e+",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\u12\"",
+            "\"\t\"",
+            "\"\u{0}\"",
+            "[",
+            "]",
+            "[1",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{a:1}",
+            "{\"a\":1,}",
+            "{,}",
+            "[}",
+            "{]",
+            "[1}",
+            "{\"a\":1]",
+            "1 2",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "[NaN]",
+            "'a'",
+            "[1,,2]",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\" 1}",
+            "\"abcdefgh\u{1}\"",
+            "abcdefghij",
         ] {
             let bad = whole(text, 8).expect_err(text);
             assert_eq!(bad.code, "json.invalid", "{text}");
@@ -493,10 +581,23 @@ mod tests {
     fn depth_is_limited_and_costs_nothing() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(whole(&nested(64), 64).is_ok());
-        assert_eq!(whole(&nested(65), 64).expect_err("too deep").code, "json.too_deep");
+        assert_eq!(
+            whole(&nested(65), 64).expect_err("too deep").code,
+            "json.too_deep"
+        );
         assert!(whole(&nested(DEEPEST), DEEPEST).is_ok());
-        assert_eq!(whole(&nested(100_000), usize::MAX).expect_err("too deep").code, "json.too_deep");
-        assert_eq!(whole(&"{\"a\":".repeat(100_000), 64).expect_err("too deep").code, "json.too_deep");
+        assert_eq!(
+            whole(&nested(100_000), usize::MAX)
+                .expect_err("too deep")
+                .code,
+            "json.too_deep"
+        );
+        assert_eq!(
+            whole(&"{\"a\":".repeat(100_000), 64)
+                .expect_err("too deep")
+                .code,
+            "json.too_deep"
+        );
     }
 
     #[test]

@@ -22,8 +22,14 @@ const MAX_HOPS: u8 = 16;
 /// Bytes that one compile may scan, references followed again and again included.
 const SCAN_BUDGET_BYTES: usize = 256 << 20;
 /// Digits and scale of a decimal whose schema does not say.
-const DEFAULT_DECIMAL: ColumnType = ColumnType::Decimal { precision: number::MAX_PRECISION, scale: 9 };
-const BIG_INTEGER: ColumnType = ColumnType::Decimal { precision: number::MAX_PRECISION, scale: 0 };
+const DEFAULT_DECIMAL: ColumnType = ColumnType::Decimal {
+    precision: number::MAX_PRECISION,
+    scale: 9,
+};
+const BIG_INTEGER: ColumnType = ColumnType::Decimal {
+    precision: number::MAX_PRECISION,
+    scale: 0,
+};
 
 /// The Iceberg v2 primitives that schemas are compiled to; `int` and `float` are too narrow to be among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +51,13 @@ impl ColumnType {
     pub fn widens_to(self, wide: ColumnType) -> bool {
         use ColumnType::Decimal;
         match (self, wide) {
-            (Decimal { precision: p, scale: s }, Decimal { precision, scale }) => s == scale && p <= precision,
+            (
+                Decimal {
+                    precision: p,
+                    scale: s,
+                },
+                Decimal { precision, scale },
+            ) => s == scale && p <= precision,
             _ => self == wide,
         }
     }
@@ -57,7 +69,9 @@ impl fmt::Display for ColumnType {
             ColumnType::Boolean => "boolean",
             ColumnType::Long => "long",
             ColumnType::Double => "double",
-            ColumnType::Decimal { precision, scale } => return write!(out, "decimal({precision},{scale})"),
+            ColumnType::Decimal { precision, scale } => {
+                return write!(out, "decimal({precision},{scale})");
+            }
             ColumnType::Date => "date",
             ColumnType::Time => "time",
             ColumnType::Timestamp => "timestamp",
@@ -84,7 +98,10 @@ impl FromStr for ColumnType {
             "string" => ColumnType::String,
             "binary" => ColumnType::Binary,
             _ => {
-                let inner = name.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')).ok_or(())?;
+                let inner = name
+                    .strip_prefix("decimal(")
+                    .and_then(|rest| rest.strip_suffix(')'))
+                    .ok_or(())?;
                 let (precision, scale) = inner.split_once(',').ok_or(())?;
                 let precision = precision.trim().parse().map_err(|_| ())?;
                 let scale = scale.trim().parse().map_err(|_| ())?;
@@ -117,23 +134,42 @@ struct Shape {
 }
 
 impl Shape {
-    const JSON: Shape = Shape { kind: ColumnType::String, json: true, quoted: false };
+    const JSON: Shape = Shape {
+        kind: ColumnType::String,
+        json: true,
+        quoted: false,
+    };
 
     fn of(kind: ColumnType) -> Shape {
-        Shape { kind, json: false, quoted: false }
+        Shape {
+            kind,
+            json: false,
+            quoted: false,
+        }
     }
 }
 
 /// The columns of the schema `schema`, in its order.
-pub fn compile(schema: &[u8], max_columns: usize, max_depth: usize) -> Result<Vec<Column>, Box<Fault>> {
+pub fn compile(
+    schema: &[u8],
+    max_columns: usize,
+    max_depth: usize,
+) -> Result<Vec<Column>, Box<Fault>> {
     if schema.len() > MAX_SCHEMA_BYTES {
-        let message = format!("a schema of {} bytes; the limit is {MAX_SCHEMA_BYTES}", schema.len());
+        let message = format!(
+            "a schema of {} bytes; the limit is {MAX_SCHEMA_BYTES}",
+            schema.len()
+        );
         return Err(Fault::plugin("limit.schema_bytes", message));
     }
     if simdutf8::basic::from_utf8(schema).is_err() {
         return Err(wrong("the schema is not UTF-8"));
     }
-    let mut compiler = Compiler { root: schema.trim_ascii(), max_depth, budget: SCAN_BUDGET_BYTES };
+    let mut compiler = Compiler {
+        root: schema.trim_ascii(),
+        max_depth,
+        budget: SCAN_BUDGET_BYTES,
+    };
     let [properties] = compiler.members(compiler.root, ["properties"])?;
     let properties = properties.ok_or_else(|| wrong("the schema has no properties"))?;
     let mut columns = Vec::new();
@@ -143,15 +179,24 @@ pub fn compile(schema: &[u8], max_columns: usize, max_depth: usize) -> Result<Ve
         if columns.len() == max_columns {
             let message = format!("a stream of more than {max_columns} columns");
             return Err(Stop::Fault(
-                Fault::plugin("limit.columns", message).hint("limits.max_columns sets the most columns"),
+                Fault::plugin("limit.columns", message)
+                    .hint("limits.max_columns sets the most columns"),
             ));
         }
         if !names.insert(property.clone()) {
-            return Err(Stop::Fault(wrong("the property stands twice").field(property)));
+            return Err(Stop::Fault(
+                wrong("the property stands twice").field(property),
+            ));
         }
-        let Shape { kind, json, quoted } =
-            compiler.node(node, 0).map_err(|fault| Stop::Fault(fault.field(property.as_str())))?;
-        columns.push(Column { property, kind, json, quoted });
+        let Shape { kind, json, quoted } = compiler
+            .node(node, 0)
+            .map_err(|fault| Stop::Fault(fault.field(property.as_str())))?;
+        columns.push(Column {
+            property,
+            kind,
+            json,
+            quoted,
+        });
         Ok(())
     })?;
     if columns.is_empty() {
@@ -190,7 +235,8 @@ fn property_name(key: &Cow<'_, [u8]>) -> Result<String, Stop> {
         let message = format!("a property's name of more than {MAX_PROPERTY_BYTES} bytes");
         return Err(Stop::Fault(wrong(message).value(key)));
     }
-    let name = std::str::from_utf8(key).map_err(|_| Stop::Fault(wrong("a property's name is not text")))?;
+    let name = std::str::from_utf8(key)
+        .map_err(|_| Stop::Fault(wrong("a property's name is not text")))?;
     Ok(name.to_owned())
 }
 
@@ -202,10 +248,9 @@ struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     fn spend(&mut self, text: &[u8]) -> Result<(), Box<Fault>> {
-        self.budget = self
-            .budget
-            .checked_sub(text.len() + 1)
-            .ok_or_else(|| wrong("the schema's references and alternatives take too long to follow"))?;
+        self.budget = self.budget.checked_sub(text.len() + 1).ok_or_else(|| {
+            wrong("the schema's references and alternatives take too long to follow")
+        })?;
         Ok(())
     }
 
@@ -222,10 +267,16 @@ impl<'a> Compiler<'a> {
     fn node(&mut self, node: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
         if !node.starts_with(b"{") {
             // `true` and `false` are schemas too.
-            return if matches!(node, b"true" | b"false") { Ok(Shape::JSON) } else { Err(not_a_schema(node)) };
+            return if matches!(node, b"true" | b"false") {
+                Ok(Shape::JSON)
+            } else {
+                Err(not_a_schema(node))
+            };
         }
         if hops > MAX_HOPS {
-            return Err(wrong(format!("references and alternatives nested deeper than {MAX_HOPS}")));
+            return Err(wrong(format!(
+                "references and alternatives nested deeper than {MAX_HOPS}"
+            )));
         }
         let names = ["$ref", "type", "anyOf", "oneOf", "allOf", "enum", "const"];
         let [reference, kind, any_of, one_of, all_of, values, value] = self.members(node, names)?;
@@ -253,7 +304,9 @@ impl<'a> Compiler<'a> {
         let mut kinds = Kinds::default();
         let mut add = |name: &[u8]| match text::string(name) {
             Some(name) => kinds.add(&name).map_err(Stop::Fault),
-            None => Err(Stop::Fault(wrong("type must be a name or a list of names").value(name))),
+            None => Err(Stop::Fault(
+                wrong("type must be a name or a list of names").value(name),
+            )),
         };
         if kind.starts_with(b"[") {
             each_element(kind, self.max_depth, add)?;
@@ -265,38 +318,66 @@ impl<'a> Compiler<'a> {
 
     /// A node with a `type`.
     fn scalar(&mut self, node: &'a [u8], kinds: Kinds) -> Result<Shape, Box<Fault>> {
-        if !matches!(kinds, Kinds::INTEGER | Kinds::NUMBER | Kinds::EITHER_NUMBER | Kinds::STRING) {
+        if !matches!(
+            kinds,
+            Kinds::INTEGER | Kinds::NUMBER | Kinds::EITHER_NUMBER | Kinds::STRING
+        ) {
             return Ok(kinds.shape());
         }
-        let names = ["format", "airbyte_type", "contentEncoding", "multipleOf", "maximum", "minimum"];
+        let names = [
+            "format",
+            "airbyte_type",
+            "contentEncoding",
+            "multipleOf",
+            "maximum",
+            "minimum",
+        ];
         let [format, airbyte, encoding, multiple, maximum, minimum] = self.members(node, names)?;
         let format = format.and_then(text::string).unwrap_or_default();
         let airbyte = airbyte.and_then(text::string).unwrap_or_default();
         if matches!(format.as_ref(), "singer.decimal" | "x-singer.decimal") {
             let kind = self.declared_decimal(node)?;
-            return Ok(Shape::of(kind.or_else(|| multiple.and_then(decimal_of)).unwrap_or(DEFAULT_DECIMAL)));
+            return Ok(Shape::of(
+                kind.or_else(|| multiple.and_then(decimal_of))
+                    .unwrap_or(DEFAULT_DECIMAL),
+            ));
         }
         match airbyte.as_ref() {
             "big_integer" => return Ok(Shape::of(BIG_INTEGER)),
-            "big_number" => return Ok(Shape::of(multiple.and_then(decimal_of).unwrap_or(DEFAULT_DECIMAL))),
+            "big_number" => {
+                return Ok(Shape::of(
+                    multiple.and_then(decimal_of).unwrap_or(DEFAULT_DECIMAL),
+                ));
+            }
             _ => {}
         }
         if kinds == Kinds::STRING {
-            let base64 = encoding.and_then(text::string).is_some_and(|name| name.eq_ignore_ascii_case("base64"));
+            let base64 = encoding
+                .and_then(text::string)
+                .is_some_and(|name| name.eq_ignore_ascii_case("base64"));
             return Ok(Shape::of(text_type(&format, &airbyte, base64)));
         }
         if kinds == Kinds::INTEGER || airbyte == "integer" {
             let beyond = |bound: Option<&[u8]>| bound.is_some_and(|bound| !fits_long(bound));
-            let kind = if beyond(maximum) || beyond(minimum) { BIG_INTEGER } else { ColumnType::Long };
+            let kind = if beyond(maximum) || beyond(minimum) {
+                BIG_INTEGER
+            } else {
+                ColumnType::Long
+            };
             return Ok(Shape::of(kind));
         }
-        Ok(Shape::of(multiple.and_then(decimal_of).unwrap_or(ColumnType::Double)))
+        Ok(Shape::of(
+            multiple.and_then(decimal_of).unwrap_or(ColumnType::Double),
+        ))
     }
 
     /// `precision` and `scale`, which singer-sdk writes beside its decimal format.
     fn declared_decimal(&mut self, node: &'a [u8]) -> Result<Option<ColumnType>, Box<Fault>> {
         let [precision, scale] = self.members(node, ["precision", "scale"])?;
-        let small = |text: Option<&[u8]>| text.and_then(number::integer).and_then(|value| u8::try_from(value).ok());
+        let small = |text: Option<&[u8]>| {
+            text.and_then(number::integer)
+                .and_then(|value| u8::try_from(value).ok())
+        };
         Ok(match (small(precision), small(scale)) {
             (Some(precision @ 1..=number::MAX_PRECISION), Some(scale)) if scale <= precision => {
                 Some(ColumnType::Decimal { precision, scale })
@@ -369,9 +450,13 @@ impl<'a> Compiler<'a> {
     fn reference(&mut self, reference: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
         let target = text::string(reference).ok_or_else(|| not_a_schema(reference))?;
         if let Some((file, name)) = target.split_once("#/definitions/")
-            && file.rsplit('/').next().is_some_and(|file| file == "WellKnownTypes.json")
+            && file
+                .rsplit('/')
+                .next()
+                .is_some_and(|file| file == "WellKnownTypes.json")
         {
-            return well_known(name).ok_or_else(|| wrong("not one of Airbyte's well-known types").value(reference));
+            return well_known(name)
+                .ok_or_else(|| wrong("not one of Airbyte's well-known types").value(reference));
         }
         let Some(pointer) = target.strip_prefix('#') else {
             let fault = wrong("a reference to another document is not followed").value(reference);
@@ -450,8 +535,10 @@ fn fits_long(number: &[u8]) -> bool {
 }
 
 fn decimal_of(multiple: &[u8]) -> Option<ColumnType> {
-    number::scale_of_multiple(multiple)
-        .map(|scale| ColumnType::Decimal { precision: number::MAX_PRECISION, scale })
+    number::scale_of_multiple(multiple).map(|scale| ColumnType::Decimal {
+        precision: number::MAX_PRECISION,
+        scale,
+    })
 }
 
 /// The type of a string node.
@@ -472,8 +559,13 @@ fn text_type(format: &str, airbyte: &str, base64: bool) -> ColumnType {
 
 /// The type that holds the values of two number types, else JSON text.
 fn widest(one: Shape, other: Shape) -> Shape {
-    let is_number = |shape: Shape| matches!(shape.kind, ColumnType::Long | ColumnType::Double) && !shape.json;
-    if is_number(one) && is_number(other) { Shape::of(ColumnType::Double) } else { Shape::JSON }
+    let is_number =
+        |shape: Shape| matches!(shape.kind, ColumnType::Long | ColumnType::Double) && !shape.json;
+    if is_number(one) && is_number(other) {
+        Shape::of(ColumnType::Double)
+    } else {
+        Shape::JSON
+    }
 }
 
 /// Airbyte's well_known_types.yaml: numbers are strings there.
@@ -485,8 +577,14 @@ fn well_known(name: &str) -> Option<Shape> {
         "TimestampWithTimezone" => Shape::of(ColumnType::Timestamptz),
         "TimestampWithoutTimezone" => Shape::of(ColumnType::Timestamp),
         "TimeWithoutTimezone" => Shape::of(ColumnType::Time),
-        "Number" => Shape { quoted: true, ..Shape::of(ColumnType::Double) },
-        "Integer" => Shape { quoted: true, ..Shape::of(ColumnType::Long) },
+        "Number" => Shape {
+            quoted: true,
+            ..Shape::of(ColumnType::Double)
+        },
+        "Integer" => Shape {
+            quoted: true,
+            ..Shape::of(ColumnType::Long)
+        },
         "Boolean" => Shape::of(ColumnType::Boolean),
         _ => return None,
     })

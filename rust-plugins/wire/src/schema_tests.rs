@@ -10,8 +10,14 @@ fn kind(node: &str) -> String {
         "hop":{"$ref":"#/definitions/money"},"loop":{"$ref":"#/definitions/loop"}}"##;
     match columns(&format!(r#"{{"properties":{{"p":{node}}},{definitions}}}"#)) {
         Ok(columns) => {
-            let Column { kind, json, quoted, .. } = &columns[0];
-            format!("{kind}{}{}", if *json { " json" } else { "" }, if *quoted { " quoted" } else { "" })
+            let Column {
+                kind, json, quoted, ..
+            } = &columns[0];
+            format!(
+                "{kind}{}{}",
+                if *json { " json" } else { "" },
+                if *quoted { " quoted" } else { "" }
+            )
         }
         Err(fault) => fault.code.to_owned(),
     }
@@ -23,47 +29,104 @@ fn every_kind_of_node() {
         (r#"{"type":"boolean"}"#, "boolean"),
         (r#"{"type":["null","boolean"]}"#, "boolean"),
         (r#"{"type":"integer"}"#, "long"),
-        (r#"{"type":["integer","null"],"maximum":9223372036854775807}"#, "long"),
-        (r#"{"type":["integer","null"],"maximum":18446744073709551615}"#, "decimal(38,0)"),
-        (r#"{"type":"integer","minimum":-9223372036854775809}"#, "decimal(38,0)"),
-        (r#"{"type":"integer","airbyte_type":"big_integer"}"#, "decimal(38,0)"),
-        (r#"{"type":"string","airbyte_type":"big_integer"}"#, "decimal(38,0)"),
+        (
+            r#"{"type":["integer","null"],"maximum":9223372036854775807}"#,
+            "long",
+        ),
+        (
+            r#"{"type":["integer","null"],"maximum":18446744073709551615}"#,
+            "decimal(38,0)",
+        ),
+        (
+            r#"{"type":"integer","minimum":-9223372036854775809}"#,
+            "decimal(38,0)",
+        ),
+        (
+            r#"{"type":"integer","airbyte_type":"big_integer"}"#,
+            "decimal(38,0)",
+        ),
+        (
+            r#"{"type":"string","airbyte_type":"big_integer"}"#,
+            "decimal(38,0)",
+        ),
         (r#"{"type":"number","airbyte_type":"integer"}"#, "long"),
         (r#"{"type":"number"}"#, "double"),
         (r#"{"type":["integer","number"]}"#, "double"),
         (r#"{"type":"number","multipleOf":0.01}"#, "decimal(38,2)"),
         (r#"{"type":"number","multipleOf":1e-09}"#, "decimal(38,9)"),
         (r#"{"type":"number","multipleOf":0.05}"#, "double"),
-        (r#"{"type":"number","airbyte_type":"big_number"}"#, "decimal(38,9)"),
-        (r#"{"type":["string","null"],"format":"singer.decimal"}"#, "decimal(38,9)"),
-        (r#"{"type":"string","format":"x-singer.decimal","precision":12,"scale":3}"#, "decimal(12,3)"),
-        (r#"{"type":"string","format":"x-singer.decimal","precision":99,"scale":3}"#, "decimal(38,9)"),
+        (
+            r#"{"type":"number","airbyte_type":"big_number"}"#,
+            "decimal(38,9)",
+        ),
+        (
+            r#"{"type":["string","null"],"format":"singer.decimal"}"#,
+            "decimal(38,9)",
+        ),
+        (
+            r#"{"type":"string","format":"x-singer.decimal","precision":12,"scale":3}"#,
+            "decimal(12,3)",
+        ),
+        (
+            r#"{"type":"string","format":"x-singer.decimal","precision":99,"scale":3}"#,
+            "decimal(38,9)",
+        ),
         (r#"{"type":"string"}"#, "string"),
         (r#"{"type":"string","format":"uuid"}"#, "string"),
         (r#"{"type":"string","format":"date"}"#, "date"),
         (r#"{"type":"string","format":"date-time"}"#, "timestamptz"),
-        (r#"{"type":"string","format":"date-time","airbyte_type":"timestamp_with_timezone"}"#, "timestamptz"),
-        (r#"{"type":"string","format":"date-time","airbyte_type":"timestamp_without_timezone"}"#, "timestamp"),
+        (
+            r#"{"type":"string","format":"date-time","airbyte_type":"timestamp_with_timezone"}"#,
+            "timestamptz",
+        ),
+        (
+            r#"{"type":"string","format":"date-time","airbyte_type":"timestamp_without_timezone"}"#,
+            "timestamp",
+        ),
         (r#"{"type":"string","format":"time"}"#, "time"),
-        (r#"{"type":"string","airbyte_type":"time_without_timezone"}"#, "time"),
-        (r#"{"type":"string","format":"time","airbyte_type":"time_with_timezone"}"#, "string"),
+        (
+            r#"{"type":"string","airbyte_type":"time_without_timezone"}"#,
+            "time",
+        ),
+        (
+            r#"{"type":"string","format":"time","airbyte_type":"time_with_timezone"}"#,
+            "string",
+        ),
         (r#"{"type":"string","contentEncoding":"base64"}"#, "binary"),
         (r#"{"type":"string","contentEncoding":"base16"}"#, "string"),
         (r#"{"type":"object"}"#, "string json"),
-        (r#"{"type":["null","array"],"items":{"type":"integer"}}"#, "string json"),
+        (
+            r#"{"type":["null","array"],"items":{"type":"integer"}}"#,
+            "string json",
+        ),
         (r#"{"type":["string","integer"]}"#, "string json"),
         (r#"{"type":"null"}"#, "string json"),
         (r#"{"type":[]}"#, "string json"),
         ("{}", "string json"),
         ("true", "string json"),
         (r#"{"format":"date"}"#, "string json"),
-        (r#"{"anyOf":[{"type":"null"},{"type":"string","format":"date"}]}"#, "date"),
+        (
+            r#"{"anyOf":[{"type":"null"},{"type":"string","format":"date"}]}"#,
+            "date",
+        ),
         (r#"{"oneOf":[{"type":"integer"},{"type":"null"}]}"#, "long"),
-        (r#"{"anyOf":[{"type":"integer"},{"type":["number","null"]}]}"#, "double"),
-        (r#"{"anyOf":[{"type":"integer"},{"type":"string"}]}"#, "string json"),
+        (
+            r#"{"anyOf":[{"type":"integer"},{"type":["number","null"]}]}"#,
+            "double",
+        ),
+        (
+            r#"{"anyOf":[{"type":"integer"},{"type":"string"}]}"#,
+            "string json",
+        ),
         (r#"{"anyOf":[{"type":"null"}]}"#, "string json"),
-        (r##"{"allOf":[{"$ref":"#/definitions/money"}]}"##, "decimal(38,2)"),
-        (r#"{"allOf":[{"type":"string"},{"maxLength":3}]}"#, "string json"),
+        (
+            r##"{"allOf":[{"$ref":"#/definitions/money"}]}"##,
+            "decimal(38,2)",
+        ),
+        (
+            r#"{"allOf":[{"type":"string"},{"maxLength":3}]}"#,
+            "string json",
+        ),
         (r#"{"enum":["a","b",null]}"#, "string"),
         (r#"{"enum":[1,2]}"#, "long"),
         (r#"{"enum":[1,2.5]}"#, "double"),
@@ -72,22 +135,64 @@ fn every_kind_of_node() {
         (r##"{"$ref":"#/definitions/money"}"##, "decimal(38,2)"),
         (r##"{"$ref":"#/definitions/hop"}"##, "decimal(38,2)"),
         (r##"{"$ref":"#/definitions/a~1b"}"##, "boolean"),
-        (r##"{"oneOf":[{"type":"null"},{"$ref":"#/definitions/hop"}]}"##, "decimal(38,2)"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/String"}"#, "string"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/BinaryData"}"#, "binary"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/Date"}"#, "date"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/TimestampWithTimezone"}"#, "timestamptz"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/TimestampWithoutTimezone"}"#, "timestamp"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/TimeWithTimezone"}"#, "string"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/TimeWithoutTimezone"}"#, "time"),
-        (r#"{"$ref":"https://x.example/v1/WellKnownTypes.json#/definitions/Number"}"#, "double quoted"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/Integer"}"#, "long quoted"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/Boolean"}"#, "boolean"),
-        (r#"{"$ref":"WellKnownTypes.json#/definitions/Nothing"}"#, "schema.invalid"),
-        (r#"{"$ref":"https://x.example/other.json"}"#, "schema.invalid"),
+        (
+            r##"{"oneOf":[{"type":"null"},{"$ref":"#/definitions/hop"}]}"##,
+            "decimal(38,2)",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/String"}"#,
+            "string",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/BinaryData"}"#,
+            "binary",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/Date"}"#,
+            "date",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/TimestampWithTimezone"}"#,
+            "timestamptz",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/TimestampWithoutTimezone"}"#,
+            "timestamp",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/TimeWithTimezone"}"#,
+            "string",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/TimeWithoutTimezone"}"#,
+            "time",
+        ),
+        (
+            r#"{"$ref":"https://x.example/v1/WellKnownTypes.json#/definitions/Number"}"#,
+            "double quoted",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/Integer"}"#,
+            "long quoted",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/Boolean"}"#,
+            "boolean",
+        ),
+        (
+            r#"{"$ref":"WellKnownTypes.json#/definitions/Nothing"}"#,
+            "schema.invalid",
+        ),
+        (
+            r#"{"$ref":"https://x.example/other.json"}"#,
+            "schema.invalid",
+        ),
         (r##"{"$ref":"#/definitions/none"}"##, "schema.invalid"),
         (r##"{"$ref":"#/definitions/loop"}"##, "schema.invalid"),
-        (r##"{"$ref":"#/definitions/money/type/0"}"##, "schema.invalid"),
+        (
+            r##"{"$ref":"#/definitions/money/type/0"}"##,
+            "schema.invalid",
+        ),
         (r#"{"type":"text"}"#, "schema.invalid"),
         (r#"{"type":7}"#, "schema.invalid"),
         (r#"{"type":"string","type":"integer"}"#, "schema.invalid"),
@@ -102,7 +207,13 @@ fn every_kind_of_node() {
 fn columns_keep_their_order_and_names() {
     let found = columns(r#"{"type":"object","properties":{"b":{"type":"integer"},"na\u00efve col":{},"":{"type":"string"}}}"#)
         .expect("valid");
-    assert_eq!(found.iter().map(|column| column.property.as_str()).collect::<Vec<_>>(), ["b", "naïve col", ""]);
+    assert_eq!(
+        found
+            .iter()
+            .map(|column| column.property.as_str())
+            .collect::<Vec<_>>(),
+        ["b", "naïve col", ""]
+    );
 }
 
 #[test]
@@ -114,34 +225,110 @@ fn broken_and_huge_schemas_are_refused() {
         (r#"{"type":"object"}"#.to_owned(), "schema.invalid"),
         (r#"{"properties":{}}"#.to_owned(), "schema.invalid"),
         (r#"{"properties":[]}"#.to_owned(), "schema.invalid"),
-        (r#"{"properties":{"a":{},"\u0061":{}}}"#.to_owned(), "schema.invalid"),
+        (
+            r#"{"properties":{"a":{},"\u0061":{}}}"#.to_owned(),
+            "schema.invalid",
+        ),
         (r#"{"properties":{"a":{}"#.to_owned(), "schema.invalid"),
-        (format!(r#"{{"properties":{{"{}":{{}}}}}}"#, "x".repeat(1025)), "schema.invalid"),
-        (format!(r#"{{"properties":{{"a":{}1{}}}}}"#, "[".repeat(99), "]".repeat(99)), "schema.invalid"),
-        (format!(r#"{{"properties":{{"a":{{}}}},"x":"{}"}}"#, "x".repeat(MAX_SCHEMA_BYTES)), "limit.schema_bytes"),
-        (format!(r#"{{"properties":{{{}"z":{{}}}}}}"#, (0..100).map(|n| format!("\"p{n}\":{{}},")).collect::<String>()), "limit.columns"),
+        (
+            format!(r#"{{"properties":{{"{}":{{}}}}}}"#, "x".repeat(1025)),
+            "schema.invalid",
+        ),
+        (
+            format!(
+                r#"{{"properties":{{"a":{}1{}}}}}"#,
+                "[".repeat(99),
+                "]".repeat(99)
+            ),
+            "schema.invalid",
+        ),
+        (
+            format!(
+                r#"{{"properties":{{"a":{{}}}},"x":"{}"}}"#,
+                "x".repeat(MAX_SCHEMA_BYTES)
+            ),
+            "limit.schema_bytes",
+        ),
+        (
+            format!(
+                r#"{{"properties":{{{}"z":{{}}}}}}"#,
+                (0..100)
+                    .map(|n| format!("\"p{n}\":{{}},"))
+                    .collect::<String>()
+            ),
+            "limit.columns",
+        ),
     ] {
-        assert_eq!(columns(&schema).expect_err(&schema[..schema.len().min(80)]).code, code);
+        assert_eq!(
+            columns(&schema)
+                .expect_err(&schema[..schema.len().min(80)])
+                .code,
+            code
+        );
     }
 }
 
 #[test]
 fn alternatives_that_multiply_are_stopped() {
     let definitions: String = (0..15)
-        .map(|n| format!(r##""d{n}":{{"anyOf":[{0},{0},{0},{0}]}},"##, format_args!(r##"{{"$ref":"#/definitions/d{}"}}"##, n + 1)))
+        .map(|n| {
+            format!(
+                r##""d{n}":{{"anyOf":[{0},{0},{0},{0}]}},"##,
+                format_args!(r##"{{"$ref":"#/definitions/d{}"}}"##, n + 1)
+            )
+        })
         .collect();
-    let schema = format!(r##"{{"definitions":{{{definitions}"d15":{{"type":"string"}}}},"properties":{{"a":{{"$ref":"#/definitions/d0"}}}}}}"##);
+    let schema = format!(
+        r##"{{"definitions":{{{definitions}"d15":{{"type":"string"}}}},"properties":{{"a":{{"$ref":"#/definitions/d0"}}}}}}"##
+    );
     let fault = columns(&schema).expect_err("must be stopped");
-    assert_eq!((fault.code, fault.field.as_deref()), ("schema.invalid", Some("a")));
+    assert_eq!(
+        (fault.code, fault.field.as_deref()),
+        ("schema.invalid", Some("a"))
+    );
 }
 
 #[test]
 fn types_have_names() {
-    for name in ["boolean", "long", "double", "decimal(12,3)", "date", "time", "timestamp", "timestamptz", "string", "binary"] {
-        assert_eq!(name.parse::<ColumnType>().map(|kind| kind.to_string()).as_deref(), Ok(name));
+    for name in [
+        "boolean",
+        "long",
+        "double",
+        "decimal(12,3)",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "string",
+        "binary",
+    ] {
+        assert_eq!(
+            name.parse::<ColumnType>()
+                .map(|kind| kind.to_string())
+                .as_deref(),
+            Ok(name)
+        );
     }
-    assert_eq!("decimal(12, 3)".parse(), Ok(ColumnType::Decimal { precision: 12, scale: 3 }));
-    for name in ["", "Long", "int", "float", "uuid", "decimal", "decimal(39,0)", "decimal(0,0)", "decimal(3,4)", "decimal(3)", "list<int>"] {
+    assert_eq!(
+        "decimal(12, 3)".parse(),
+        Ok(ColumnType::Decimal {
+            precision: 12,
+            scale: 3
+        })
+    );
+    for name in [
+        "",
+        "Long",
+        "int",
+        "float",
+        "uuid",
+        "decimal",
+        "decimal(39,0)",
+        "decimal(0,0)",
+        "decimal(3,4)",
+        "decimal(3)",
+        "list<int>",
+    ] {
         assert_eq!(name.parse::<ColumnType>(), Err(()), "{name}");
     }
 }

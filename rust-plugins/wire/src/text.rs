@@ -47,7 +47,9 @@ fn unicode(escape: &[u8]) -> Result<(char, usize), LoneSurrogate> {
         let low = hex4(&escape[8..]);
         if (0xdc00..0xe000).contains(&low) {
             let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-            return char::from_u32(code).map(|character| (character, 12)).ok_or(LoneSurrogate);
+            return char::from_u32(code)
+                .map(|character| (character, 12))
+                .ok_or(LoneSurrogate);
         }
     }
     Err(LoneSurrogate)
@@ -95,7 +97,10 @@ mod tests {
 
     #[test]
     fn escapes_become_text() {
-        assert_eq!(of(r#"a\"b\\c\/d\b\f\n\r\te"#), Ok("a\"b\\c/d\u{8}\u{c}\n\r\te".into()));
+        assert_eq!(
+            of(r#"a\"b\\c\/d\b\f\n\r\te"#),
+            Ok("a\"b\\c/d\u{8}\u{c}\n\r\te".into())
+        );
         assert_eq!(of(r"\u00e9\u6F22\u0000x"), Ok("é漢\0x".into()));
         assert_eq!(of(r"\ud83c\udf89"), Ok("🎉".into()));
         assert_eq!(of(r"\uDBFF\uDFFF"), Ok("\u{10ffff}".into()));
@@ -104,7 +109,15 @@ mod tests {
 
     #[test]
     fn half_characters_are_refused() {
-        for raw in [r"\ud83c", r"\ud83cx", r"\udf89", r"\ud83c\ud83c", r"\ud83c\n", r"\ud83c\u0041", r"\udf89\ud83c"] {
+        for raw in [
+            r"\ud83c",
+            r"\ud83cx",
+            r"\udf89",
+            r"\ud83c\ud83c",
+            r"\ud83c\n",
+            r"\ud83c\u0041",
+            r"\udf89\ud83c",
+        ] {
             assert_eq!(of(raw), Err(LoneSurrogate), "{raw}");
         }
     }

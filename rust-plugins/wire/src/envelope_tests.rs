@@ -1,0 +1,416 @@
+use super::*;
+
+const DEPTH: usize = 16;
+
+fn airbyte(line: &str) -> Result<Message<'_>, Bad> {
+    read(Dialect::Airbyte, line.as_bytes(), DEPTH)
+}
+
+fn singer(line: &str) -> Result<Message<'_>, Bad> {
+    read(Dialect::Singer, line.as_bytes(), DEPTH)
+}
+
+/// Read a record to its end: its namespace, stream and data.
+fn record(message: Result<Message<'_>, Bad>) -> Result<(Option<String>, String, String), Bad> {
+    let Message::Record(mut record) = message? else {
+        panic!("not a record")
+    };
+    let mut scanner = record.data();
+    let data = std::str::from_utf8(scanner.value()?)
+        .expect("UTF-8")
+        .to_owned();
+    let late = record.finish(scanner)?;
+    assert!(!record.is_open());
+    let namespace = late.or(record.stream.namespace).map(Cow::into_owned);
+    Ok((namespace, record.stream.name.into_owned(), data))
+}
+
+fn refused<T>(result: Result<T, Bad>) -> &'static str {
+    result.err().map_or("taken", |bad| bad.code)
+}
+
+fn notice(message: Result<Message<'_>, Bad>) -> (NoticeKind, Option<String>, String) {
+    let Ok(Message::Notice(notice)) = message else {
+        panic!("not a notice")
+    };
+    (
+        notice.kind,
+        notice.level.map(Cow::into_owned),
+        String::from_utf8_lossy(&notice.text).into_owned(),
+    )
+}
+
+#[test]
+fn airbyte_records_with_keys_in_any_order() {
+    let none = (None, "s".to_owned(), r#"{"a":1}"#.to_owned());
+    for line in [
+        r#"{"type":"RECORD","record":{"stream":"s","data":{"a":1},"emitted_at":1}}"#,
+        r#" { "type" : "RECORD" , "record" : { "stream" : "s" , "data" : {"a":1} , "emitted_at" : 1 } } "#,
+        r#"{"type":"RECORD","record":{"namespace":null,"stream":"s","data":{"a":1}}}"#,
+        r#"{"type":"RECORD","record":{"namespace":"","stream":"s","data":{"a":1}}}"#,
+        r#"{"type":"RECORD","record":{"stream":"s","data":{"a":1},"namespace":null}}"#,
+        r#"{"type":"RECORD","record":{"data":{"a":1},"stream":"s"}}"#,
+        r#"{"record":{"stream":"s","data":{"a":1}},"type":"RECORD"}"#,
+        r#"{"x":[{}],"type":"RECORD","record":{"meta":{"changes":[]},"stream":"s","data":{"a":1},"x":NaN},"y":1}"#,
+        r#"{"ty\u0070e":"RECORD","record":{"stream":"\u0073","d\u0061ta":{"a":1}}}"#,
+    ] {
+        assert_eq!(record(airbyte(line)), Ok(none.clone()), "{line}");
+    }
+    for line in [
+        r#"{"type":"RECORD","record":{"namespace":"n","stream":"s","data":{}}}"#,
+        r#"{"type":"RECORD","record":{"stream":"s","data":{},"namespace":"n"}}"#,
+        r#"{"type":"RECORD","record":{"data":{},"namespace":"n","stream":"s"}}"#,
+    ] {
+        assert_eq!(
+            record(airbyte(line)),
+            Ok((Some("n".into()), "s".into(), "{}".into())),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn singer_records_with_keys_in_any_order() {
+    for line in [
+        r#"{"type":"RECORD","stream":"s","record":{"a":1},"time_extracted":"x"}"#,
+        r#"{"type":"Record","stream":"s","record":{"a":1}}"#,
+        r#"{"stream":"s","type":"RECORD","record":{"a":1}}"#,
+        r#"{"type":"RECORD","record":{"a":1},"stream":"s"}"#,
+        r#"{"record":{"a":1},"stream":"s","type":"record","version":7}"#,
+    ] {
+        assert_eq!(
+            record(singer(line)),
+            Ok((None, "s".into(), r#"{"a":1}"#.into())),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn lines_that_are_no_messages() {
+    for (line, code) in [
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}}"#,
+            "json.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}}}}"#,
+            "json.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}}} x"#,
+            "json.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}},}"#,
+            "json.invalid",
+        ),
+        (r#"{"type":"RECORD","record":{"stream":"s""#, "json.invalid"),
+        (r#"{"type":"#, "json.invalid"),
+        ("{", "json.invalid"),
+        (
+            r#"{"type":"RECORD","type":"RECORD","record":{"stream":"s","data":{}}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}},"type":"RECORD"}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{}},"record":{}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","stream":"t","data":{}}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{},"stream":"t"}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{},"d\u0061ta":{}}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"namespace":"a","stream":"s","data":{},"namespace":"b"}}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"data":{},"data":{},"stream":"s"}}"#,
+            "json.duplicate_key",
+        ),
+        ("{}", "message.invalid"),
+        (r#"{"fish":"tuna"}"#, "message.invalid"),
+        (r#"{"type":7}"#, "message.invalid"),
+        (r#"{"type":null}"#, "message.invalid"),
+        (r#"{"type":"RECORD"}"#, "message.invalid"),
+        (r#"{"type":"RECORD","record":{}}"#, "message.invalid"),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s"}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"data":{}}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":7,"data":{}}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"\ud800","data":{}}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","record":{"stream":"s","data":{},"namespace":7}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"record","record":{"stream":"s","data":{}}}"#,
+            "message.invalid",
+        ),
+        (r#"{"type":"State","state":{}}"#, "message.invalid"),
+        (r#"{"type":"LOG"}"#, "message.invalid"),
+        (r#"{"type":"TRACE"}"#, "message.invalid"),
+        (r#"{"type":"CONTROL"}"#, "message.invalid"),
+    ] {
+        let result = match airbyte(line) {
+            Ok(Message::Record(_)) => record(airbyte(line)).map(|_| ()),
+            other => other.map(|_| ()),
+        };
+        assert_eq!(refused(result), code, "{line}");
+    }
+    for (line, code) in [
+        (r#"{"type":"RECORD","stream":"s"}"#, "message.invalid"),
+        (r#"{"type":"RECORD","record":{}}"#, "message.invalid"),
+        (
+            r#"{"type":"RECORD","stream":null,"record":{}}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"RECORD","stream":"s","record":{},"stream":"t"}"#,
+            "json.duplicate_key",
+        ),
+        (
+            r#"{"type":"RECORD","stream":"s","record":{}"#,
+            "json.invalid",
+        ),
+        (
+            r#"{"type":"SCHEMA","stream":"s","key_properties":[]}"#,
+            "schema.invalid",
+        ),
+        (
+            r#"{"type":"SCHEMA","stream":"s","schema":{},"key_properties":["a",1]}"#,
+            "schema.invalid",
+        ),
+        (
+            r#"{"type":"SCHEMA","stream":"s","schema":{},"key_properties":"a"}"#,
+            "schema.invalid",
+        ),
+        (r#"{"type":"SCHEMA","schema":{}}"#, "message.invalid"),
+    ] {
+        let result = match singer(line) {
+            Ok(Message::Record(_)) => record(singer(line)).map(|_| ()),
+            other => other.map(|_| ()),
+        };
+        assert_eq!(refused(result), code, "{line}");
+    }
+    let deep = format!(
+        r#"{{"type":"LOG","x":{}{}}}"#,
+        "[".repeat(16),
+        "]".repeat(16)
+    );
+    assert_eq!(refused(airbyte(&deep)), "json.too_deep");
+}
+
+#[test]
+fn states_keep_their_text() {
+    let state = |message: Result<Message<'static>, Bad>| match message {
+        Ok(Message::State(State { kind, text })) => {
+            (kind, std::str::from_utf8(text).expect("UTF-8"))
+        }
+        other => panic!("not a state: {other:?}"),
+    };
+    let stream = |namespace: Option<&'static str>| {
+        StateKind::Stream(StreamRef {
+            namespace: namespace.map(Cow::Borrowed),
+            name: "s".into(),
+        })
+    };
+    let text = r#"{"type":"STREAM" , "stream":{"stream_descriptor":{"name":"s","namespace":""},"stream_state":{"n":1.50,"big":12345678901234567890123}},"sourceStats":{"recordCount":2.0}}"#;
+    let line = format!(r#"{{"type":"STATE","state":{text} }}"#).leak();
+    assert_eq!(state(airbyte(line)), (stream(None), text));
+    let line = r#"{"state":{"type":"STREAM","stream":{"stream_descriptor":{"namespace":"n","name":"s"},"stream_state":null}},"type":"STATE"}"#;
+    assert_eq!(state(airbyte(line)).0, stream(Some("n")));
+    assert_eq!(
+        state(airbyte(
+            r#"{"type":"STATE","state":{"type":"GLOBAL","global":{}}}"#
+        ))
+        .0,
+        StateKind::Global
+    );
+    assert_eq!(
+        state(airbyte(
+            r#"{"type":"STATE","state":{"type":null,"data":{"a":1}}}"#
+        ))
+        .0,
+        StateKind::Legacy
+    );
+    assert_eq!(
+        state(singer(r#"{"type":"state","value":{"a": 1e2}}"#)),
+        (StateKind::Singer, r#"{"a": 1e2}"#)
+    );
+    assert_eq!(
+        state(singer(r#"{"type":"STATE","value":{}}"#)),
+        (StateKind::Singer, "{}")
+    );
+}
+
+#[test]
+fn states_that_are_none() {
+    for (line, code) in [
+        (r#"{"type":"STATE"}"#, "state.empty"),
+        (r#"{"type":"STATE","state":null}"#, "state.empty"),
+        (r#"{"type":"STATE","state":{}}"#, "state.empty"),
+        (
+            r#"{"type":"STATE","state":{"type":"STREAM"}}"#,
+            "state.empty",
+        ),
+        (
+            r#"{"type":"STATE","state":{"type":"GLOBAL","global":null}}"#,
+            "state.empty",
+        ),
+        (
+            r#"{"type":"STATE","state":{"type":"STREAM","stream":{}}}"#,
+            "state.invalid",
+        ),
+        (
+            r#"{"type":"STATE","state":{"type":"STREAM","stream":{"stream_descriptor":{}}}}"#,
+            "state.invalid",
+        ),
+        (
+            r#"{"type":"STATE","state":{"type":"OTHER"}}"#,
+            "state.invalid",
+        ),
+        (
+            r#"{"type":"STATE","state":{"type":"GLOBAL","global":{"a":NaN}}}"#,
+            "state.invalid",
+        ),
+    ] {
+        assert_eq!(refused(airbyte(line)), code, "{line}");
+    }
+    for line in [r#"{"type":"STATE"}"#, r#"{"type":"STATE","value":null}"#] {
+        assert_eq!(refused(singer(line)), "state.empty", "{line}");
+    }
+}
+
+#[test]
+fn schemas_of_singer() {
+    let line = r#"{"type":"SCHEMA","stream":"s","schema":{"properties":{}},"key_properties":["a","b"],"bookmark_properties":"c"}"#;
+    let Ok(Message::Schema {
+        stream,
+        schema,
+        keys,
+    }) = singer(line)
+    else {
+        panic!("not a schema")
+    };
+    assert_eq!(
+        (stream.name.as_ref(), schema, keys),
+        (
+            "s",
+            &br#"{"properties":{}}"#[..],
+            vec!["a".to_owned(), "b".to_owned()]
+        )
+    );
+    for keys in ["", r#","key_properties":null"#, r#","key_properties":[]"#] {
+        let line = format!(r#"{{"type":"schema","stream":"s","schema":{{}}{keys}}}"#);
+        assert!(matches!(singer(&line), Ok(Message::Schema { keys, .. }) if keys.is_empty()));
+    }
+}
+
+#[test]
+fn what_else_a_source_says() {
+    for (line, kind, level, text) in [
+        (
+            r#"{"type":"LOG","log":{"level":"INFO","message":"a\nb"}}"#,
+            NoticeKind::Log,
+            Some("INFO"),
+            "a\nb",
+        ),
+        (
+            r#"{"type":"LOG","log":{"level":7}}"#,
+            NoticeKind::Log,
+            None,
+            r#"{"level":7}"#,
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"ERROR","emitted_at":1.5,"error":{"message":"m","internal_message":"i"}}}"#,
+            NoticeKind::TraceError,
+            Some("ERROR"),
+            "m",
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"ERROR","error":{"internal_message":"i"}}}"#,
+            NoticeKind::TraceError,
+            Some("ERROR"),
+            "i",
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"ERROR"}}"#,
+            NoticeKind::TraceOther,
+            None,
+            r#"{"type":"ERROR"}"#,
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"STREAM_STATUS","stream_status":{"status":"STARTED"}}}"#,
+            NoticeKind::TraceStatus,
+            None,
+            r#"{"status":"STARTED"}"#,
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"ESTIMATE","estimate":{"a":1}}}"#,
+            NoticeKind::TraceEstimate,
+            None,
+            r#"{"a":1}"#,
+        ),
+        (
+            r#"{"type":"TRACE","trace":{"type":"ANALYTICS"}}"#,
+            NoticeKind::TraceOther,
+            None,
+            r#"{"type":"ANALYTICS"}"#,
+        ),
+        (
+            r#"{"type":"CONTROL","control":{"type":"CONNECTOR_CONFIG"}}"#,
+            NoticeKind::Control,
+            None,
+            r#"{"type":"CONNECTOR_CONFIG"}"#,
+        ),
+        (
+            r#"{"type":"DEBUG","x":1}"#,
+            NoticeKind::Unknown,
+            None,
+            r#"{"type":"DEBUG","x":1}"#,
+        ),
+        (
+            r#"{"type":"SPEC","spec":{}}"#,
+            NoticeKind::Unknown,
+            None,
+            r#"{"type":"SPEC","spec":{}}"#,
+        ),
+    ] {
+        assert_eq!(
+            notice(airbyte(line)),
+            (kind, level.map(str::to_owned), text.to_owned()),
+            "{line}"
+        );
+    }
+    for line in [
+        r#"{"type":"ACTIVATE_VERSION","stream":"s","version":1}"#,
+        r#"{"type":"BATCH"}"#,
+        r#"{"type":"LOG"}"#,
+    ] {
+        assert_eq!(notice(singer(line)).0, NoticeKind::Unknown, "{line}");
+    }
+}
