@@ -10,17 +10,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from dativo.kernel import expansion
+from dativo.kernel import expansion, shapes
 from dativo.kernel.document import Document, Location, Number, load_yaml
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import EpochLimits, ReadLimits
 from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dativo.kernel import shapes
 
 Config: TypeAlias = (
     "Mapping[str, Config] | list[Config] | str | int | Number | bool | SecretRef | None"
@@ -105,51 +102,43 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
         ) from error
     written = load_yaml(path, "job")
     document = expansion.expand(written, {**variables, JOB_DIR: str(path.parent)})
-    from dativo.kernel import shapes
-
-    shape = shapes.read(shapes.JobShape, document, "job")
+    said = shapes.read(shapes.JOB, document, "job")
     return Job(
         path=path,
-        pipeline=shape.pipeline,
-        source=_source(shape.source, document, path.parent),
-        target=_target(shape.target, path.parent),
-        limits=replace(ReadLimits(), **_given(shape.limits)),
+        pipeline=said["pipeline"],
+        source=_source(said["source"], document, path.parent),
+        target=_target(said["target"], path.parent),
+        limits=replace(ReadLimits(), **said.get("limits", {})),
         digest=written.digest(),
     )
 
 
-def _source(shape: shapes.SourceShape, document: Document, workspace: Path) -> SourceJob:
-    config = _config(shape.config, ("source", "config"), document)
+def _source(said: Mapping[str, Any], document: Document, workspace: Path) -> SourceJob:
+    config = _config(said.get("config", {}), ("source", "config"), document)
+    if isinstance(config, SecretRef):
+        raise ConfigError(
+            "`config` must be a mapping; a secret goes into one of its values",
+            document.where(("source", "config")),
+        )
     grants = Grants.requested(
-        _given(shape.grants),
+        said.get("grants", {}),
         workspace,
         tuple(str(ref) for ref in dict.fromkeys(references(config))),
         lambda key: document.where(("source", "grants", *key)),
     )
-    return SourceJob(
-        connector=shape.connector,
-        config=config,
-        streams=tuple(shape.streams or ()),
-        grants=grants,
-    )
+    return SourceJob(said["connector"], config, said.get("streams", ()), grants)
 
 
-def _target(shape: shapes.TargetShape, workspace: Path) -> TargetJob:
-    epoch = {"size": "max_bytes", "rows": "max_rows", "time": "max_seconds"}
+def _target(said: Mapping[str, Any], workspace: Path) -> TargetJob:
+    fields = {"bytes": "max_bytes", "rows": "max_rows", "time": "max_seconds"}
+    epoch = {fields[key]: value for key, value in said.get("epoch", {}).items()}
     return TargetJob(
-        connector=shape.connector,
-        warehouse=Path(os.path.realpath(workspace / shape.config.warehouse)),
-        namespace=shape.config.namespace,
-        mode=shape.mode,
-        epoch=replace(
-            EpochLimits(), **{epoch[key]: value for key, value in _given(shape.epoch).items()}
-        ),
+        connector=said["connector"],
+        warehouse=Path(os.path.realpath(workspace / said["config"]["warehouse"])),
+        namespace=said["config"]["namespace"],
+        mode=said.get("mode", "append"),
+        epoch=replace(EpochLimits(), **epoch),
     )
-
-
-def _given(shape: shapes.Shape) -> dict[str, Any]:
-    """Return what the file says, without what it leaves out or leaves empty."""
-    return shape.model_dump(exclude_none=True, exclude_unset=True)
 
 
 def _config(value: Any, location: Location, document: Document) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from dativo.kernel import limits
+from dativo.kernel import limits, shapes
 from dativo.kernel.document import load_json, write_atomic
 from dativo.protocol.errors import ConfigError
 
@@ -126,24 +126,10 @@ def load_lock(path: Path) -> dict[str, Locked]:
     """Return the plugins of the lock at ``path`` by reference; none when there is no file. Raises ConfigError."""
     if not path.exists():
         return {}
-    document = load_json(path, LOCK_FILE, limits.LOCK_BYTES)
-    from dativo.kernel import shapes
-
-    shape = shapes.read(shapes.LockShape, document, LOCK_FILE)
+    said = shapes.read(shapes.LOCK, load_json(path, LOCK_FILE, limits.LOCK_BYTES), LOCK_FILE)
     return {
-        reference: Locked(
-            reference=reference,
-            kind=entry.kind,
-            package=entry.package,
-            version=entry.version,
-            requested=entry.requested,
-            newest=entry.newest,
-            python=entry.python,
-            script=entry.script,
-            requirements=tuple(entry.requirements),
-            contents=dict(entry.contents),
-        )
-        for reference, entry in shape.plugins.items()
+        reference: Locked(reference=reference, **{"newest": None, **entry})
+        for reference, entry in said["plugins"].items()
     }
 
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
+from dativo.kernel import shapes
 from dativo.kernel._version import VERSION
 from dativo.kernel.document import load_yaml
 from dativo.protocol.errors import ConfigError, Where
@@ -39,43 +40,37 @@ class Manifest:
 
 def load(folder: Path) -> Manifest:
     """Read ``folder``/plugin.yaml. Raises ConfigError with line and column, also when this dativo is too old or too new."""
-    from dativo.kernel import shapes
-
     document = load_yaml(folder / FILE, FILE)
-    shape = shapes.read(shapes.PluginShape, document, FILE)
-    wanted = tuple(int(part) for part in shape.api_version.split("."))
+    said = shapes.read(shapes.PLUGIN, document, FILE)
+    wanted = tuple(int(part) for part in said["api_version"].split("."))
     if wanted[0] != API_VERSION[0] or wanted[1:] > API_VERSION[1:]:
         raise ConfigError(
-            f"plugin {shape.name} needs version {shape.api_version} of the plugin interface, "
+            f"plugin {said['name']} needs version {said['api_version']} of the plugin interface, "
             f"this dativo has {API_VERSION[0]}.{API_VERSION[1]}",
             document.where(("api_version",)),
         )
-    bounds = shape.compatibility
-    for key, bound, above in (
-        ("platform_min", bounds.platform_min, False),
-        ("platform_max", bounds.platform_max, True),
-    ):
-        if bound is not None and _outside(bound, above):
+    for key, bound in said.get("compatibility", {}).items():
+        if _outside(bound, above=key == "platform_max"):
             raise ConfigError(
-                f"plugin {shape.name} does not work with dativo {VERSION}",
+                f"plugin {said['name']} does not work with dativo {VERSION}",
                 document.where(("compatibility", key)),
                 value=bound,
             )
-    entry = shape.entry_point
+    entry = said["entry_point"]
     kind: Literal["module", "file", "executable"] = (
-        "module" if entry.module else "file" if entry.file else "executable"
+        "module" if "module" in entry else "file" if "file" in entry else "executable"
     )
     return Manifest(
         folder=folder,
-        name=shape.name,
-        version=shape.version,
-        type=shape.type,
-        language=shape.language,
-        protocol=shape.protocol,
+        name=said["name"],
+        version=said["version"],
+        type=said["type"],
+        language=said["language"],
+        protocol=said.get("protocol", "native"),
         entry_kind=kind,
-        entry=entry.module or entry.file or entry.executable or "",
-        arguments=tuple(entry.arguments),
-        dependencies=tuple(shape.dependencies),
+        entry=entry[kind],
+        arguments=entry.get("arguments", ()),
+        dependencies=said.get("dependencies", ()),
         digest=hashlib.sha256(f"{VERSION}\n{document.digest()}".encode()).hexdigest(),
     )
 

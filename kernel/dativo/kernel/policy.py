@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dativo.kernel import document, expansion
+from dativo.kernel import document, expansion, shapes
 from dativo.kernel.paths import Paths
+from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 
@@ -75,25 +76,22 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
     if written.value is None:
         return Policy(file, paths.protected)
     expanded = expansion.expand(written, dict(env))
-    from dativo.kernel import shapes
-    from dativo.kernel.secrets import SecretRef
-
-    shape = shapes.read(shapes.PolicyShape, expanded, "policy")
+    said = shapes.read(shapes.POLICY, expanded, "policy")
     secrets = None
-    if shape.secrets is not None:
+    if "secrets" in said:
         secrets = frozenset(
             str(SecretRef.parse(text, expanded.where(("secrets", index))))
-            for index, text in enumerate(shape.secrets)
+            for index, text in enumerate(said["secrets"])
         )
     return Policy(
         file=file,
         protected=paths.protected,
-        ceilings=shape.ceilings.model_dump(exclude_none=True),
-        listed_variables=tuple(shape.variables),
+        ceilings=said.get("ceilings", {}),
+        listed_variables=said.get("variables", ()),
         secrets=secrets,
-        walls=shape.walls.model_dump(exclude_none=True),
+        walls=said.get("walls", {}),
         blocked=tuple(
-            Block(b.name, b.version, b.digest and b.digest.removeprefix("sha256:"), b.reason)
-            for b in shape.blocked
+            Block(*(block.get(key) for key in ("name", "version", "digest", "reason")))
+            for block in said.get("blocked", ())
         ),
     )
