@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dativo.sandbox.attestation import Attestation as Attestation
     from dativo.sandbox.confined import Confined as Confined
+    from dativo.sandbox.doctor import WallStatus as WallStatus
+    from dativo.sandbox.doctor import probes as probes
     from dativo.sandbox.ending import Exit as Exit
     from dativo.sandbox.ending import Usage as Usage
     from dativo.sandbox.errors import SandboxError as SandboxError
@@ -23,14 +25,32 @@ if TYPE_CHECKING:
     from dativo.sandbox.errors import WallMissing as WallMissing
     from dativo.sandbox.identity import allocate_identity as allocate_identity
     from dativo.sandbox.pipeline import launch as launch
-    from dativo.sandbox.doctor import WallStatus as WallStatus
-    from dativo.sandbox.doctor import probes as probes
     from dativo.sandbox.program import Grants as Grants
     from dativo.sandbox.program import Identity as Identity
     from dativo.sandbox.program import Limits as Limits
     from dativo.sandbox.program import PrivateFile as PrivateFile
     from dativo.sandbox.program import Program as Program
     from dativo.sandbox.program import Walls as Walls
+
+__all__ = [
+    "Attestation",
+    "Confined",
+    "Exit",
+    "Grants",
+    "Identity",
+    "Limits",
+    "PrivateFile",
+    "Program",
+    "SandboxError",
+    "StartFailed",
+    "Usage",
+    "WallMissing",
+    "WallStatus",
+    "Walls",
+    "allocate_identity",
+    "launch",
+    "probes",
+]
 
 _HOMES = {
     "Attestation": "attestation",
@@ -51,8 +71,6 @@ _HOMES = {
     "launch": "pipeline",
     "probes": "doctor",
 }
-
-__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -45,12 +45,12 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What must be found. ``joins`` are the cgroup.procs files of the leaf; empty in degraded mode."""
+    """What must be found. ``members`` are the cgroup.procs files of the leaf; empty in degraded mode."""
 
     identity: Identity
     descriptors: frozenset[int]
     limits: dict[str, int]
-    joins: tuple[Path, ...]
+    members: tuple[Path, ...]
     cgroup: Kind
 
 
@@ -95,7 +95,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
     _same("descriptors", "open", frozenset(said["descriptors"]), asked.descriptors)
     for name, value in asked.limits.items():
         _same("limits", name, said["limits"][name], [value, value])
-    _check_cgroup(pid, asked.joins)
+    _check_cgroup(pid, asked.members)
     return Attestation(
         pid=pid,
         uid=uid,
@@ -147,7 +147,7 @@ def _check_namespaces(pid: int, said: dict[str, int]) -> None:
             raise WallMissing("namespaces", f"the {name} namespace is the launcher's own")
 
 
-def _check_cgroup(pid: int, joins: Iterable[Path]) -> None:
-    for path in joins:
+def _check_cgroup(pid: int, members: Iterable[Path]) -> None:
+    for path in members:
         if str(pid) not in path.read_text("ascii").split():
             raise WallMissing("cgroup", f"process {pid} is not in {os.fspath(path.parent)}")

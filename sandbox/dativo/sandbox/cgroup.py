@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -44,11 +45,19 @@ class Counted:
 class Leaf(Protocol):
     """One cgroup, or one per controller, of one confined process."""
 
-    kind: Literal["v1", "v2"]
+    @property
+    def kind(self) -> Literal["v1", "v2"]:
+        """The version of cgroups."""
+        ...
 
     @property
     def joins(self) -> tuple[Path, ...]:
-        """The cgroup.procs files that stage 1 writes to."""
+        """The files that stage 1 writes "0" to."""
+        ...
+
+    @property
+    def members(self) -> tuple[Path, ...]:
+        """The cgroup.procs files that must then list stage 2."""
         ...
 
     def counted(self) -> Counted:
@@ -66,8 +75,6 @@ class Leaf(Protocol):
 
 class Base(Protocol):
     """A place where leaves can be made."""
-
-    kind: Literal["v1", "v2"]
 
     def leaf(self, name: str, limits: Limits) -> Leaf:
         """Make a leaf and set its limits, read back; raise WallMissing."""
@@ -103,8 +110,8 @@ def hierarchies(proc: Path = Path("/proc/self")) -> list[Hierarchy]:
     """Read which hierarchies are mounted and where we are in each."""
     places: dict[frozenset[str], str] = {}
     for line in (proc / "cgroup").read_text("utf-8").splitlines():
-        _, controllers, place = line.split(":", 2)
-        places[frozenset(filter(None, controllers.split(",")))] = place
+        _, names, place = line.split(":", 2)
+        places[frozenset(filter(None, names.split(",")))] = place
     found = []
     for line in (proc / "mountinfo").read_text("utf-8").splitlines():
         before, _, after = line.partition(" - ")
@@ -128,10 +135,11 @@ def find_base() -> Base:
     from dativo.sandbox import cgroup_v1, cgroup_v2
 
     found = hierarchies()
+    finders: tuple[Callable[[list[Hierarchy]], Base], ...] = (cgroup_v2.find, cgroup_v1.find)
     reasons = []
-    for version in (cgroup_v2, cgroup_v1):
+    for find in finders:
         try:
-            return version.find(found)
+            return find(found)
         except WallMissing as error:
             reasons.append(error.reason)
     raise WallMissing("cgroup", "; ".join(reasons), REMEDY)

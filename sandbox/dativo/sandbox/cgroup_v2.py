@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from dativo.sandbox import cgroup
 from dativo.sandbox.cgroup import REMEDY, Counted, Hierarchy
@@ -71,7 +71,7 @@ def _enable(folder: Path, *, alone_in: Path | None) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WallMissing("cgroup", f"{folder}: not writable", REMEDY)
     control = folder / "cgroup.subtree_control"
-    if not NEEDED <= _words(control):
+    if NEEDED - _words(control):
         if folder == alone_in:
             _move_out(folder)
         cgroup.write(control, " ".join(f"+{name}" for name in sorted(NEEDED)))
@@ -94,7 +94,6 @@ class V2Base:
     """A cgroup whose children have all controllers."""
 
     folder: Path
-    kind: ClassVar[Literal["v2"]] = "v2"
 
     def leaf(self, name: str, limits: Limits) -> V2Leaf:
         """Make a leaf and set its limits, read back."""
@@ -119,12 +118,21 @@ class V2Leaf:
     """One folder with every controller."""
 
     folder: Path
-    kind: ClassVar[Literal["v2"]] = "v2"
+
+    @property
+    def kind(self) -> Literal["v2"]:
+        """See :class:`cgroup.Leaf`."""
+        return "v2"
 
     @property
     def joins(self) -> tuple[Path, ...]:
         """See :class:`cgroup.Leaf`."""
         return (self.folder / "cgroup.procs",)
+
+    @property
+    def members(self) -> tuple[Path, ...]:
+        """See :class:`cgroup.Leaf`."""
+        return self.joins
 
     def limit(self, limits: Limits) -> None:
         """Set and read back; raise OSError or WallMissing."""

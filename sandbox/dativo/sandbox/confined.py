@@ -139,12 +139,15 @@ class Confined:
             if left_s <= 0:
                 raise TimeoutError(f"{self.name} still runs after {timeout_s:g} s")
             poll.poll(max(1, min(WATCH_INTERVAL_S, left_s) * 1000))
-            if not self.stderr_closed:
-                self.read_stderr()
-                if self.stderr_closed:
-                    poll.unregister(self.stderr_fd)
+            self._drain(poll)
             self.watch()
         return ended
+
+    def _drain(self, poll: select.poll) -> None:
+        if not self.stderr_closed:
+            self.read_stderr()
+            if self._handles.stderr.closed:
+                poll.unregister(self.stderr_fd)
 
     def terminate(self, grace_s: float) -> Exit:
         """Send SIGTERM to the program, wait up to ``grace_s``, then kill the tree. Blocks until the end."""

@@ -30,6 +30,7 @@ _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _OWN: Final = ("/", "/etc", "/run", "/tmp")  # noqa: S108 - inside
 _CLOSED: Final = ("/proc", "/dev", "/sys", "/.dativo")
+_PRIVATE: Final = ("/tmp/", "/run/")  # noqa: S108 - inside
 _RUN_SLACK_BYTES: Final = MIB
 
 
@@ -83,7 +84,8 @@ def plan_view(program: Program, grants: Grants) -> View:
     ]
     if has_run:
         rules.append(("write", "/run"))
-    rules += [(mount.access, mount.inside) for mount in (*base, *wanted)]
+    for mount in (*base, *wanted):
+        rules.append((mount.access, mount.inside))
     given = _ordered(base, wanted)
     return View(tuple(base), given, tuple(dict.fromkeys(rules)), tuple(links), files, has_run)
 
@@ -174,9 +176,7 @@ def _below(path: str, folder: str) -> bool:
 
 def _private(file: PrivateFile) -> PrivateFile:
     clean = os.path.normpath(file.path)
-    if clean != file.path or not any(
-        _below(clean, top) and clean != top for top in ("/tmp", "/run")
-    ):  # noqa: S108
+    if clean != file.path or not clean.startswith(_PRIVATE):
         raise WallMissing(
             "mounts", f"{file.path!r} is not below /tmp or /run", "Name a private file there."
         )

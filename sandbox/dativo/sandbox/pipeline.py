@@ -233,7 +233,7 @@ def _prepare(
         identity=becomes,
         descriptors=frozenset({0, 1, 2, *streams.all}),
         limits=limits,
-        joins=leaf.joins if leaf else (),
+        members=leaf.members if leaf else (),
         cgroup=leaf.kind if leaf else "degraded",
     )
     return _Attempt(

@@ -44,9 +44,9 @@ def sample(root: int, enough_tasks: int) -> Sample:
     return Sample(memory, tasks)
 
 
-def _tasks(pid: int) -> list[str]:
+def _tasks(pid: int) -> list[Path]:
     try:
-        return os.listdir(f"/proc/{pid}/task")
+        return list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return []  # it has just ended
 
@@ -55,7 +55,7 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     for task in _tasks(pid):
         try:
-            text = Path(f"/proc/{pid}/task/{task}/children").read_text("ascii")
+            text = (task / "children").read_text("ascii")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         found += map(int, text.split())
