@@ -19,7 +19,6 @@ from dativo.kernel import registry, secrets, verbs
 from dativo.kernel.audit import Audit
 from dativo.kernel.job import Job, load_job
 from dativo.kernel.ledger import Ledger
-from dativo.kernel.limits import SHM_BYTES, STDERR_TAIL_BYTES
 from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
 from dativo.protocol import jsontext
@@ -27,7 +26,7 @@ from dativo.protocol.airbyte import Spec
 from dativo.protocol.catalog import Catalog, select
 from dativo.protocol.errors import ConfigError, Where
 from dativo.sandbox import Grants as Walled
-from dativo.sandbox import Identity, Limits, Walls, allocate_identity
+from dativo.sandbox import Identity, Walls, allocate_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +71,7 @@ class Source:
 
     def walled(self) -> Walled:
         """Return the grants in the sandbox's terms."""
-        granted = self.grants
-        return Walled(
-            read=granted.read,
-            write=granted.write,
-            network=granted.network,
-            environment=(
-                *verbs.ENVIRONMENT,
-                ("PATH", ":".join([*self.plugin.path, "/usr/bin", "/bin"])),
-            ),
-            limits=Limits(
-                memory_bytes=granted.memory_bytes,
-                cpus=granted.cpus,
-                pids=granted.pids,
-                open_files=granted.open_files,
-                file_bytes=granted.file_bytes,
-                tmp_bytes=granted.tmp_bytes,
-                shm_bytes=SHM_BYTES,
-                wall_time_s=granted.wall_time_s,
-                stderr_bytes=STDERR_TAIL_BYTES,
-            ),
-        )
+        return verbs.walled(self.plugin, self.grants)
 
 
 @dataclass(frozen=True, slots=True)

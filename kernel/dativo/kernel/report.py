@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dativo.kernel.conversation import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
 from dativo.protocol.state import Stream
-from dativo.sandbox import Confined, Exit
+from dativo.sandbox import Attestation, Confined, Exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _stream(tally: Tally, stream: Stream, done: Iterable[object]) -> StreamRepor
 
 def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
     """Return what one confined process did and stood under."""
-    walls = confined.attestation.walls()
+    walls = _walls(confined.attestation)
     if ended is None:
         return ProcessReport(confined.name, "running", None, None, walls)
     if ended.cause == "exited":
@@ -118,6 +118,18 @@ def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
         how = ended.cause
     return ProcessReport(
         confined.name, how, ended.usage.peak_memory_bytes, ended.usage.cpu_s, walls
+    )
+
+
+def _walls(found: Attestation) -> tuple[str, ...]:
+    """Name the walls that were attested: as found, not as asked."""
+    return (
+        f"uid {found.uid}",
+        f"{len(found.namespaces)} namespaces",
+        "no network",
+        "seccomp",
+        f"landlock {found.landlock_abi}" if found.landlock_abi else "no landlock",
+        "cgroup degraded" if found.cgroup == "degraded" else f"cgroup {found.cgroup}",
     )
 
 

@@ -14,9 +14,14 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from dativo.kernel import show
+from dativo.kernel import grants, show
 from dativo.kernel.ledger import Ledger
-from dativo.kernel.limits import MAX_DOCUMENT_BYTES, VERB_TIMEOUT_S
+from dativo.kernel.limits import (
+    MAX_DOCUMENT_BYTES,
+    SHM_BYTES,
+    STDERR_TAIL_BYTES,
+    VERB_TIMEOUT_S,
+)
 from dativo.kernel.registry import Installed
 from dativo.protocol import airbyte, catalog, commands
 from dativo.protocol.errors import (
@@ -25,7 +30,17 @@ from dativo.protocol.errors import (
     ProtocolViolation,
     Where,
 )
-from dativo.sandbox import Confined, Exit, Grants, Identity, PrivateFile, Program, Walls, launch
+from dativo.sandbox import (
+    Confined,
+    Exit,
+    Grants,
+    Identity,
+    Limits,
+    PrivateFile,
+    Program,
+    Walls,
+    launch,
+)
 
 INSIDE: Final = "/tmp/dativo"  # noqa: S108  # a path inside the walls, on the process's own tmpfs
 CONFIG: Final = f"{INSIDE}/config.json"
@@ -83,6 +98,32 @@ ENVIRONMENT: Final = (
 )
 
 
+def walled(plugin: Installed, granted: grants.Grants) -> Grants:
+    """Return what a connector was granted, in the sandbox's terms."""
+    return Grants(
+        read=granted.read,
+        write=granted.write,
+        network=granted.network,
+        environment=(*ENVIRONMENT, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"]))),
+        limits=Limits(
+            memory_bytes=granted.memory_bytes,
+            cpus=granted.cpus,
+            pids=granted.pids,
+            open_files=granted.open_files,
+            file_bytes=granted.file_bytes,
+            tmp_bytes=granted.tmp_bytes,
+            shm_bytes=SHM_BYTES,
+            wall_time_s=granted.wall_time_s,
+            stderr_bytes=STDERR_TAIL_BYTES,
+        ),
+    )
+
+
+def default_grants(plugin: Installed) -> Grants:
+    """Return the walls' grants of a connector that was granted nothing: no network, no files, default limits."""
+    return walled(plugin, grants.Grants.default())
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """How a connector is asked: its grants, who it becomes and under which walls."""
@@ -105,8 +146,12 @@ class Answer:
 
 def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
     """Run one verb to its end. Blocks for at most VERB_TIMEOUT_S. Raises LimitExceeded, and sandbox errors."""
+    return _collect(asked, program(asked.plugin, verb, documents, name=f"source-{verb}"))
+
+
+def _collect(asked: Asked, program: Program) -> Answer:
     confined = launch(
-        program(asked.plugin, verb, documents, name=f"source-{verb}"),
+        program,
         asked.grants,
         identity=asked.identity,
         walls=asked.walls,
@@ -116,7 +161,7 @@ def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
         run=asked.run,
     )
     with confined:
-        text = _read_document(confined, f"{asked.plugin.reference} {verb}")
+        text = _read_document(confined, f"{asked.plugin.reference} {program.name}")
         ended = confined.wait(VERB_TIMEOUT_S)
         confined.read_stderr()
         return Answer(text, ended, confined.stderr_tail())
@@ -126,8 +171,6 @@ def _read_document(confined: Confined, what: str) -> str:
     """Read stdout to its end, at most MAX_DOCUMENT_BYTES; stderr is pumped meanwhile."""
     collected = bytearray()
     deadline = time.monotonic() + VERB_TIMEOUT_S
-    if confined.stdout is None:
-        raise ValueError("the process was started with a stdout of the caller's")
     with selectors.DefaultSelector() as selector:
         selector.register(confined.stdout, selectors.EVENT_READ)
         selector.register(confined.stderr_fd, selectors.EVENT_READ)
@@ -204,6 +247,24 @@ def about(asked: Asked) -> str:
     if not answer.text.lstrip().startswith("{"):
         raise _failed(asked, "--about", answer)
     return answer.text.strip()
+
+
+def trial(asked: Asked, ledger: Ledger) -> None:
+    """Start a freshly installed connector once, without network, files or secrets. Raises PluginFailed when it cannot answer.
+
+    A tap need not know ``--about``; that it answers ``--help`` shows that it can be imported.
+    """
+    if asked.plugin.dialect == "airbyte":
+        spec(asked, ledger)
+        return
+    answer = _collect(
+        asked,
+        Program(
+            name="source-help", argv=(*asked.plugin.argv, "--help"), runtime=asked.plugin.runtime
+        ),
+    )
+    if answer.exit.code != 0:
+        raise _failed(asked, "--help", answer)
 
 
 def check(asked: Asked, documents: Documents) -> airbyte.ConnectionStatus:
