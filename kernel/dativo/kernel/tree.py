@@ -96,10 +96,10 @@ def check(root: Path, listing: Path, digest: str, cache: Path, *, always: bool =
     """
     started = time.time()
     memory = cache / "trees" / f"{digest}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    now = dict(_walk(root))
-    fingerprint = hashlib.sha256(repr(list(now.items())).encode(errors="replace")).hexdigest()
+    fingerprint, newest = _fingerprint(root)
     if not always and _remembered_fingerprint(memory) == fingerprint:
         return 0
+    now = dict(_walk(root))
     expected = _expected(listing, digest)
     known = {} if always else _remembered(memory)
     hashed = 0
@@ -112,7 +112,7 @@ def check(root: Path, listing: Path, digest: str, cache: Path, *, always: bool =
         hashed += stat.S_ISREG(now[path][0])
         if _entry(root, path, now[path]) != expected[path]:
             raise _mismatch(root, path, "was changed")
-    if all(seen[2] < (started - CLOCK_TICK_S) * 1e9 for seen in now.values()):
+    if newest < (started - CLOCK_TICK_S) * 1e9:
         make_folder(cache, 0o700)
         make_folder(cache / "trees", 0o700)
         write_atomic(memory, fingerprint + "\n" + json.dumps(now) + "\n", mode=0o600)
@@ -142,29 +142,50 @@ def _mismatch(root: Path, path: str, what: str) -> TreeMismatch:
     )
 
 
+def _fingerprint(root: Path) -> tuple[str, int]:
+    """Return a digest of every entry's metadata and the newest ctime. It is all that a launch pays for: no dict, no sorting."""
+    digest = hashlib.sha256()
+    newest = 0
+    for folder, rows in _folders(root):
+        newest = max(newest, max((row[3] for row in rows), default=0))
+        digest.update(repr((folder, rows)).encode(errors="replace"))
+    return digest.hexdigest(), newest
+
+
 def _walk(root: Path) -> Iterator[tuple[str, Metadata]]:
-    """Yield each entry below ``root`` with its metadata; one folder's entries in the order of the file system."""
+    """Yield each entry below ``root`` with its metadata."""
+    for folder, rows in _folders(root):
+        for name, *seen in rows:
+            yield f"{folder}/{name}" if folder else name, (seen[0], seen[1], seen[2], seen[3])
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[tuple[str, int, int, int, int]]]]:
+    """Yield each folder with name and metadata of its entries, in the order of the file system."""
+    base = os.fspath(root)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     folders = [""]
-    entries = 0
+    count = 0
     try:
         while folders:
             folder = folders.pop()
-            fd = os.open(root / folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            rows = []
+            fd = os.open(f"{base}/{folder}", flags)
             try:
-                with os.scandir(fd) as found:
-                    for entry in found:
-                        path = f"{folder}/{entry.name}" if folder else entry.name
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(path)
-                        entries += 1
+                with os.scandir(fd) as entries:
+                    for entry in entries:
                         seen = entry.stat(follow_symlinks=False)
-                        yield path, (seen.st_mode, seen.st_size, seen.st_ctime_ns, seen.st_ino)
+                        mode = seen.st_mode
+                        rows.append((entry.name, mode, seen.st_size, seen.st_ctime_ns, seen.st_ino))
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(f"{folder}/{entry.name}" if folder else entry.name)
             finally:
                 os.close(fd)
-            if entries > limits.TREE_FILES:
+            count += len(rows)
+            if count > limits.TREE_FILES:
                 raise LimitExceeded(
                     f"a plugin has more than {limits.TREE_FILES} files", Where(file=str(root))
                 )
+            yield folder, rows
     except OSError as error:
         raise TreeMismatch(
             f"a plugin's files cannot be read: {error.strerror}",
