@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import socket
 import sqlite3
 import subprocess
@@ -15,12 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import dativo.schemas
+from dativo.protocol import events
 from dativo.protocol.control import Channel
 
 ANSWER_DEADLINE_S = 60.0
+EVENTS = jsonschema.Draft202012Validator(
+    json.loads(Path(dativo.schemas.__path__[0], "events.json").read_text())
+)
 RUNNER = Path(__file__).with_name("kill_runner.py")
 USERS: tuple[tuple[str, str], ...] = (("id", "long"), ("name", "string"))
 
@@ -80,9 +87,13 @@ class Warehouse:
         return path
 
     def start(
-        self, run: str | None = None, kill: Sequence[str] = (), **changes: object
+        self,
+        run: str | None = None,
+        kill: Sequence[str] = (),
+        max_file_bytes: int | None = None,
+        **changes: object,
     ) -> Committer:
-        committer = Committer(self, run or self.new_run(), kill, changes)
+        committer = Committer(self, run or self.new_run(), kill, max_file_bytes, changes)
         self.processes.append(committer)
         return committer
 
@@ -159,7 +170,12 @@ class Committer:
     """One committer process and the kernel's end of its socket."""
 
     def __init__(
-        self, warehouse: Warehouse, run: str, kill: Sequence[str], changes: dict[str, object]
+        self,
+        warehouse: Warehouse,
+        run: str,
+        kill: Sequence[str],
+        max_file_bytes: int | None,
+        changes: dict[str, object],
     ) -> None:
         self.warehouse = warehouse
         self.run = run
@@ -175,6 +191,8 @@ class Committer:
 
         def hand_over() -> None:
             os.dup2(theirs.fileno(), 3)
+            if max_file_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
         self.process = subprocess.Popen(
             [sys.executable, "-I", *start],
@@ -197,6 +215,8 @@ class Committer:
             event = None
         if event is None:
             raise Killed(self.process.wait(ANSWER_DEADLINE_S))
+        EVENTS.validate(event)
+        events.parse(event)
         return event
 
     def open(self) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def test_another_owner_is_refused(warehouse: Warehouse) -> None:
     ],
 )
 def test_open_is_checked(
-    warehouse: Warehouse, change: dict[str, str], code: str, status: int
+    warehouse: Warehouse, change: dict[str, Any], code: str, status: int
 ) -> None:
     committer = warehouse.start(**change)
     assert committer.open()["code"] == code
