@@ -108,6 +108,22 @@ pub fn clip(bytes: &[u8], max_chars: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// The text of at most `max_bytes` bytes; `…` ends it where it was cut. Bytes that are not UTF-8 become U+FFFD.
+pub fn clip_bytes(bytes: &[u8], max_bytes: usize) -> Cow<'_, str> {
+    if bytes.len() <= max_bytes {
+        return String::from_utf8_lossy(bytes);
+    }
+    let mut text = String::from_utf8_lossy(&bytes[..max_bytes]).into_owned();
+    // A character that was cut through has become U+FFFD; the mark takes its place.
+    let mut end = max_bytes.saturating_sub('…'.len_utf8()).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.push('…');
+    Cow::Owned(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +136,13 @@ mod tests {
         assert_eq!(clip("äöüßx".as_bytes(), 4), "äöü…");
         assert_eq!(clip(b"\xff\xfe", 5), "\u{fffd}\u{fffd}");
         assert_eq!(clip(&vec![b'x'; 1 << 20], 200).chars().count(), 200);
+    }
+
+    #[test]
+    fn clip_bytes_ends_at_a_whole_character() {
+        assert_eq!(clip_bytes(b"abcd", 4), "abcd");
+        assert_eq!(clip_bytes(b"abcdefgh", 6), "abc…");
+        assert_eq!(clip_bytes("ääää".as_bytes(), 7), "ää…");
+        assert_eq!(clip_bytes("ääää".as_bytes(), 6), "ä…");
     }
 }

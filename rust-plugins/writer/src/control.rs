@@ -1,0 +1,104 @@
+//! The control socket: one JSON object per line, both ways.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use dativo_wire::fault::{Blame, Fault};
+use serde::Serialize;
+
+use crate::Stop;
+use crate::events::Command;
+
+/// The longest control message.
+pub const MAX_EVENT_BYTES: usize = 8 << 20;
+
+pub struct Control {
+    socket: UnixStream,
+    pending: Vec<u8>,
+    /// No line end lies before this offset of `pending`.
+    searched: usize,
+    arrived: VecDeque<Command>,
+}
+
+impl Control {
+    pub fn new(socket: UnixStream) -> Control {
+        Control {
+            socket,
+            pending: Vec::new(),
+            searched: 0,
+            arrived: VecDeque::new(),
+        }
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Write one event; blocks until the socket has taken it.
+    pub fn send(&mut self, event: &impl Serialize) -> Result<(), Stop> {
+        let mut line = serde_json::to_vec(event).map_err(|error| internal("an event", error))?;
+        if line.len() > MAX_EVENT_BYTES {
+            let message = format!(
+                "a control message of {} bytes; the limit is {MAX_EVENT_BYTES}",
+                line.len()
+            );
+            return Err(Fault::plugin("limit.event_bytes", message).into());
+        }
+        line.push(b'\n');
+        self.socket.write_all(&line).map_err(|_| Stop::KernelLost)
+    }
+
+    /// The next command that has arrived whole; none if there is none yet.
+    pub fn next(&mut self) -> Option<Command> {
+        self.arrived.pop_front()
+    }
+
+    /// The next command; blocks.
+    pub fn wait(&mut self) -> Result<Command, Stop> {
+        loop {
+            if let Some(command) = self.next() {
+                return Ok(command);
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Read once; blocks if nothing is there.
+    pub fn receive(&mut self) -> Result<(), Stop> {
+        let mut chunk = [0; 65536];
+        let count = match self.socket.read(&mut chunk) {
+            Ok(0) => return Err(Stop::KernelLost),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(_) => return Err(Stop::KernelLost),
+        };
+        self.pending.extend_from_slice(&chunk[..count]);
+        let mut start = 0;
+        while let Some(at) = self.pending[self.searched..]
+            .iter()
+            .position(|&byte| byte == b'\n')
+        {
+            let end = self.searched + at;
+            let command = serde_json::from_slice(&self.pending[start..end]);
+            self.arrived
+                .push_back(command.map_err(|error| internal("a command of the kernel", error))?);
+            start = end + 1;
+            self.searched = start;
+        }
+        self.pending.drain(..start);
+        self.searched = self.pending.len();
+        if self.pending.len() > MAX_EVENT_BYTES {
+            return Err(internal(
+                "a command of the kernel",
+                "longer than max_event_bytes",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn internal(what: &str, why: impl std::fmt::Display) -> Stop {
+    Fault::new("internal.control", Blame::Dativo, format!("{what}: {why}")).into()
+}

@@ -1,0 +1,143 @@
+//! One declared stream: its columns, its table and the file that is open for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use dativo_wire::decode::{Decoder, Field};
+use dativo_wire::fault::{Blame, Fault, StreamName};
+use dativo_wire::schema::{Column, ColumnType};
+
+use crate::events::{Counts, PlannedColumn, StreamId, StreamPlan};
+use crate::parquet_file::{ParquetFile, field};
+
+pub struct Stream {
+    pub name: StreamName,
+    pub key: Vec<String>,
+    /// Counts from 1; 0 until the first schema.
+    pub revision: u32,
+    pub columns: Vec<Column>,
+    /// None until the plan for `revision` has come.
+    pub table: Option<Table>,
+    /// Records read in the whole run, and of them those in sealed epochs.
+    pub read: u64,
+    pub sealed: u64,
+}
+
+impl Stream {
+    pub fn new(name: StreamName, key: Vec<String>) -> Stream {
+        Stream {
+            name,
+            key,
+            revision: 0,
+            columns: Vec::new(),
+            table: None,
+            read: 0,
+            sealed: 0,
+        }
+    }
+
+    pub fn id(&self) -> StreamId {
+        StreamId::from(&self.name)
+    }
+
+    /// Totals of the run.
+    pub fn totals(&self) -> Counts {
+        Counts {
+            stream: self.id(),
+            read: self.read,
+            written: self.sealed,
+            rejected: 0,
+            filtered: 0,
+        }
+    }
+
+    /// What the epoch that is being sealed adds; none if nothing.
+    pub fn seal_counts(&mut self) -> Option<Counts> {
+        let read = self.read - self.sealed;
+        self.sealed = self.read;
+        (read > 0).then(|| Counts {
+            stream: self.id(),
+            read,
+            written: read,
+            rejected: 0,
+            filtered: 0,
+        })
+    }
+}
+
+/// Where a stream's rows go.
+pub struct Table {
+    pub decoder: Decoder,
+    pub schema: SchemaRef,
+    /// Bytes that one row takes in the open batch besides its text.
+    pub row_bytes: usize,
+    /// Estimate of the open batch.
+    pub batch_bytes: usize,
+    pub file: Option<ParquetFile>,
+    /// Memory of the open row group and bytes of the open file, as last asked for.
+    pub group_bytes: usize,
+    pub file_bytes: u64,
+}
+
+impl Table {
+    /// The table that `plan` gives for `columns`.
+    pub fn new(columns: &[Column], plan: StreamPlan) -> Result<Table, Box<Fault>> {
+        let mut planned: HashMap<String, PlannedColumn> = HashMap::new();
+        for column in plan.columns {
+            planned.insert(column.property.clone(), column);
+        }
+        let (mut fields, mut arrow) = (Vec::new(), Vec::new());
+        for column in columns {
+            let wrong = |message: &str| {
+                Fault::new("internal.plan", Blame::Dativo, message).field(column.property.as_str())
+            };
+            let plan = planned
+                .remove(&column.property)
+                .ok_or_else(|| wrong("the plan lacks a column"))?;
+            let kind = plan
+                .kind
+                .parse::<ColumnType>()
+                .ok()
+                .filter(|&kind| column.kind.widens_to(kind));
+            let kind =
+                kind.ok_or_else(|| wrong("the plan's type does not hold the column's values"))?;
+            arrow.push(field(&plan.column, kind, plan.field_id));
+            fields.push(Field {
+                property: column.property.clone(),
+                kind,
+                json: column.json,
+                quoted: column.quoted,
+                required: plan.required,
+            });
+        }
+        let decoder = Decoder::new(fields);
+        Ok(Table {
+            row_bytes: decoder.row_bytes(),
+            decoder,
+            schema: Arc::new(Schema::new(arrow)),
+            batch_bytes: 0,
+            file: None,
+            group_bytes: 0,
+            file_bytes: 0,
+        })
+    }
+
+    /// The rows of the open batch; none if it is empty.
+    pub fn take_batch(&mut self) -> Result<Option<RecordBatch>, Box<Fault>> {
+        self.batch_bytes = 0;
+        if self.decoder.rows() == 0 {
+            return Ok(None);
+        }
+        let batch = RecordBatch::try_new(self.schema.clone(), self.decoder.finish());
+        batch
+            .map(Some)
+            .map_err(|error| Fault::new("internal.batch", Blame::Dativo, error.to_string()))
+    }
+
+    /// What this table holds in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.batch_bytes + self.group_bytes
+    }
+}
