@@ -177,6 +177,16 @@ def test_state_text_is_kept_to_the_byte(warehouse: Warehouse) -> None:
     assert warehouse.start().open()["states"] == [state("users", text)]
 
 
+def test_states_that_the_next_run_could_not_be_told(warehouse: Warehouse) -> None:
+    committer = warehouse.opened()
+    half = json.dumps("x" * 4_000_000)
+    assert committer.seal([], [state("users", half)])["epoch"] == 1
+    answer = committer.seal([], [state("orders", half)])
+    assert answer["code"] == "limit.states_bytes"
+    assert committer.status() == 6
+    assert warehouse.start().open()["epoch"] == 1
+
+
 def test_streams_that_fold_alike_get_their_own_tables(warehouse: Warehouse) -> None:
     plans: dict[str, str] = {}
     for turn in (["Users", "users", "USERS"], ["USERS", "users", "Users"]):

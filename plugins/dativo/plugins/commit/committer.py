@@ -19,9 +19,12 @@ from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import CommitFault, locating, protocol_fault
 from dativo.plugins.commit.messages import Open, Plan, Sealed, StagedFile, StreamSchema, TableCommit
 from dativo.plugins.commit.staging import Staging
-from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target
+from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target, states_text
+from dativo.protocol.control import MAX_EVENT_BYTES
 from dativo.protocol.errors import Blame
-from dativo.protocol.state import Stream, digest, merge
+from dativo.protocol.state import StateEntry, Stream, digest, merge
+
+MAX_STATES_BYTES = MAX_EVENT_BYTES * 3 // 4
 
 
 class Committer:
@@ -70,6 +73,7 @@ class Committer:
         states = merge(self._head.states, sealed.states)
         if not sealed.files and digest(states) == digest(self._head.states):
             return self._head.epoch, []
+        self._check_size(states)
         attempt = str(uuid.uuid4())
         epoch = self._head.epoch + 1
         placed = self._name(sealed.files, epoch, attempt)
@@ -154,6 +158,17 @@ class Committer:
                 )
             )
         return placed
+
+    def _check_size(self, states: Sequence[StateEntry]) -> None:
+        # What is committed must fit into the `opened` of the next run, or the pipeline could never start again.
+        size = len(states_text(states).encode())
+        if size > MAX_STATES_BYTES:
+            raise CommitFault(
+                f"the states of all streams have {size} bytes, the limit is {MAX_STATES_BYTES}",
+                code="limit.states_bytes",
+                hint="Split the streams over several pipelines, or see why the source keeps so much in its state.",
+                blame=Blame.PLUGIN,
+            )
 
     def _schema_id(self, file: StagedFile) -> int:
         schema_id = self._schema_ids.get((file.stream, file.revision))
