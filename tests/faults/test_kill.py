@@ -131,3 +131,48 @@ def test_killed_committer_loses_and_repeats_nothing(
     assert_no_orphans(warehouse)
     assert third.close() == 0
     warehouse.end()
+
+
+# Each point is passed while a warehouse is new; the numbers are calls in the order of the first run.
+FIRST_RUN = {
+    "iceberg": [
+        *((f"{DURABLE}make_directories", "after", call) for call in (1, 2, 3)),
+        *((f"{DURABLE}SyncedFile.close", "before", call) for call in (1, 2, 3, 4, 5)),
+        (f"{CATALOG}_check_identity", "before", 1),
+        (f"{CATALOG}register", "before", 1),
+        (f"{CATALOG}register", "after", 1),
+    ],
+    "parquet": [
+        *((f"{DURABLE}make_directories", "after", call) for call in (1, 2)),
+        *((f"{DURABLE}create", "after", call) for call in (1, 2, 3, 4)),
+        (f"{LOG}attach", "after", 1),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "place", "moment", "call"),
+    [(plugin, *point) for plugin, points in FIRST_RUN.items() for point in points],
+)
+def test_killed_in_the_very_first_run(
+    tmp_path: Path, plugin: str, place: str, moment: str, call: int
+) -> None:
+    root = tmp_path / "lake"
+    root.mkdir()
+    warehouse = Warehouse(root, plugin)
+    first = warehouse.start(kill=[place, moment, str(call)])
+    with pytest.raises(Killed) as killed:
+        first.open()
+        first.plan("users")
+        first.seal([first.stage("users", [{"id": 100, "name": "x"}])], [])
+    assert killed.value.status == -signal.SIGKILL
+
+    second = warehouse.start()
+    assert second.open()["epoch"] == 0
+    plan_all(second)
+    assert send_epoch(second, 1)["epoch"] == 1
+    assert_epoch(warehouse, 1)
+    assert_no_orphans(warehouse)
+    assert second.close() == 0
+    assert not list(root.rglob("*.tmp"))
+    warehouse.end()

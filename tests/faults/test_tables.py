@@ -347,3 +347,27 @@ def test_parquet_log_with_a_gap_is_refused(tmp_path: Path) -> None:
     (root / f"shop/_dativo/shop/log/{2:020d}.json").unlink()
     assert warehouse.start().open()["code"] == "target.corrupt"
     warehouse.end()
+
+
+def test_pipeline_that_moves_to_another_namespace(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    root.mkdir()
+    warehouse = Warehouse(root, "iceberg")
+    assert warehouse.opened().close() == 0
+    moved = warehouse.start(namespace="elsewhere")
+    assert moved.open()["code"] == "config.namespace_moved"
+    assert moved.status() == 3
+    warehouse.end()
+
+
+def test_folder_of_nobody_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    folder = root / "shop" / "users"
+    folder.mkdir(parents=True)
+    (folder / "old.parquet").write_bytes(b"PAR1")
+    warehouse = Warehouse(root, "parquet")
+    answer = warehouse.opened().plan("users")
+    assert answer["code"] == "config.table_owned"
+    assert "was not made by dativo" in answer["message"]
+    assert sorted(path.name for path in folder.iterdir()) == ["old.parquet"]
+    warehouse.end()

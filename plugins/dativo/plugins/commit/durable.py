@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import uuid
 from pathlib import Path
 
 FILE_MODE = 0o644
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def sync_directory(path: Path) -> None:
@@ -74,6 +77,18 @@ def replace(path: Path, data: bytes) -> None:
     create(temporary, data)
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether ``path`` is what a kill inside ``create_whole`` or ``replace`` leaves."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed processes left in ``folder``; nobody else may be writing there."""
+    for path in folder.iterdir():
+        if is_temporary(path):
+            path.unlink()
 
 
 def _temporary(path: Path) -> Path:

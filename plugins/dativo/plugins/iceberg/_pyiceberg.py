@@ -72,8 +72,11 @@ from dativo.plugins.commit.columns import decimal_parts
 from dativo.plugins.commit.durable import SyncedFile
 from dativo.plugins.commit.messages import Column
 from dativo.plugins.commit.target import PlacedFile
+from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.state import Stream
 
 FORMAT_VERSION: Final = 2
+OWNER, PIPELINE, STREAM = "dativo.owner", "dativo.pipeline", "dativo.stream"
 NAME_MAP = "dativo.name-map"
 MANIFEST_COMPRESSION: Final = "deflate"
 
@@ -135,6 +138,12 @@ class TableVersion:
         return self.metadata.current_snapshot_id
 
     @property
+    def stream(self) -> Stream | None:
+        """The stream whose table this is."""
+        text = self.properties.get(STREAM)
+        return None if text is None else Stream.from_event(json.loads(text))
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """The current schema's columns with the properties they hold; a column that others added holds its own name."""
         names: dict[str, str] = json.loads(self.properties.get(NAME_MAP, "{}"))
@@ -166,7 +175,12 @@ def read(pointer: str) -> TableVersion:
         raise UnreadableMetadata(f"not Iceberg table metadata: {error}") from error
     if metadata.format_version != FORMAT_VERSION:
         raise UnreadableMetadata(f"format version {metadata.format_version}")
-    return TableVersion(metadata, pointer)
+    version = TableVersion(metadata, pointer)
+    try:
+        _ = version.columns, version.stream
+    except (ValueError, AttributeError, ProtocolViolation) as error:
+        raise UnreadableMetadata(f"the properties dativo.* were changed: {error}") from error
+    return version
 
 
 def create(

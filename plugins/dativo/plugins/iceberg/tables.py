@@ -20,7 +20,6 @@ from dativo.plugins.iceberg.catalog import Catalog, PointerMoved, Swap
 from dativo.protocol.state import Stream
 
 MAX_TRIES = 10
-OWNER, PIPELINE, STREAM = "dativo.owner", "dativo.pipeline", "dativo.stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Tables:
         if version is not None:
             return hashed, version
         version = self._load(stream, plain)
-        if version is None or self._stream_of(version) == stream:
+        if version is None or version.stream == stream:
             return plain, version
         return hashed, None
 
@@ -126,8 +125,8 @@ class Tables:
         return version
 
     def _check_owner(self, stream: Stream, name: str, version: iceberg.TableVersion) -> None:
-        owner = version.properties.get(OWNER)
-        pipeline = version.properties.get(PIPELINE)
+        owner = version.properties.get(iceberg.OWNER)
+        pipeline = version.properties.get(iceberg.PIPELINE)
         if owner == self._request.owner and pipeline == self._request.pipeline:
             return
         table = f"{self._request.namespace}.{name}"
@@ -146,9 +145,9 @@ class Tables:
     def _create(self, stream: Stream, name: str, growth: columns.Evolution) -> iceberg.TableVersion:
         location = self._root / name
         properties = {
-            OWNER: self._request.owner,
-            PIPELINE: self._request.pipeline,
-            STREAM: json.dumps(stream.to_event(), ensure_ascii=False),
+            iceberg.OWNER: self._request.owner,
+            iceberg.PIPELINE: self._request.pipeline,
+            iceberg.STREAM: json.dumps(stream.to_event(), ensure_ascii=False),
             "write.metadata.previous-versions-max": "10",
             "write.metadata.delete-after-commit.enabled": "true",
             "write.parquet.compression-codec": "zstd",
@@ -183,10 +182,6 @@ class Tables:
         for path in paths:
             with locating("delete old table metadata", path):
                 path.unlink(missing_ok=True)
-
-    def _stream_of(self, version: iceberg.TableVersion) -> Stream | None:
-        text = version.properties.get(STREAM)
-        return None if text is None else Stream.from_event(json.loads(text))
 
     def _outrun(self, stream: Stream) -> CommitFault:
         return conflict_fault(

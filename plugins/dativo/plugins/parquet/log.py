@@ -111,6 +111,8 @@ class Log:
                     hint="Name the pipeline otherwise, or use another namespace or warehouse.",
                 )
             with locating("take the pipeline over", self._folder):
+                durable.remove_temporaries(self._folder)
+                durable.remove_temporaries(self._entries)
                 durable.replace(self._folder / "fence.json", _dump(self._identity()))
             return self._replay()
 

@@ -130,6 +130,7 @@ class ParquetTarget:
         }
         with locating("create the stream's folder", folder):
             durable.make_directories(folder)
+            durable.remove_temporaries(folder)
             durable.replace(
                 folder / MARKER, json.dumps(marker, ensure_ascii=False).encode() + b"\n"
             )
@@ -139,7 +140,7 @@ class ParquetTarget:
         """Return the stream of ours whose folder ``name`` is, None for a free name. Raises on a stranger's."""
         folder = self._dataset / name
         with locating("look at the stream's folder", folder):
-            if not folder.exists() or not any(folder.iterdir()):
+            if not folder.exists() or all(map(durable.is_temporary, folder.iterdir())):
                 return None
             try:
                 text = (folder / MARKER).read_text()
