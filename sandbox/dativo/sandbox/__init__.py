@@ -11,8 +11,7 @@ docs/spec/sandbox.md tells the pipeline and every wall. Importing this package c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it; typing itself is not loaded
 if TYPE_CHECKING:
     from dativo.sandbox.attestation import Attestation as Attestation
     from dativo.sandbox.confined import Confined as Confined

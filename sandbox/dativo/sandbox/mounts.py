@@ -87,6 +87,13 @@ def plan_view(program: Program, grants: Grants) -> View:
     for mount in (*base, *wanted):
         rules.append((mount.access, mount.inside))
     given = _ordered(base, wanted)
+    for file in files:
+        if any(_below(file.path, mount.inside) for mount in given):
+            raise WallMissing(
+                "mounts",
+                f"the private file {file.path} would lie in a granted folder",
+                "Name it elsewhere below /tmp or /run.",
+            )
     return View(tuple(base), given, tuple(dict.fromkeys(rules)), tuple(links), files, has_run)
 
 
@@ -205,34 +212,46 @@ def _ordered(base: list[Mount], wanted: list[Mount]) -> tuple[Mount, ...]:
     """Return what to mount over ``base``, outer first. What an outer mount shows already is left out; what would lie in a
     writable one is refused.
     """
-    kept: list[Mount] = list(base)
-    for mount in sorted(wanted, key=lambda mount: (mount.inside.count("/"), mount.inside)):
+    kept = list(base)
+    for mount in sorted(wanted, key=_depth):
         outer = [other for other in kept if _below(mount.inside, other.inside)]
         if not outer:
             kept.append(mount)
             continue
         nearest = max(outer, key=lambda other: len(other.inside))
-        expected = nearest.source + mount.inside[len(nearest.inside) :]
-        shown = mount.source == expected
-        if shown and (mount.writable == nearest.writable):
+        shown = mount.source == nearest.source + mount.inside[len(nearest.inside) :]
+        if shown and mount.writable == nearest.writable:
             continue
-        if nearest.inside == mount.inside:
-            raise WallMissing(
-                "mounts",
-                f"{mount.inside} is asked for twice, as different things",
-                "Grant it once, read or write.",
-            )
-        if nearest.writable:
-            raise WallMissing(
-                "mounts",
-                f"{mount.inside} lies in {nearest.inside}, which the program can write",
-                "Grant folders that do not lie in one another.",
-            )
-        if not shown:
-            raise WallMissing(
-                "mounts",
-                f"{mount.inside} leads through a symbolic link within {nearest.inside}",
-                f"Grant {mount.source} itself.",
-            )
-        kept.append(mount)
+        _refuse_overlap(mount, nearest, shown)
+        if shown:
+            kept.append(mount)
+        else:
+            # A link within a read-only mount is seen as that link: what it leads to is mounted where it leads.
+            target = Mount(mount.source, _inside(mount.source), mount.access)
+            return _ordered(base, [target, *(other for other in wanted if other is not mount)])
     return tuple(kept[len(base) :])
+
+
+def _depth(mount: Mount) -> tuple[int, str]:
+    return mount.inside.count("/"), mount.inside
+
+
+def _refuse_overlap(mount: Mount, outer: Mount, shown: bool) -> None:
+    if outer.inside == mount.inside:
+        raise WallMissing(
+            "mounts",
+            f"{mount.inside} is asked for twice, as different things",
+            "Grant it once, read or write.",
+        )
+    if outer.writable:
+        raise WallMissing(
+            "mounts",
+            f"{mount.inside} lies in {outer.inside}, which the program can write",
+            "Grant folders that do not lie in one another.",
+        )
+    if not shown and (mount.writable or mount.source == mount.inside):
+        raise WallMissing(
+            "mounts",
+            f"{mount.inside} is another folder than the one that {outer.inside} shows there",
+            f"Grant {mount.source} itself.",
+        )
