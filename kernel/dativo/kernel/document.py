@@ -8,6 +8,7 @@ text they were written in.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -90,24 +91,47 @@ def _sorted(value: Tree) -> Any:
     return value
 
 
-def read_bounded(file: Path, what: str, max_bytes: int, *, trusted: bool = False) -> bytes:
+def read_bounded(
+    file: Path,
+    what: str,
+    max_bytes: int,
+    *,
+    trusted: bool = False,
+    private: bool = False,
+    follow: bool = True,
+) -> bytes:
     """Return the bytes of a regular file of at most ``max_bytes``. Raises ConfigError.
 
-    ``trusted``: refuse a file that somebody besides root and this user can write.
+    ``trusted``: refuse a file that somebody besides root and this user owns or can write. ``private``: and one that
+    others can read, or its group can write. ``follow``: the name itself may be a symbolic link.
     """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    where = Where(file=str(file))
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(file, flags)
     except OSError as error:
-        raise ConfigError(f"cannot read {what}: {error.strerror}", Where(file=str(file))) from error
-    with open(fd, "rb") as stream:  # noqa: PTH123  # the descriptor is open already
+        link = error.errno == errno.ELOOP and not follow
+        raise ConfigError(
+            f"cannot read {what}: {'it is a symbolic link' if link else error.strerror}", where
+        ) from error
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{what} is not a regular file", Where(file=str(file)))
-        if trusted:
+            raise ConfigError(f"{what} is not a regular file", where)
+        if trusted or private:
             check_owner(status, file, what)
-        data = stream.read(max_bytes + 1)
+        if private and status.st_mode & 0o007:
+            raise ConfigError(
+                f"{what} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
+                where,
+                hint=f"chmod 600 {file}",
+            )
+        with open(fd, "rb", closefd=False) as stream:  # the descriptor is open already
+            data = stream.read(max_bytes + 1)
+    finally:
+        os.close(fd)
     if len(data) > max_bytes:
-        raise ConfigError(f"{what} has more than {max_bytes} bytes", Where(file=str(file)))
+        raise ConfigError(f"{what} has more than {max_bytes} bytes", where)
     return data
 
 

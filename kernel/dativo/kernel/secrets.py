@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from dativo.kernel import limits
+from dativo.kernel.document import read_bounded
 from dativo.protocol import jsontext
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
@@ -95,27 +96,10 @@ def _environment(ref: SecretRef, env: Mapping[str, str]) -> str:
 
 
 def _file(ref: SecretRef) -> str:
-    try:
-        fd = os.open(ref.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise ConfigError(
-            f"secret {ref} cannot be read: {error.strerror}",
-            hint="It must be a file, not a symbolic link",
-        ) from error
-    with open(fd, "rb") as stream:  # noqa: PTH123  # the descriptor is open already
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"secret {ref} is not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
-            raise ConfigError(f"secret {ref} belongs to uid {status.st_uid}, not to root or you")
-        if status.st_mode & 0o027:
-            raise ConfigError(
-                f"secret {ref} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"chmod 600 {ref.name}",
-            )
-        data = stream.read(limits.SECRET_BYTES + 1)
-    if len(data) > limits.SECRET_BYTES:
-        raise ConfigError(f"secret {ref} has more than {limits.SECRET_BYTES} bytes")
+    # A link is refused: where others may write its folder, they would choose which file root reads.
+    data = read_bounded(
+        Path(ref.name), f"secret {ref}", limits.SECRET_BYTES, private=True, follow=False
+    )
     try:
         value = data.decode()
     except UnicodeDecodeError:

@@ -1,0 +1,111 @@
+"""The operator's policy: what it says, and when it is not believed."""
+
+from pathlib import Path
+
+import pytest
+
+from dativo.kernel.limits import GIB
+from dativo.kernel.paths import Paths
+from dativo.kernel.policy import Policy, load_policy
+from dativo.protocol.errors import ConfigError, NotPermitted
+
+
+def policy(tmp_path: Path, text: str, **env: str) -> Policy:
+    paths = Paths.from_environment({"DATIVO_HOME": str(tmp_path)})
+    paths.ensure()
+    paths.policy.write_text(text)
+    paths.policy.chmod(0o644)
+    return load_policy(paths, env)
+
+
+def test_all_of_it(tmp_path: Path) -> None:
+    found = policy(
+        tmp_path,
+        "ceilings: {memory: 1GiB, cpus: 0.5, max_columns: 10}\n"
+        "variables: [HOST, OTHER]\n"
+        'secrets: ["env://${NAME}", "file:///run/secrets/x"]\n'
+        "walls: {cgroup: degraded}\n"
+        "blocked: [{name: tap-x, version: '1.2', reason: leaks}]\n",
+        NAME="TOKEN",
+        HOST="db",
+    )
+    assert found.ceilings == {"memory": GIB, "cpus": 0.5, "max_columns": 10}
+    assert found.variables({"HOST": "db", "UNLISTED": "x"}) == {"HOST": "db", "OTHER": None}
+    assert found.secrets == frozenset({"env://TOKEN", "file:///run/secrets/x"})
+    assert found.walls == {"cgroup": "degraded"}
+
+
+def test_no_file_and_an_empty_file_allow_nothing_more(tmp_path: Path) -> None:
+    paths = Paths.from_environment({"DATIVO_HOME": str(tmp_path)})
+    found = load_policy(paths, {})
+    assert (found.ceilings, found.listed_variables, found.secrets, found.walls) == (
+        {},
+        (),
+        None,
+        {},
+    )
+    assert policy(tmp_path, "# nothing\n") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "pointer"),
+    [
+        ("ceiling: {}", "unknown key `ceiling`", "/ceiling"),
+        ("ceilings: {memory: lots}", "expected a size", "/ceilings/memory"),
+        ("ceilings: {network: []}", "`network` is not built yet", "/ceilings/network"),
+        ("walls: {cgroup: none}", "is not known", "/walls/cgroup"),
+        ("walls: {seccomp: degraded}", "unknown key `seccomp`", "/walls/seccomp"),
+        ("variables: ['A B']", "name of an environment variable", "/variables/0"),
+        ("secrets: [TOKEN]", "not a reference", "/secrets/0"),
+        ("blocked: [{version: '1'}]", "exactly one of `name`, `digest`", "/blocked/0"),
+        ("blocked: [{digest: abc}]", "SHA-256", "/blocked/0/digest"),
+        ("variables: [${NOT_SET}]", "NOT_SET is not listed", "/variables/0"),
+    ],
+)
+def test_faults_have_a_place(tmp_path: Path, text: str, message: str, pointer: str) -> None:
+    text = text.replace("[${NOT_SET}]", '["${NOT_SET}"]')
+    with pytest.raises((ConfigError, NotPermitted), match=message) as error:
+        policy(tmp_path, text)
+    assert error.value.where.pointer == pointer
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_file_that_others_write_is_refused(tmp_path: Path, mode: int) -> None:
+    policy(tmp_path, "{}")
+    paths = Paths.from_environment({"DATIVO_HOME": str(tmp_path)})
+    paths.policy.chmod(mode)
+    with pytest.raises(ConfigError, match="can be written by others") as error:
+        load_policy(paths, {})
+    assert error.value.hint == f"chmod go-w {paths.policy}"
+
+
+def test_a_folder_that_others_write_is_refused(tmp_path: Path) -> None:
+    policy(tmp_path, "{}")
+    paths = Paths.from_environment({"DATIVO_HOME": str(tmp_path)})
+    paths.config.chmod(0o777)
+    with pytest.raises(ConfigError, match="the policy's folder can be written by others"):
+        load_policy(paths, {})
+
+
+DIGEST = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("block", "blocked"),
+    [
+        ("{name: 'singer:tap-x'}", True),
+        ("{name: tap-x}", True),
+        ("{name: tap-x, version: '1.0'}", True),
+        ("{name: tap-x, version: '1.1'}", False),
+        ("{name: tap-y}", False),
+        (f"{{digest: {DIGEST}}}", True),
+        (f"{{digest: {'cd' * 32}}}", False),
+    ],
+)
+def test_blocked(tmp_path: Path, block: str, blocked: bool) -> None:
+    found = policy(tmp_path, f"blocked: [{block}]")
+    if not blocked:
+        found.check_blocked("singer:tap-x", "1.0", DIGEST)
+        return
+    with pytest.raises(NotPermitted, match=r"singer:tap-x 1.0 is blocked"):
+        found.check_blocked("singer:tap-x", "1.0", DIGEST)
