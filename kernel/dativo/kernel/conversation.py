@@ -185,10 +185,11 @@ class Conversation:
         for peer in (self._writer, self._committer):
             self._selector.register(peer.confined.stderr_fd, selectors.EVENT_READ, peer.confined)
         deadline = time.monotonic() + HELLO_TIMEOUT_S
-        opens = {self._writer: to_writer, self._committer: to_committer}
+        # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
+        opens = {self._committer: to_committer, self._writer: to_writer}
         while self.tally.opened is None:
             self._turn()
-            for peer in [p for p in opens if p.session is not None]:
+            while opens and (peer := next(iter(opens))).session is not None:
                 peer.send(opens.pop(peer))
             if time.monotonic() > deadline and self._failure is None:
                 late = " and ".join(p.program for p in opens) or program
