@@ -135,7 +135,10 @@ class Writer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
@@ -215,7 +218,15 @@ class Writer:
 
     def committed(self, sequence: int) -> None:
         """Tell the writer that an epoch is durable."""
-        self.send({"type": "committed", "input": "0", "sequence": sequence, "epoch": sequence, "tables": []})
+        self.send(
+            {
+                "type": "committed",
+                "input": "0",
+                "sequence": sequence,
+                "epoch": sequence,
+                "tables": [],
+            }
+        )
 
     def drain(self) -> None:
         """Take messages until the writer closes the socket, then reap it."""
@@ -255,7 +266,12 @@ class Writer:
 
     def files(self, name: str) -> list[Event]:
         """Return the sealed files of a stream, in order."""
-        return [f for sealed in self.of("sealed") for f in sealed["files"] if f["stream"]["name"] == name]
+        return [
+            f
+            for sealed in self.of("sealed")
+            for f in sealed["files"]
+            if f["stream"]["name"] == name
+        ]
 
 
 def play(open_: Event, *chunks: bytes, commit: bool = True) -> Writer:

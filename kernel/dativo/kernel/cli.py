@@ -167,10 +167,12 @@ class _Screen:
         self._shown = True
 
     def message(self, message: SourceMessage) -> None:
-        if self._quiet or message.level in ("INFO", "DEBUG", "TRACE") or message.kind == "control":
+        loud = message.kind == "log" and message.level in ("WARN", "WARNING", "ERROR", "FATAL")
+        if self._quiet or not (loud or message.kind in ("trace_error", "text", "unknown")):
             return
         self.clear()
-        show.note(f"source: {message.level}: {show.foreign(self._redact(message.text))}")
+        what = message.level if message.kind == "log" else message.kind.replace("_", " ")
+        show.note(f"source {what}: {show.foreign(self._redact(message.text))}")
 
     def clear(self) -> None:
         if self._shown:

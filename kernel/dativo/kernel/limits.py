@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from dativo.kernel import quantities
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
@@ -19,6 +21,7 @@ class Limit(int):
 
     setting: str
     meaning: str
+    unit: str = ""
 
     def __new__(cls, value: int, setting: str, meaning: str) -> Limit:
         """Return the default ``value`` of ``setting``."""
@@ -26,6 +29,14 @@ class Limit(int):
         limit.setting = setting
         limit.meaning = meaning
         return limit
+
+    def shown(self) -> str:
+        """Return the default with its unit, as a job writes it."""
+        if self.unit == "bytes":
+            return quantities.show_bytes(self)
+        if self.unit == "s":
+            return quantities.show_seconds(self)
+        return str(int(self))
 
 
 # --- of a process --------------------------------------------------------------------------------
@@ -115,6 +126,9 @@ ALL: Final[dict[str, Limit]] = {
     name: value for name, value in list(globals().items()) if isinstance(value, Limit)
 }
 """Every limit by its name here, in the order of docs/spec/limits.md."""
+
+for _name, _limit in ALL.items():
+    _limit.unit = "bytes" if "BYTES" in _name else "s" if _name.endswith(("_S", "_SECONDS")) else ""
 
 
 @dataclass(frozen=True, slots=True)

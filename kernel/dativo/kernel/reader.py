@@ -35,11 +35,11 @@ def duckdb_line(report: Report) -> str | None:
     ]
     if not counts:
         return None
-    code = _OPEN + f"print(c.sql({_python(' UNION ALL '.join(counts))}))"
-    if importlib.util.find_spec("duckdb_ext") is not None:
-        start = [sys.executable]
-    else:
-        start = [
+    code = _OPEN + f"print(c.sql('''{' UNION ALL '.join(counts)}'''))"
+    start = (
+        [sys.executable]
+        if importlib.util.find_spec("duckdb_ext") is not None
+        else [
             "uv",
             "run",
             "-q",
@@ -47,12 +47,14 @@ def duckdb_line(report: Report) -> str | None:
             *(part for name in _PACKAGES for part in ("--with", name)),
             "python",
         ]
-    return shlex.join([*start, "-c", code])
+    )
+    return f"{shlex.join(start)} -c {_quoted(code)}"
 
 
 def _sql(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _python(text: str) -> str:
-    return repr(text)
+def _quoted(code: str) -> str:
+    """Quote for a shell; in double quotes where that changes nothing, since the code itself is full of single ones."""
+    return shlex.quote(code) if set(code) & set('"$`\\!\n') else f'"{code}"'

@@ -136,12 +136,11 @@ impl Framer {
 mod tests {
     use super::*;
 
+    /// Number, offset and bytes of each line.
+    type Lines = Vec<(u64, u64, Vec<u8>)>;
+
     /// All lines of `text` when at most `chunk` bytes come in one read, and the rest after the last.
-    fn cut(
-        text: &[u8],
-        chunk: usize,
-        max: usize,
-    ) -> Result<(Vec<(u64, u64, Vec<u8>)>, Option<Vec<u8>>), Box<Fault>> {
+    fn cut(text: &[u8], chunk: usize, max: usize) -> Result<(Lines, Option<Vec<u8>>), Box<Fault>> {
         let mut framer = Framer::new(max);
         let (mut lines, mut at) = (Vec::new(), 0);
         loop {

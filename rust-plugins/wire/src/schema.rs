@@ -3,7 +3,6 @@
 //! The schema is read in place. Hostile ones are bounded in bytes, columns, nesting of alternatives and in
 //! the bytes that all look-ups together may scan.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
@@ -230,7 +229,7 @@ impl From<Stop> for Box<Fault> {
     }
 }
 
-fn property_name(key: &Cow<'_, [u8]>) -> Result<String, Stop> {
+fn property_name(key: &[u8]) -> Result<String, Stop> {
     if key.len() > MAX_PROPERTY_BYTES {
         let message = format!("a property's name of more than {MAX_PROPERTY_BYTES} bytes");
         return Err(Stop::Fault(wrong(message).value(key)));

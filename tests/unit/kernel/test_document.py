@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dativo.kernel import document, limits
 from dativo.kernel.document import Number, parse_yaml
 from dativo.protocol.errors import ConfigError
-from hypothesis import given
-from hypothesis import strategies as st
 
 FILE = Path("job.yaml")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dativo.kernel.document import parse_yaml
 from dativo.kernel.expansion import expand
 from dativo.protocol.errors import ConfigError, NotPermitted

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from dativo.kernel.job import Job, load_job
 from dativo.kernel.limits import MIB, EpochLimits, ReadLimits
 from dativo.kernel.secrets import SecretRef
