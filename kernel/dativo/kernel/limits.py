@@ -127,6 +127,16 @@ ALL: Final[dict[str, Limit]] = {
 }
 """Every limit by its name here, in the order of docs/spec/limits.md."""
 
+
+def shown(name: str) -> str:
+    """Return the default of a limit with the unit that its name ends in, as a job writes it."""
+    if "BYTES" in name:
+        return quantities.show_bytes(ALL[name])
+    if name.endswith(("_S", "_SECONDS")):
+        return quantities.show_seconds(ALL[name])
+    return str(int(ALL[name]))
+
+
 for _name, _limit in ALL.items():
     _limit.unit = "bytes" if "BYTES" in _name else "s" if _name.endswith(("_S", "_SECONDS")) else ""
 
