@@ -169,6 +169,8 @@ class Confined:
                 self.wait(REAP_WITHIN_S)
         finally:
             handles = self._handles
+            if self._ended is None:
+                _send_kill(handles.monitor_fd)  # it did not reap: the error tells
             for fd in (handles.monitor_fd, handles.tree_fd, handles.stderr.fd, handles.stdout):
                 if fd is not None:
                     os.close(fd)
@@ -186,7 +188,10 @@ class Confined:
         self.close()
 
     def _end(self, cause: Cause, detail: str) -> None:
-        """Record the first reason and kill: process 1 of the pid namespace takes everything with it."""
+        """Record the first reason and kill: process 1 of the pid namespace takes everything with it.
+
+        Bubblewrap is left to reap it, so that no zombie falls to the init of the machine.
+        """
         if self._ended is not None:
             return
         if self._reason is None:
@@ -194,7 +199,6 @@ class Confined:
         if self._handles.leaf is not None:
             self._handles.leaf.kill()
         _send_kill(self._handles.tree_fd)
-        _send_kill(self._handles.monitor_fd)
 
     def _watch_tree(self) -> None:
         limits = self.limits

@@ -11,7 +11,7 @@ def run(program: bytes, arch: int, number: int, arguments: tuple[int, ...] = ())
     """Return the verdict on one call; unknown instructions, jumps out and endless runs are errors."""
     padded = (*arguments, *(0,) * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number & _MASK_32, arch, 0, *padded)
-    code = list(struct.iter_unpack("<HBBI", program))
+    code: list[tuple[int, int, int, int]] = list(struct.iter_unpack("<HBBI", program))
     accumulator = at = 0
     while True:
         operation, if_true, if_false, k = code[at]

@@ -1,0 +1,303 @@
+"""Acts that a confined process may not do: ``acts.py NAME ARGUMENT…`` tries one and prints what became of it.
+
+The same file runs inside and outside; a test asks that an act is refused inside *and* works outside, so that a broken act
+cannot pass for a wall. Output: one JSON object, ``errno`` null when the act was done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+SYSCALL = {
+    "x86_64": {"keyctl": 250, "io_uring_setup": 425, "bpf": 321},
+    "aarch64": {"keyctl": 219, "io_uring_setup": 425, "bpf": 280},
+}[os.uname().machine]
+CLONE_NEWUSER = 0x10000000
+
+
+def checked(answer: int) -> int:
+    if answer == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return answer
+
+
+def read_file(path: str) -> str:
+    return Path(path).read_text()
+
+
+def write_file(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x")
+
+
+def list_folder(path: str) -> list[str]:
+    return sorted(os.listdir(path))
+
+
+def connect(port: str) -> None:
+    socket.create_connection(("127.0.0.1", int(port)), 2).close()
+
+
+def udp(port: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(("192.0.2.1", int(port)))
+        sender.send(b"x")
+
+
+def listen() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+
+def fast_open(port: str) -> None:
+    with socket.socket() as sender:
+        sender.sendto(b"x", 0x20000000, ("127.0.0.1", int(port)))
+
+
+def unix_socket() -> None:
+    socket.socket(socket.AF_UNIX).close()
+
+
+def raw_netlink() -> None:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15).close()  # uevents
+
+
+def interfaces() -> list[str]:
+    return sorted(name for _, name in socket.if_nameindex())
+
+
+def processes() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def kill_zero(pid: str) -> None:
+    os.kill(int(pid), 0)
+
+
+def set_uid_bit() -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        os.chmod(file.name, 0o4755)
+
+
+def set_uid_create() -> None:
+    path = tempfile.mktemp()
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o4755))
+    os.unlink(path)
+
+
+def set_uid_run() -> str:
+    """Whether a set-uid program of root gains its uid: read by the shell's effective uid in /proc."""
+    return next(
+        line.split(":")[1].strip()
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("NoNewPrivs")
+    )
+
+
+def mount() -> None:
+    folder = tempfile.mkdtemp()
+    checked(LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, None))
+    checked(LIBC.umount2(folder.encode(), 2))
+
+
+def chroot() -> None:
+    os.chroot("/tmp")
+
+
+def unshare_user() -> None:
+    checked(LIBC.unshare(CLONE_NEWUSER))
+
+
+def clone_user() -> None:
+    stack = ctypes.create_string_buffer(65536)
+    main = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(lambda _: 0)
+    top = ctypes.c_void_p(ctypes.addressof(stack) + 65536 - 64)
+    pid = checked(LIBC.clone(main, top, CLONE_NEWUSER | signal.SIGCHLD, None))
+    os.waitpid(pid, 0)
+
+
+def ptrace() -> None:
+    checked(LIBC.ptrace(0, 0, 0, 0))  # PTRACE_TRACEME
+
+
+def keyctl() -> None:
+    checked(
+        LIBC.syscall(SYSCALL["keyctl"], 0, ctypes.c_long(-1), 1)
+    )  # get the thread keyring, make it
+
+
+def io_uring() -> None:
+    checked(LIBC.syscall(SYSCALL["io_uring_setup"], 0, None))
+
+
+def inotify() -> None:
+    os.close(checked(LIBC.inotify_init1(0)))
+
+
+def execute_copy(folder: str) -> None:
+    path = Path(folder) / "copy-of-true"
+    shutil.copyfile("/usr/bin/true", path)
+    path.chmod(0o755)
+    try:
+        os.waitpid(os.posix_spawn(str(path), [str(path)], {}), 0)
+    finally:
+        path.unlink()
+
+
+def descriptors() -> list[int]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            os.fstat(int(name))
+        except OSError:
+            continue  # that of the listing
+        found.append(int(name))
+    return sorted(found)
+
+
+def fork_until(count: str) -> int:
+    """Fork sleeping children; the number that the kernel granted is in the error."""
+    children = []
+    try:
+        for done in range(int(count)):
+            try:
+                pid = os.fork()
+            except OSError as error:
+                error.strerror = str(done)
+                raise
+            if pid == 0:
+                signal.pause()
+            children.append(pid)
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return int(count)
+
+
+def fork_for_ever() -> NoReturn:
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            time.sleep(0.001)
+
+
+def eat(size: str) -> int:
+    kept = bytearray()
+    while len(kept) < int(size):
+        kept += b"x" * (4 << 20)
+    return len(kept)
+
+
+def eat_in_child(size: str) -> None:
+    """The parent goes on as if nothing had been."""
+    pid = os.fork()
+    if pid == 0:
+        eat(size)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    time.sleep(30)
+
+
+def fill(path: str, size: str) -> None:
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(int(size) // 65536):
+            file.write(bytes(65536))
+    os.unlink(path)
+
+
+def grow(path: str, size: str) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    fill(path, size)
+
+
+def open_files(count: str) -> None:
+    kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(int(count))]
+    for fd in kept:
+        os.close(fd)
+
+
+def core_limit() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_CORE)
+
+
+def write_core_pattern() -> None:
+    path = Path("/proc/sys/kernel/core_pattern")
+    now = path.read_text()
+    path.write_text(now)
+
+
+def run_stage() -> None:
+    os.execv("/.dativo/confine", ["confine", "--version"])
+
+
+def identity() -> list[int]:
+    return [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *os.getgroups()]
+
+
+def signals() -> list[int]:
+    ignored = next(
+        line.split()[1]
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("SigBlk")
+    )
+    return [int(ignored, 16)]
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def threads_and_pools() -> int:
+    """What connectors of the CDK use: threads, processes, semaphores in /dev/shm."""
+    import multiprocessing
+    import threading
+
+    seen: list[int] = []
+    workers = [threading.Thread(target=seen.append, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    context = multiprocessing.get_context("fork")
+    with context.Pool(2) as pool:
+        return sum(pool.map(abs, range(10))) + len(seen)
+
+
+ACTS: dict[str, Callable[..., object]] = {
+    name: value for name, value in list(globals().items()) if callable(value) and name.islower()
+}
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    outcome: dict[str, object] = {"errno": None, "value": None}
+    try:
+        outcome["value"] = ACTS[name](*arguments)
+    except OSError as error:
+        outcome = {
+            "errno": errno.errorcode.get(error.errno or 0, str(error)),
+            "value": error.strerror,
+        }
+    print(json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    main()

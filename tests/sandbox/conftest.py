@@ -1,0 +1,148 @@
+"""Start acts inside and outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.sandbox.seen import Outcome
+
+from dativo.sandbox import (
+    Confined,
+    Grants,
+    Identity,
+    Limits,
+    PrivateFile,
+    Program,
+    WallMissing,
+    Walls,
+    allocate_identity,
+    cgroup,
+    launch,
+)
+
+ACTS = Path(__file__).with_name("acts.py")
+PREFIX = Path(sys.base_prefix)
+PYTHON = str(Path(sys.executable).resolve())
+WITHIN_S = 60.0
+
+Launch = Callable[..., Confined]
+
+
+@pytest.fixture
+def identity() -> Iterator[Identity | None]:
+    """Who confined processes become: one of their own as root, this user otherwise."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    with allocate_identity() as lease:
+        yield lease.identity
+
+
+@pytest.fixture
+def walls() -> Walls:
+    """Everything required where a cgroup can be written."""
+    try:
+        cgroup.find_base()
+    except WallMissing:
+        return Walls(cgroup="degraded")
+    return Walls()
+
+
+@pytest.fixture
+def without_cgroup(monkeypatch: pytest.MonkeyPatch) -> Walls:
+    """As on a machine where no cgroup can be written."""
+
+    def find_base() -> None:
+        raise WallMissing("cgroup", "left out by this test", cgroup.REMEDY)
+
+    monkeypatch.setattr(cgroup, "find_base", find_base)
+    return Walls(cgroup="degraded")
+
+
+@pytest.fixture
+def start(identity: Identity | None, walls: Walls) -> Iterator[Launch]:
+    """Launch with defaults; whatever still runs at the end is killed and reaped."""
+    started: list[Confined] = []
+
+    def begin(
+        *argv: str,
+        grants: Grants | None = None,
+        limits: Limits | None = None,
+        runtime: tuple[Path, ...] = (),
+        files: tuple[PrivateFile, ...] = (),
+        binds: tuple[tuple[Path, str, bool], ...] = (),
+        walls: Walls = walls,
+        **handed: int | None,
+    ) -> Confined:
+        confined = launch(
+            Program("test", argv, runtime=runtime, files=files, binds=binds),
+            grants or Grants(limits=limits or Limits(wall_time_s=WITHIN_S)),
+            identity=identity,
+            walls=walls,
+            stdin=handed.get("stdin"),
+            stdout=handed.get("stdout"),
+            control=handed.get("control"),
+            run="test",
+        )
+        started.append(confined)
+        return confined
+
+    yield begin
+    for confined in started:
+        confined.close()
+
+
+@pytest.fixture
+def act(start: Launch) -> Launch:
+    """Launch one act."""
+
+    def begin(name: str, *arguments: str, grants: Grants | None = None, **more: Any) -> Confined:
+        grants = grants or Grants(limits=more.pop("limits", Limits(wall_time_s=WITHIN_S)))
+        reading = Grants(
+            read=(*grants.read, ACTS),
+            write=grants.write,
+            environment=grants.environment,
+            limits=grants.limits,
+        )
+        argv = (PYTHON, "-I", "-B", str(ACTS), name, *arguments)
+        return start(*argv, grants=reading, runtime=(PREFIX,), **more)
+
+    return begin
+
+
+@pytest.fixture
+def inside(act: Launch) -> Callable[..., Outcome]:
+    """Run one act behind the walls to its end."""
+
+    def run(name: str, *arguments: str, **more: Any) -> Outcome:
+        confined = act(name, *arguments, **more)
+        end = confined.wait(WITHIN_S)
+        text = os.read(confined.stdout, 65536)
+        if not text:
+            return Outcome(None, None, end, confined.attestation)
+        return Outcome(**json.loads(text), end=end, attestation=confined.attestation)
+
+    return run
+
+
+@pytest.fixture
+def outside() -> Callable[..., Outcome]:
+    """Run one act without walls."""
+
+    def run(name: str, *arguments: str) -> Outcome:
+        found = subprocess.run(
+            [PYTHON, "-I", "-B", str(ACTS), name, *arguments],
+            capture_output=True,
+            check=True,
+            timeout=WITHIN_S,
+        )
+        return Outcome(**json.loads(found.stdout))
+
+    return run
