@@ -21,7 +21,8 @@ pub const LIMITS: [(&str, libc::__rlimit_resource_t); 5] = [
 
 /// Read every wall back. Called once all are up, with only the listed descriptors open.
 pub fn attest(landlock_abi: u32) -> Result<String> {
-    let status = fs::read_to_string("/proc/self/status").at(WALL, "cannot read /proc/self/status")?;
+    let status =
+        fs::read_to_string("/proc/self/status").at(WALL, "cannot read /proc/self/status")?;
     let mut fields = vec![
         ("type", "\"attestation\"".to_owned()),
         ("version", quoted(env!("CARGO_PKG_VERSION"))),
@@ -31,7 +32,12 @@ pub fn attest(landlock_abi: u32) -> Result<String> {
         ("capabilities", capabilities(&status)?),
         ("no_new_privileges", number(&status, "NoNewPrivs")?),
         ("seccomp_mode", number(&status, "Seccomp")?),
-        ("dumpable", sys::prctl(libc::PR_GET_DUMPABLE, 0).at(WALL, "PR_GET_DUMPABLE")?.to_string()),
+        (
+            "dumpable",
+            sys::prctl(libc::PR_GET_DUMPABLE, 0)
+                .at(WALL, "PR_GET_DUMPABLE")?
+                .to_string(),
+        ),
         ("landlock_abi", landlock_abi.to_string()),
     ];
     fields.push(("namespaces", namespaces()?));
@@ -43,8 +49,10 @@ pub fn attest(landlock_abi: u32) -> Result<String> {
 
 /// A JSON object of values that are JSON already.
 pub fn object<K: AsRef<str>>(fields: &[(K, String)]) -> String {
-    let members: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{}:{value}", quoted(name.as_ref()))).collect();
+    let members: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{}:{value}", quoted(name.as_ref())))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -64,23 +72,33 @@ pub fn quoted(text: &str) -> String {
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Result<&'a str> {
-    status_field(status, name).ok_or_else(|| Failure::new(WALL, format!("/proc/self/status has no {name}")))
+    status_field(status, name)
+        .ok_or_else(|| Failure::new(WALL, format!("/proc/self/status has no {name}")))
 }
 
 fn number(status: &str, name: &str) -> Result<String> {
     let value = field(status, name)?;
-    let value: u64 =
-        value.parse().map_err(|_| Failure::new(WALL, format!("{name} of /proc/self/status is {value:?}")))?;
+    let value: u64 = value
+        .parse()
+        .map_err(|_| Failure::new(WALL, format!("{name} of /proc/self/status is {value:?}")))?;
     Ok(value.to_string())
 }
 
 fn numbers(status: &str, name: &str) -> Result<String> {
-    Ok(format!("[{}]", field(status, name)?.split_whitespace().collect::<Vec<_>>().join(",")))
+    Ok(format!(
+        "[{}]",
+        field(status, name)?
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(",")
+    ))
 }
 
 fn capabilities(status: &str) -> Result<String> {
-    let sets: Result<Vec<_>> =
-        CAPABILITY_SETS.iter().map(|name| Ok((*name, quoted(field(status, name)?)))).collect();
+    let sets: Result<Vec<_>> = CAPABILITY_SETS
+        .iter()
+        .map(|name| Ok((*name, quoted(field(status, name)?))))
+        .collect();
     Ok(object(&sets?))
 }
 
@@ -89,12 +107,15 @@ fn namespaces() -> Result<String> {
         .iter()
         .map(|name| {
             // The link reads "user:[4026531837]" (namespaces(7)).
-            let link =
-                fs::read_link(format!("/proc/self/ns/{name}")).at(WALL, format_args!("namespace {name}"))?;
+            let link = fs::read_link(format!("/proc/self/ns/{name}"))
+                .at(WALL, format_args!("namespace {name}"))?;
             let text = link.to_string_lossy();
-            let inode = text.split(['[', ']']).nth(1).and_then(|part| part.parse::<u64>().ok());
-            let inode =
-                inode.ok_or_else(|| Failure::new(WALL, format!("namespace {name} reads {text:?}")))?;
+            let inode = text
+                .split(['[', ']'])
+                .nth(1)
+                .and_then(|part| part.parse::<u64>().ok());
+            let inode = inode
+                .ok_or_else(|| Failure::new(WALL, format!("namespace {name} reads {text:?}")))?;
             Ok((*name, inode.to_string()))
         })
         .collect();
@@ -114,7 +135,13 @@ fn descriptors() -> Result<String> {
         // The descriptor of this very listing ends with it.
         let target = fs::read_link(entry.path()).at(WALL, "cannot read a link of /proc/self/fd")?;
         if !target.to_string_lossy().ends_with("/fd") {
-            open.push(entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(u32::MAX));
+            open.push(
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .parse::<u32>()
+                    .unwrap_or(u32::MAX),
+            );
         }
     }
     open.sort_unstable();
@@ -145,6 +172,9 @@ mod tests {
 
     #[test]
     fn objects_keep_order() {
-        assert_eq!(object(&[("b", "1".to_owned()), ("a", "[]".to_owned())]), "{\"b\":1,\"a\":[]}");
+        assert_eq!(
+            object(&[("b", "1".to_owned()), ("a", "[]".to_owned())]),
+            "{\"b\":1,\"a\":[]}"
+        );
     }
 }

@@ -14,7 +14,10 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(wall: &'static str, reason: impl Into<String>) -> Self {
-        Self { wall, reason: reason.into() }
+        Self {
+            wall,
+            reason: reason.into(),
+        }
     }
 }
 

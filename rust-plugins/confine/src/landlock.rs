@@ -91,7 +91,9 @@ pub fn abi() -> Result<u32> {
     };
     match sys::check(answer) {
         Ok(version) => Ok(u32::try_from(version).unwrap_or(0)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(0),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)) => {
+            Ok(0)
+        }
         Err(error) => Err(error).at(WALL, "cannot ask for the version"),
     }
 }
@@ -105,8 +107,13 @@ pub fn restrict(rules: &[(Access, Vec<u8>)]) -> Result<u32> {
     let handled = handled_rights(abi);
     let ruleset = create_ruleset(abi, handled).at(WALL, "landlock_create_ruleset")?;
     for (access, path) in rules {
-        add_rule(&ruleset, access.rights() & handled, path)
-            .at(WALL, format_args!("cannot allow {access:?} beneath {}", String::from_utf8_lossy(path)))?;
+        add_rule(&ruleset, access.rights() & handled, path).at(
+            WALL,
+            format_args!(
+                "cannot allow {access:?} beneath {}",
+                String::from_utf8_lossy(path)
+            ),
+        )?;
     }
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at(WALL, "PR_SET_NO_NEW_PRIVS")?;
     // SAFETY: a valid ruleset descriptor and no flags.
@@ -126,8 +133,11 @@ fn handled_rights(abi: u32) -> u64 {
 }
 
 fn create_ruleset(abi: u32, handled: u64) -> io::Result<OwnedFd> {
-    let attribute =
-        RulesetAttribute { handled_access_fs: handled, handled_access_net: NET_TCP, scoped: SCOPED };
+    let attribute = RulesetAttribute {
+        handled_access_fs: handled,
+        handled_access_net: NET_TCP,
+        scoped: SCOPED,
+    };
     // An older kernel refuses a structure that is longer than its own and not zero at the end.
     let size = match abi {
         ..4 => mem::offset_of!(RulesetAttribute, handled_access_net),
@@ -136,7 +146,12 @@ fn create_ruleset(abi: u32, handled: u64) -> io::Result<OwnedFd> {
     };
     // SAFETY: the pointer is valid for `size` bytes.
     let fd = sys::check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attribute, size, 0)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attribute,
+            size,
+            0,
+        )
     })?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
@@ -144,11 +159,20 @@ fn create_ruleset(abi: u32, handled: u64) -> io::Result<OwnedFd> {
 
 fn add_rule(ruleset: &OwnedFd, rights: u64, path: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let beneath =
-        File::options().read(true).custom_flags(libc::O_PATH).open(std::ffi::OsStr::from_bytes(path))?;
+    let beneath = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(std::ffi::OsStr::from_bytes(path))?;
     // A right of folders on a file is EINVAL.
-    let rights = if sys::is_directory(beneath.as_fd())? { rights } else { rights & OF_FILES };
-    let attribute = PathBeneathAttribute { allowed_access: rights, parent_fd: beneath.as_raw_fd() };
+    let rights = if sys::is_directory(beneath.as_fd())? {
+        rights
+    } else {
+        rights & OF_FILES
+    };
+    let attribute = PathBeneathAttribute {
+        allowed_access: rights,
+        parent_fd: beneath.as_raw_fd(),
+    };
     // SAFETY: a valid ruleset and a valid attribute of the type that the rule kind names.
     sys::check(unsafe {
         libc::syscall(

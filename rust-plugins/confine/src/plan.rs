@@ -28,34 +28,52 @@ impl Plan {
 
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         if bytes.len() as u64 > MAX_PLAN_BYTES {
-            return Err(Failure::new("plan", format!("longer than {MAX_PLAN_BYTES} bytes")));
+            return Err(Failure::new(
+                "plan",
+                format!("longer than {MAX_PLAN_BYTES} bytes"),
+            ));
         }
         let Some(body) = bytes.strip_suffix(b"\0") else {
             return Err(Failure::new("plan", "does not end with NUL"));
         };
         let fields: Vec<Vec<u8>> = body.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
-        Ok(Self { fields: fields.into_iter() })
+        Ok(Self {
+            fields: fields.into_iter(),
+        })
     }
 
     /// The next directive, or `None` at the end.
     pub fn directive(&mut self) -> Option<String> {
-        self.fields.next().map(|field| String::from_utf8_lossy(&field).into_owned())
+        self.fields
+            .next()
+            .map(|field| String::from_utf8_lossy(&field).into_owned())
     }
 
     pub fn bytes(&mut self) -> Result<Vec<u8>> {
-        self.fields.next().ok_or_else(|| Failure::new("plan", "ends within a directive"))
+        self.fields
+            .next()
+            .ok_or_else(|| Failure::new("plan", "ends within a directive"))
     }
 
     pub fn number<T: std::str::FromStr>(&mut self) -> Result<T> {
         let field = self.bytes()?;
-        std::str::from_utf8(&field).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            Failure::new("plan", format!("{:?} is no number here", String::from_utf8_lossy(&field)))
-        })
+        std::str::from_utf8(&field)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| {
+                Failure::new(
+                    "plan",
+                    format!("{:?} is no number here", String::from_utf8_lossy(&field)),
+                )
+            })
     }
 }
 
 pub fn unknown(directive: &str) -> Failure {
-    Failure::new("plan", format!("unknown directive {directive:?}: the executables are of another version"))
+    Failure::new(
+        "plan",
+        format!("unknown directive {directive:?}: the executables are of another version"),
+    )
 }
 
 /// What every stage must have been given.

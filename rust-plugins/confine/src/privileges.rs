@@ -13,10 +13,16 @@ pub const CAPABILITY_SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", 
 /// Become `uid` and `gid` with no further group and no capability in any set. Irreversible.
 pub fn drop_all(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     if uid == 0 || gid == 0 {
-        return Err(Failure::new(WALL, "uid 0 and gid 0 are never given to a confined process"));
+        return Err(Failure::new(
+            WALL,
+            "uid 0 and gid 0 are never given to a confined process",
+        ));
     }
-    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong)
-        .at(WALL, "cannot clear the ambient set")?;
+    sys::prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+    )
+    .at(WALL, "cannot clear the ambient set")?;
     empty_bounding_set()?;
     // SAFETY: the pointer and length are of one slice.
     sys::check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }).at(WALL, "setgroups")?;
@@ -34,8 +40,10 @@ fn empty_bounding_set() -> Result<()> {
             Err(_) => return Ok(()), // past the last capability that this kernel knows
             Ok(0) => {}
             Ok(_) => {
-                sys::prctl(libc::PR_CAPBSET_DROP, capability)
-                    .at(WALL, format_args!("cannot drop capability {capability} from the bounding set"))?;
+                sys::prctl(libc::PR_CAPBSET_DROP, capability).at(
+                    WALL,
+                    format_args!("cannot drop capability {capability} from the bounding set"),
+                )?;
             }
         }
     }
@@ -53,14 +61,18 @@ fn empty_inheritable_set() -> Result<()> {
 }
 
 fn read_back(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
-    let status = fs::read_to_string("/proc/self/status").at(WALL, "cannot read /proc/self/status")?;
+    let status =
+        fs::read_to_string("/proc/self/status").at(WALL, "cannot read /proc/self/status")?;
     let four = |id: u32| format!("{id}\t{id}\t{id}\t{id}");
     let mut expected = vec![("Uid", four(uid)), ("Gid", four(gid))];
     expected.extend(CAPABILITY_SETS.map(|set| (set, "0".repeat(16))));
     for (name, value) in expected {
         let found = status_field(&status, name);
         if found != Some(value.as_str()) {
-            return Err(Failure::new(WALL, format!("{name} is {found:?} after the drop, not {value:?}")));
+            return Err(Failure::new(
+                WALL,
+                format!("{name} is {found:?} after the drop, not {value:?}"),
+            ));
         }
     }
     let mut found: Vec<u32> = status_field(&status, "Groups")
@@ -72,14 +84,20 @@ fn read_back(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     found.sort_unstable();
     wanted.sort_unstable();
     if found != wanted {
-        return Err(Failure::new(WALL, format!("the groups are {found:?} after the drop, not {wanted:?}")));
+        return Err(Failure::new(
+            WALL,
+            format!("the groups are {found:?} after the drop, not {wanted:?}"),
+        ));
     }
     Ok(())
 }
 
 /// One field of /proc/PID/status, trimmed.
 pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
         None => refuse_root()?,
     }
     die_with(required(orders.parent, "parent")?)?;
-    become_bubblewrap(&required(orders.bubblewrap, "bubblewrap")?, &orders.arguments)
+    become_bubblewrap(
+        &required(orders.bubblewrap, "bubblewrap")?,
+        &orders.arguments,
+    )
 }
 
 fn read_orders(mut plan: Plan) -> Result<Orders> {
@@ -87,14 +90,18 @@ fn join(procs: &[u8]) -> Result<()> {
 fn refuse_root() -> Result<()> {
     // SAFETY: geteuid cannot fail.
     if unsafe { libc::geteuid() } == 0 {
-        return Err(Failure::new("identity", "started as root without an identity to become"));
+        return Err(Failure::new(
+            "identity",
+            "started as root without an identity to become",
+        ));
     }
     Ok(())
 }
 
 /// Die when the launcher dies. The kernel forgets this at a change of credentials, so it comes after the drop.
 fn die_with(parent: libc::pid_t) -> Result<()> {
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).at("lifetime", "PR_SET_PDEATHSIG")?;
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
+        .at("lifetime", "PR_SET_PDEATHSIG")?;
     // SAFETY: getppid cannot fail.
     if unsafe { libc::getppid() } != parent {
         return Err(Failure::new("lifetime", "the launcher has died"));
@@ -109,7 +116,10 @@ fn become_bubblewrap(path: &[u8], arguments: &[Vec<u8>]) -> Result<Infallible> {
         argv.push(sys::c_string(argument).at("bubblewrap", "argument")?);
     }
     let error = sys::execute(&program, &argv, &[]);
-    Err(error).at("bubblewrap", format_args!("cannot run {}", String::from_utf8_lossy(path)))
+    Err(error).at(
+        "bubblewrap",
+        format_args!("cannot run {}", String::from_utf8_lossy(path)),
+    )
 }
 
 #[cfg(test)]
@@ -118,7 +128,9 @@ mod tests {
 
     #[test]
     fn a_directive_of_another_version_is_refused() {
-        let failure = read_orders(Plan::parse(b"frobnicate\x001\0").unwrap()).err().unwrap();
+        let failure = read_orders(Plan::parse(b"frobnicate\x001\0").unwrap())
+            .err()
+            .unwrap();
         assert!(failure.to_string().contains("frobnicate"));
     }
 
@@ -126,6 +138,9 @@ mod tests {
     fn attach_says_how() {
         assert!(read_orders(Plan::parse(b"attach\0/a\0/b\0maybe\0").unwrap()).is_err());
         let orders = read_orders(Plan::parse(b"attach\0/a\0/b\0rw\0").unwrap()).unwrap();
-        assert_eq!(orders.attached, vec![(b"/a".to_vec(), b"/b".to_vec(), true)]);
+        assert_eq!(
+            orders.attached,
+            vec![(b"/a".to_vec(), b"/b".to_vec(), true)]
+        );
     }
 }

@@ -46,15 +46,21 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
     let orders = read_orders(Plan::read(plan_fd)?)?;
     let report = Report(required(orders.report, "report")?);
     let Err(failure) = confine_and_start(orders, &report);
-    let message =
-        [("type", quoted("failed")), ("wall", quoted(failure.wall)), ("reason", quoted(&failure.reason))];
+    let message = [
+        ("type", quoted("failed")),
+        ("wall", quoted(failure.wall)),
+        ("reason", quoted(&failure.reason)),
+    ];
     report.send(&object(&message))?;
     Err(failure)
 }
 
 fn confine_and_start(orders: Orders, report: &Report) -> Result<Infallible> {
     if std::process::id() != 1 {
-        return Err(Failure::new("namespaces", "stage 2 is not process 1 of a pid namespace"));
+        return Err(Failure::new(
+            "namespaces",
+            "stage 2 is not process 1 of a pid namespace",
+        ));
     }
     sys::set_cloexec(report.0).at("descriptors", "report")?;
     for (resource, value) in &orders.limits {
@@ -71,7 +77,10 @@ fn confine_and_start(orders: Orders, report: &Report) -> Result<Infallible> {
     match report.receive()? {
         Some(Command::Go) => {}
         Some(Command::Signal(_)) => {
-            return Err(Failure::new("attestation", "a signal before the word to go"));
+            return Err(Failure::new(
+                "attestation",
+                "a signal before the word to go",
+            ));
         }
         None => exit(STATUS_LAUNCHER_GONE),
     }
@@ -93,12 +102,14 @@ fn read_orders(mut plan: Plan) -> Result<Orders> {
             "limit" => {
                 let name = plan.bytes()?;
                 let limit = LIMITS.iter().find(|(known, _)| known.as_bytes() == name);
-                let (_, resource) = limit.ok_or_else(|| unknown(&String::from_utf8_lossy(&name)))?;
+                let (_, resource) =
+                    limit.ok_or_else(|| unknown(&String::from_utf8_lossy(&name)))?;
                 orders.limits.push((*resource, plan.number()?));
             }
             "allow" => {
                 let name = plan.bytes()?;
-                let access = Access::parse(&name).ok_or_else(|| unknown(&String::from_utf8_lossy(&name)))?;
+                let access =
+                    Access::parse(&name).ok_or_else(|| unknown(&String::from_utf8_lossy(&name)))?;
                 orders.allowed.push((access, plan.bytes()?));
             }
             "folder" => orders.folder = Some(plan.bytes()?),
@@ -111,10 +122,16 @@ fn read_orders(mut plan: Plan) -> Result<Orders> {
 }
 
 fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
     // SAFETY: a known resource and a valid pointer.
     sys::check(unsafe { libc::setrlimit(resource, &raw const limit) })
-        .at("limits", format_args!("cannot set limit {resource} to {value}"))
+        .at(
+            "limits",
+            format_args!("cannot set limit {resource} to {value}"),
+        )
         .map(drop)
 }
 
@@ -129,8 +146,17 @@ struct Report(RawFd);
 impl Report {
     fn send(&self, message: &str) -> Result<()> {
         // SAFETY: pointer and length are of one string.
-        let sent = unsafe { libc::send(self.0, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
-        sys::check(sent).at("attestation", "cannot report").map(drop)
+        let sent = unsafe {
+            libc::send(
+                self.0,
+                message.as_ptr().cast(),
+                message.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        sys::check(sent)
+            .at("attestation", "cannot report")
+            .map(drop)
     }
 
     /// The next command, or `None` when the launcher is gone. Blocks.
@@ -172,15 +198,26 @@ impl Signals {
                 (mem::zeroed(), mem::zeroed(), mem::zeroed());
             libc::sigfillset(&raw mut all);
             libc::sigemptyset(&raw mut before);
-            sys::check(libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()))
-                .at("lifetime", "sigprocmask")?;
+            sys::check(libc::sigprocmask(
+                libc::SIG_BLOCK,
+                &raw const all,
+                std::ptr::null_mut(),
+            ))
+            .at("lifetime", "sigprocmask")?;
             libc::sigemptyset(&raw mut read);
             for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 libc::sigaddset(&raw mut read, signal);
             }
-            let fd = sys::check(libc::signalfd(-1, &raw const read, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
-                .at("lifetime", "signalfd")?;
-            Ok(Self { fd: OwnedFd::from_raw_fd(fd), before })
+            let fd = sys::check(libc::signalfd(
+                -1,
+                &raw const read,
+                libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+            ))
+            .at("lifetime", "signalfd")?;
+            Ok(Self {
+                fd: OwnedFd::from_raw_fd(fd),
+                before,
+            })
         }
     }
 
@@ -190,7 +227,10 @@ impl Signals {
         let (read, info) = unsafe {
             let mut info: libc::signalfd_siginfo = mem::zeroed();
             let size = mem::size_of::<libc::signalfd_siginfo>();
-            (libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size), info)
+            (
+                libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size),
+                info,
+            )
         };
         match sys::check(read) {
             Ok(_) => Ok(libc::c_int::try_from(info.ssi_signo).ok()),
@@ -214,7 +254,9 @@ struct Program {
 impl Program {
     fn new(orders: &Orders, stdin: RawFd, stdout: RawFd) -> Result<Self> {
         let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>> {
-            list.iter().map(|text| sys::c_string(text).at("plan", "text")).collect()
+            list.iter()
+                .map(|text| sys::c_string(text).at("plan", "text"))
+                .collect()
         };
         let arguments = strings(&orders.arguments)?;
         let path = required(arguments.first().cloned(), "argument")?;
@@ -240,17 +282,25 @@ impl Program {
             let message = format!("{step}: {error}");
             // SAFETY: pointer and length are of one string; _exit ends the child here.
             unsafe {
-                libc::write(failed_in.as_raw_fd(), message.as_ptr().cast(), message.len());
+                libc::write(
+                    failed_in.as_raw_fd(),
+                    message.as_ptr().cast(),
+                    message.len(),
+                );
                 libc::_exit(127);
             }
         }
         drop(failed_in);
-        for fd in [Some(self.stdin), Some(self.stdout), self.control].into_iter().flatten() {
+        for fd in [Some(self.stdin), Some(self.stdout), self.control]
+            .into_iter()
+            .flatten()
+        {
             // SAFETY: owned by nobody else; the program has its own copies.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
         let mut reason = Vec::new();
-        io::Read::read_to_end(&mut std::fs::File::from(failed_out), &mut reason).at("start", "exec pipe")?;
+        io::Read::read_to_end(&mut std::fs::File::from(failed_out), &mut reason)
+            .at("start", "exec pipe")?;
         if reason.is_empty() {
             Ok(child)
         } else {
@@ -267,19 +317,28 @@ impl Program {
             // SAFETY: integers and valid pointers; the descriptors of the plan are all above 3.
             unsafe {
                 sys::check(libc::setsid()).map_err(named("setsid"))?;
-                for (from, to) in [(Some(self.stdin), 0), (Some(self.stdout), 1), (self.control, CONTROL_FD)]
-                {
+                for (from, to) in [
+                    (Some(self.stdin), 0),
+                    (Some(self.stdout), 1),
+                    (self.control, CONTROL_FD),
+                ] {
                     if let Some(from) = from {
                         sys::check(libc::dup2(from, to)).map_err(named("dup2"))?;
                     }
                 }
-                let first = if self.control.is_some() { CONTROL_FD + 1 } else { CONTROL_FD };
+                let first = if self.control.is_some() {
+                    CONTROL_FD + 1
+                } else {
+                    CONTROL_FD
+                };
                 let first = u32::try_from(first).unwrap_or(u32::MAX);
                 let keep = u32::try_from(failed).unwrap_or(u32::MAX);
                 sys::close_range(first, keep - 1, 0).map_err(named("close_range"))?;
                 sys::close_range(keep + 1, u32::MAX, 0).map_err(named("close_range"))?;
-                sys::check(libc::chdir(self.folder.as_ptr()))
-                    .map_err(named(&format!("cannot enter {}", self.folder.to_string_lossy())))?;
+                sys::check(libc::chdir(self.folder.as_ptr())).map_err(named(&format!(
+                    "cannot enter {}",
+                    self.folder.to_string_lossy()
+                )))?;
                 for signal in 1..=64 {
                     libc::signal(signal, libc::SIG_DFL); // fails for SIGKILL, SIGSTOP and glibc's own two
                 }
@@ -310,8 +369,12 @@ fn failure_pipe() -> Result<(OwnedFd, OwnedFd)> {
     };
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and gives a new descriptor.
     let high = unsafe {
-        let fd = sys::check(libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, CONTROL_FD + 2))
-            .at("start", "fcntl")?;
+        let fd = sys::check(libc::fcntl(
+            low.as_raw_fd(),
+            libc::F_DUPFD_CLOEXEC,
+            CONTROL_FD + 2,
+        ))
+        .at("start", "fcntl")?;
         OwnedFd::from_raw_fd(fd)
     };
     Ok((out, high))
@@ -372,7 +435,8 @@ fn ended(status: libc::c_int) -> Result<String> {
     // SAFETY: rusage is plain data, filled by getrusage; the pointer is valid.
     let usage = unsafe {
         let mut usage: libc::rusage = mem::zeroed();
-        sys::check(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage)).at("lifetime", "getrusage")?;
+        sys::check(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage))
+            .at("lifetime", "getrusage")?;
         usage
     };
     let microseconds = |time: libc::timeval| (time.tv_sec * 1_000_000 + time.tv_usec).to_string();

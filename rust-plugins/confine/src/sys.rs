@@ -7,7 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Turn -1 into the error of this thread.
 pub fn check<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
-    if answer == T::from(-1) { Err(io::Error::last_os_error()) } else { Ok(answer) }
+    if answer == T::from(-1) {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
 }
 
 /// A path or argument for the kernel. Plans are cut at NUL, so a NUL inside cannot occur.
@@ -18,7 +22,13 @@ pub fn c_string(bytes: &[u8]) -> io::Result<CString> {
 pub fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<libc::c_int> {
     // SAFETY: the options used here take integers only.
     check(unsafe {
-        libc::prctl(option, argument, 0 as libc::c_ulong, 0 as libc::c_ulong, 0 as libc::c_ulong)
+        libc::prctl(
+            option,
+            argument,
+            0 as libc::c_ulong,
+            0 as libc::c_ulong,
+            0 as libc::c_ulong,
+        )
     })
 }
 
@@ -33,8 +43,11 @@ pub fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()>
 
 /// Close every descriptor above 2 that is not listed.
 pub fn close_others(kept: &[RawFd]) -> io::Result<()> {
-    let mut kept: Vec<u32> =
-        kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd > 2)
+        .collect();
     kept.sort_unstable();
     let mut next = 3;
     for fd in kept {
@@ -82,7 +95,10 @@ pub fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// Replace this process. Returns only with the error.
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, envp) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end with a null pointer and outlive the call.

@@ -19,11 +19,18 @@ const FOLDER_OPTIONS: &CStr = c"mode=0755,size=1m,nr_inodes=4096";
 /// Leave the mount namespace of the host and cover `folder` with an empty tmpfs.
 pub fn enter(folder: &[u8]) -> Result<()> {
     // SAFETY: an integer only; this process has one thread.
-    sys::check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).at(WALL, "unshare of the mount namespace")?;
+    sys::check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+        .at(WALL, "unshare of the mount namespace")?;
     let none = std::ptr::null();
     // SAFETY: all pointers are valid C strings or null where mount(2) ignores them.
     sys::check(unsafe {
-        libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast())
+        libc::mount(
+            none,
+            c"/".as_ptr(),
+            none,
+            libc::MS_REC | libc::MS_PRIVATE,
+            none.cast(),
+        )
     })
     .at(WALL, "cannot make the mounts private")?;
     let target = sys::c_string(folder).at(WALL, "folder")?;
@@ -37,7 +44,13 @@ pub fn enter(folder: &[u8]) -> Result<()> {
             FOLDER_OPTIONS.as_ptr().cast(),
         )
     })
-    .at(WALL, format_args!("cannot mount a tmpfs on {}", String::from_utf8_lossy(folder)))
+    .at(
+        WALL,
+        format_args!(
+            "cannot mount a tmpfs on {}",
+            String::from_utf8_lossy(folder)
+        ),
+    )
     .map(drop)
 }
 
@@ -48,9 +61,15 @@ pub fn attach(source: &[u8], target: &[u8], writable: bool) -> Result<()> {
     let reference = sys::open_reference(&path).at(WALL, format_args!("cannot open {shown}"))?;
     let tree = clone_tree(reference.as_raw_fd()).at(WALL, format_args!("open_tree of {shown}"))?;
     let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    attributes |= if writable { libc::MOUNT_ATTR_NOEXEC } else { libc::MOUNT_ATTR_RDONLY };
-    set_attributes(tree.as_raw_fd(), attributes).at(WALL, format_args!("mount_setattr of {shown}"))?;
-    let name = std::str::from_utf8(target).map_err(|_| Failure::new(WALL, "a neutral path is ASCII"))?;
+    attributes |= if writable {
+        libc::MOUNT_ATTR_NOEXEC
+    } else {
+        libc::MOUNT_ATTR_RDONLY
+    };
+    set_attributes(tree.as_raw_fd(), attributes)
+        .at(WALL, format_args!("mount_setattr of {shown}"))?;
+    let name =
+        std::str::from_utf8(target).map_err(|_| Failure::new(WALL, "a neutral path is ASCII"))?;
     if sys::is_directory(reference.as_fd()).at(WALL, &shown)? {
         fs::create_dir(Path::new(name)).at(WALL, name)?;
     } else {
