@@ -124,6 +124,24 @@ class Workspace:
             return [row[0] for row in found]
 
 
+def descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # ended meanwhile
+        children.setdefault(parent, []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
 def reader() -> duckdb.DuckDBPyConnection:
     """Open DuckDB with its own Iceberg reader, offline."""
     extensions = Path(duckdb.__file__).parents[1] / "duckdb_ext/extensions"

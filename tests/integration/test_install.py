@@ -168,6 +168,22 @@ def test_nothing_that_was_downloaded_is_executed(wheels: Site, tmp_path: Path) -
     assert witness.exists()
 
 
+def test_a_wheel_does_not_replace_the_interpreter(wheels: Site) -> None:
+    contents = {**tap(), "tap_own-1.0.data/data/bin/python": "#!/bin/sh\n"}
+    wheel(wheel_folder(wheels), "tap-own", "1.0", contents)
+    with pytest.raises(ConfigError, match="replaces the interpreter"):
+        wheels.add("singer:tap-own")
+    assert not wheels.lock.exists()
+
+
+def test_an_address_among_the_dependencies_is_refused(wheels: Site, tmp_path: Path) -> None:
+    wheel(tmp_path / "elsewhere", "hidden", "1.0", {"hidden.py": ""})
+    address = next((tmp_path / "elsewhere").iterdir()).as_uri()
+    wheel(wheel_folder(wheels), "tap-own", "1.0", tap(), requires=f"hidden @ {address}")
+    with pytest.raises(ConfigError, match="resolving tap-own failed|not a wheel of the index"):
+        wheels.add("singer:tap-own")
+
+
 def test_a_changed_file_stops_the_launch(wheels: Site) -> None:
     wheel(wheel_folder(wheels), "tap-own", "1.0", tap())
     env = Path(wheels.add("singer:tap-own").path[0]).parent

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import ROOT, Workspace
+from tests.integration.conftest import ROOT, Workspace, descendants
 
 ROWS = 20_000
 JOB = f"""\
@@ -23,24 +23,6 @@ target:
 """
 TRUTH = (ROWS, ROWS, sum(i * 2654435761 % 2**32 for i in range(ROWS)))
 DEADLINE_S = 60
-
-
-def descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # ended meanwhile
-        children.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
 
 
 def find(kernel: int, marks: tuple[str, ...]) -> int:

@@ -31,7 +31,7 @@ def prepare(
     ("grants", "config", "warehouse", "asks"),
     [
         ("read: [/srv]", "", "./lake", "read /srv"),
-        ("memory: 4GiB", "", "./lake", "memory 4 GiB"),
+        ("memory: 4GiB", "", "./lake", "memory 4GiB"),
         ("", ", token: {secret: 'env://TOKEN'}", "./lake", "secret env://TOKEN"),
         ("", "", "../outside", "warehouse"),
     ],

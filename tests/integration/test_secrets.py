@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import ROOT, Workspace
+from tests.integration.conftest import ROOT, Workspace, descendants
 
 SECRET = "s3cr3t-of-forty-two-characters-äöü-/+=&?"
 JOB = """\
@@ -33,8 +34,6 @@ def hunt(where: bytes, place: str) -> None:
 
 def hunt_processes(kernel: int) -> None:
     """Look through argv and environment of everything that the kernel started; the kernel itself was given the variable."""
-    from tests.integration.test_kill_and_resume import descendants
-
     for pid in descendants(kernel):
         for name in ("cmdline", "environ"):
             try:
@@ -60,15 +59,11 @@ def test_hunt(workspace: Workspace, plugin: str, folder: str, config: str, statu
     workspace.job(JOB.format(plugin=plugin, config=config))
     workspace.env["HUNT_TOKEN"] = SECRET
     assert workspace.dativo("grants", "approve", "job.yaml").status == 0
-    kernel = workspace.start("run", "job.yaml", *workspace.flags)
-    while kernel.poll() is None:
-        hunt_processes(kernel.pid)
-        try:
-            kernel.wait(timeout=0.05)
-        except Exception as error:
-            assert "timed out" in str(error)
-    assert kernel.stdout is not None and kernel.stderr is not None
-    stdout, stderr = kernel.stdout.read(), kernel.stderr.read()
+    with workspace.start("run", "job.yaml", *workspace.flags) as kernel:
+        while kernel.poll() is None:
+            hunt_processes(kernel.pid)
+            time.sleep(0.05)
+        stdout, stderr = kernel.communicate()
     assert kernel.returncode == status, stderr
     hunt(stdout.encode(), "stdout")
     hunt(stderr.encode(), "stderr")
