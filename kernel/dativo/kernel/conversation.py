@@ -132,7 +132,8 @@ class Tally:
     stats: events.Stats | None = None
     messages: list[events.SourceMessage] = field(default_factory=list)
     tables: dict[str, events.StreamPlan] = field(default_factory=dict)
-    idle_s: float = 0.0
+    # CPU of this process when the source's first byte was known to be read.
+    first_byte_cpu_s: float | None = None
 
 
 class Conversation:
@@ -285,6 +286,8 @@ class Conversation:
                 self._relay(self._committer, event)
             case events.Stats():
                 self.tally.stats = message
+                if message.bytes and self.tally.first_byte_cpu_s is None:
+                    self.tally.first_byte_cpu_s = time.process_time()
                 self._on_progress(self.tally)
             case events.SourceMessage():
                 if len(self.tally.messages) < MAX_KEPT_MESSAGES or message.kind in (

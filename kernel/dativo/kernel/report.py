@@ -62,6 +62,7 @@ class Report:
     streams: tuple[StreamReport, ...]
     processes: tuple[ProcessReport, ...]
     kernel_cpu_s: float
+    kernel_cpu_to_first_byte_s: float | None
     degraded: tuple[str, ...]
     notices: tuple[str, ...]
     last_states: int

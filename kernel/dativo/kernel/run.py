@@ -326,6 +326,7 @@ class _Going:
                 for confined, ended in zip(self.processes, exits, strict=True)
             ),
             kernel_cpu_s=round(time.process_time(), 3),
+            kernel_cpu_to_first_byte_s=tally.first_byte_cpu_s,
             degraded=("cgroup: limits are kept by rlimits and a watchdog",)
             if plan.walls.cgroup == "degraded"
             else (),
