@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -17,16 +18,29 @@ COMMITTER = "dativo.plugins.commit.committer:Committer."
 STOPS = {
     "before copying": (f"{COMMITTER}_commit_files", "before"),
     "after copying": ("dativo.plugins.commit.staging:Staging.take", "after"),
-    "after the intent": ("dativo.plugins.{plugin}:record", "after"),
+    "after the intent": ("dativo.plugins.{records}.record", "after"),
     "after placing": (f"{COMMITTER}_place", "after"),
-    "before publishing": ("dativo.plugins.{plugin}:commit", "before"),
+    "before the metadata": ("dativo.plugins.{target}.publish", "before"),
+    "before publishing": ("dativo.plugins.{records}.commit", "before"),
 }
 RECORDS = {"iceberg": "iceberg.catalog:Catalog", "parquet": "parquet.log:Log"}
+TARGETS = {"iceberg": "iceberg.target:IcebergTarget", "parquet": "parquet.target:ParquetTarget"}
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def users(committer: Committer, first: int) -> dict[str, object]:
     file = committer.stage("users", [{"id": first + row, "name": "x"} for row in range(5)])
     return committer.seal([file], [state("users", f'{{"next":{first + 5}}}')])
+
+
+def has_intent(warehouse: Warehouse) -> bool:
+    if warehouse.plugin == "parquet":
+        return (warehouse.root / "shop/_dativo/shop/intent.json").exists()
+    connection = sqlite3.connect(warehouse.root / "catalog.db")
+    found = connection.execute("SELECT count(*) FROM dativo_intents").fetchone()
+    connection.close()
+    return bool(found[0])
 
 
 def wait_until_stopped(process_id: int) -> None:
@@ -37,9 +51,7 @@ def wait_until_stopped(process_id: int) -> None:
 @pytest.mark.parametrize("stop", STOPS)
 def test_zombie_is_fenced(warehouse: Warehouse, stop: str) -> None:
     place, moment = STOPS[stop]
-    module, _, method = place.partition("{plugin}:")
-    if method:
-        place = f"{module}{RECORDS[warehouse.plugin]}.{method}"
+    place = place.format(records=RECORDS[warehouse.plugin], target=TARGETS[warehouse.plugin])
     zombie = warehouse.start(kill=[place, moment, "1", "freeze"])
     zombie.open()
     zombie.plan("users")
@@ -58,18 +70,26 @@ def test_zombie_is_fenced(warehouse: Warehouse, stop: str) -> None:
     rival = warehouse.opened()
     rival.plan("users")
     assert users(rival, 0)["epoch"] == 1
+    # Nothing is left that the zombie could still place, whether or not it ever wakes up.
+    assert warehouse.placed_files() == set(warehouse.live_files("users"))
 
     zombie.process.send_signal(signal.SIGCONT)
     answer = zombie.receive()
     assert answer["type"] == "error"
     assert answer["code"] == "conflict.epoch"
     assert zombie.status() == 10
+    assert not has_intent(warehouse)
 
     assert users(rival, 5)["epoch"] == 2
     assert warehouse.rows("users") == list(range(10))
     assert warehouse.committed() == (2, [state("users", '{"next":10}')])
-    assert warehouse.placed_files() == set(warehouse.live_files("users"))
+    live = warehouse.live_files("users")
+    assert warehouse.placed_files() == set(live)
+    attempts = {UUID.search(path.name)[0] for path in live}  # type: ignore[index]
+    for path in warehouse.root.rglob("metadata/*.avro"):
+        assert attempts & set(UUID.findall(path.name)), f"{path} is the zombie's"
     assert rival.close() == 0
+    assert warehouse.start().open()["recovered"] == []
 
 
 def test_zombie_cannot_move_the_state_alone(warehouse: Warehouse) -> None:
