@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,14 @@ def outside() -> Callable[..., Outcome]:
         return Outcome(**json.loads(found.stdout))
 
     return run
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that everybody may read and write, with one file."""
+    with tempfile.TemporaryDirectory(prefix="dativo-test-") as name:
+        path = Path(name)
+        path.chmod(0o777)
+        (path / "file").write_text("content")
+        (path / "file").chmod(0o666)
+        yield path

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.sandbox.seen import Outcome
 
 import dativo.sandbox
 from dativo.sandbox import (
@@ -31,8 +32,11 @@ from dativo.sandbox import (
     stages,
 )
 from dativo.sandbox.attestation import Asked
+from dativo.sandbox.seccomp.compile import compile_policy
+from dativo.sandbox.seccomp.policy import Verdict, load_policy
 
 Launch = Callable[..., Confined]
+Run = Callable[..., Outcome]
 WITHIN_S = 30.0
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 PLAIN_UID = 65533
@@ -171,6 +175,29 @@ def test_a_wall_left_out_is_found_missing(
     with pytest.raises(WallMissing) as caught:
         start("/usr/bin/true")
     assert caught.value.wall == wall
+
+
+def test_without_landlock_the_mounts_stand(
+    inside: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without Landlock, played by a filter that knows none. Shows too which wall forbade execution."""
+    policy = load_policy()
+    for name in policy.verdicts:
+        if name.startswith("landlock_"):
+            policy.verdicts[name] = Verdict.ABSENT
+    blob = folder / "filter.bpf"
+    blob.write_bytes(compile_policy(policy, os.uname().machine))
+    blob.chmod(0o666)
+    monkeypatch.setattr(pipeline, "blob_path", lambda: blob)
+    found = inside("write_file", str(blob), grants=Grants(read=(folder,)))
+    assert found.errno == "EROFS"
+    assert found.attestation is not None
+    assert found.attestation.landlock_abi == 0
+    assert inside("read_file", str(blob)).errno == "ENOENT"
+    assert inside("write_core_pattern").errno in ("EACCES", "EROFS")
+    assert inside("execute_copy", "/tmp").errno is None
+    if os.geteuid() == 0:
+        assert inside("execute_copy", str(folder), grants=Grants(write=(folder,))).errno == "EACCES"
 
 
 def test_a_descriptor_too_many_is_found(start: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,17 +14,6 @@ from dativo.sandbox import Grants, Limits, PrivateFile
 
 Run = Callable[..., Outcome]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="outside this act needs root")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that everybody may read and write, with one file."""
-    with tempfile.TemporaryDirectory(prefix="dativo-test-") as name:
-        path = Path(name)
-        path.chmod(0o777)
-        (path / "file").write_text("content")
-        (path / "file").chmod(0o666)
-        yield path
 
 
 @pytest.fixture

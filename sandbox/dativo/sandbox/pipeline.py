@@ -165,12 +165,12 @@ class _Descriptors:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """Everything that the spawn needs. ``passed`` are the descriptors that stage 1 inherits beside 0, 1 and 2."""
+    """Everything that the spawn needs, in descriptors. ``passed`` are those that stage 1 inherits beside 0, 1 and 2."""
 
     stage1: str
     plan_fd: int
     passed: tuple[int, ...]
-    report: socket.socket
+    report: int
     stderr_out: int
     stderr_in: int
     stdout: int | None
@@ -195,8 +195,10 @@ def _prepare(
     files = {path: fds.content("file", content) for path, content in etc_files(becomes).items()} | {
         file.path: fds.content("file", file.content) for file in view.files
     }
-    report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    report.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    report = fds.own(ours.detach())
     stdin, stdout, control = handed
     stdout_out: int | None = None
     if stdout is None:
@@ -287,17 +289,18 @@ def _start(
     monitor = _spawn(attempt)
     monitor_fd = fds.own(os.pidfd_open(monitor))
     fds.close((*attempt.passed, attempt.stderr_in))
+    report = socket.socket(fileno=fds.take(attempt.report))
     stderr = StderrTail(attempt.stderr_out, grants.limits.stderr_bytes)
-    exchange = _Exchange(attempt.report, monitor_fd, stderr, time.monotonic() + timeout_s)
+    exchange = _Exchange(report, monitor_fd, stderr, time.monotonic() + timeout_s)
     tree_fd: int | None = None
     try:
         message, credentials = exchange.receive()
         tree_fd = fds.own(os.pidfd_open(credentials[0]))
         attestation: Attestation = verify(message, credentials, attempt.asked)
-        attempt.report.send(b"go")
+        report.send(b"go")
         exchange.receive()
     except BaseException as error:
-        _abort(monitor_fd, tree_fd, attempt.report)
+        _abort(monitor_fd, tree_fd, report)
         if isinstance(error, StartFailed):
             stderr.read()
             error.stderr = stderr.tail()
@@ -305,7 +308,7 @@ def _start(
     for fd in (monitor_fd, tree_fd, attempt.stderr_out, attempt.stdout):
         if fd is not None:
             fds.take(fd)
-    handles = Handles(monitor, monitor_fd, tree_fd, attempt.report, stderr, attempt.stdout, leaf)
+    handles = Handles(monitor, monitor_fd, tree_fd, report, stderr, attempt.stdout, leaf)
     return Confined(program.name, attestation, grants.limits, handles)
 
 
@@ -328,7 +331,6 @@ def _spawn(attempt: _Attempt) -> int:
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         )
     except OSError as error:
-        attempt.report.close()
         raise StartFailed(f"cannot run {attempt.stage1}: {error.strerror}") from error
 
 
