@@ -171,7 +171,7 @@ def test_nothing_that_was_downloaded_is_executed(wheels: Site, tmp_path: Path) -
 def test_a_wheel_does_not_replace_the_interpreter(wheels: Site) -> None:
     contents = {**tap(), "tap_own-1.0.data/data/bin/python": "#!/bin/sh\n"}
     wheel(wheel_folder(wheels), "tap-own", "1.0", contents)
-    with pytest.raises(ConfigError, match="replaces the interpreter"):
+    with pytest.raises(ConfigError, match="reserved name `python`"):
         wheels.add("singer:tap-own")
     assert not wheels.lock.exists()
 
@@ -180,7 +180,7 @@ def test_an_address_among_the_dependencies_is_refused(wheels: Site, tmp_path: Pa
     wheel(tmp_path / "elsewhere", "hidden", "1.0", {"hidden.py": ""})
     address = next((tmp_path / "elsewhere").iterdir()).as_uri()
     wheel(wheel_folder(wheels), "tap-own", "1.0", tap(), requires=f"hidden @ {address}")
-    with pytest.raises(ConfigError, match="resolving tap-own failed|not a wheel of the index"):
+    with pytest.raises(ConfigError, match=r"resolving tap-own failed|not a wheel of the index"):
         wheels.add("singer:tap-own")
 
 

@@ -228,7 +228,9 @@ class _Composer:
                 stack.pop()
                 keys.pop()
             elif isinstance(event, yaml.AliasEvent):
-                raise self.error("aliases are not allowed", event, hint="Write the value out")
+                raise self.error(
+                    "aliases are not allowed", event, hint="Write the value out, or quote the text"
+                )
             elif isinstance(event, yaml.NodeEvent):
                 self.count(event, len(stack))
                 container, location = stack[-1] if stack else (root, ())
@@ -266,7 +268,9 @@ class _Composer:
         if event.anchor is not None:
             raise self.error("anchors are not allowed", event, hint="Write the value out")
         if event.tag is not None:
-            raise self.error("tags are not allowed", event, value=str(event.tag))
+            raise self.error(
+                "tags are not allowed", event, value=str(event.tag), hint="Quote the text"
+            )
 
     def key(self, event: Any, container: dict[str, Tree], location: Location) -> str:
         import yaml

@@ -35,6 +35,12 @@ XDG_CONFIG_HOME: Final = Variable("XDG_CONFIG_HOME", "Base of a plain user's con
 XDG_STATE_HOME: Final = Variable("XDG_STATE_HOME", "Base of a plain user's state (~/.local/state)")
 NO_COLOR: Final = Variable("NO_COLOR", "When set and not empty: no colour (no-color.org)")
 TERM: Final = Variable("TERM", "`dumb` means no colour and no progress line")
+UV_CACHE_DIR: Final = Variable(
+    "UV_CACHE_DIR",
+    "uv's cache, instead of dativo's own; what hard-links into it can change plugins",
+)
+
+NO_INDEX: Final = Variable("UV_NO_INDEX", "When set and not empty: install from UV_FIND_LINKS only")
 
 OWN: Final = (
     DATIVO_HOME,
@@ -45,11 +51,8 @@ OWN: Final = (
     XDG_STATE_HOME,
     NO_COLOR,
     TERM,
-)
-
-UV_CACHE_DIR: Final = Variable(
-    "UV_CACHE_DIR",
-    "uv's cache, instead of dativo's own; what hard-links into it can change plugins",
+    UV_CACHE_DIR,
+    NO_INDEX,
 )
 
 INSTALL: Final = (
@@ -68,7 +71,6 @@ INSTALL: Final = (
     Variable("UV_INDEX", "Further package indexes"),
     Variable("UV_EXTRA_INDEX_URL", "Further package indexes, older spelling"),
     Variable("UV_FIND_LINKS", "Folders or pages with wheels"),
-    Variable("UV_NO_INDEX", "Use UV_FIND_LINKS only"),
     Variable("UV_OFFLINE", "Use what uv has in its cache only"),
     Variable("UV_HTTP_TIMEOUT", "Seconds that uv waits for the index"),
     Variable("UV_SYSTEM_CERTS", "Use the system's certificates"),

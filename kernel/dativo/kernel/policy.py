@@ -44,11 +44,11 @@ class Policy:
 
     def check_blocked(self, name: str, version: str, digest: str) -> None:
         """Raise NotPermitted when the plugin is blocked. ``name`` is the reference or the package's name."""
+        short = name.rpartition(":")[2]
+        names = (name, short, f"airbyte-{short}") if name.startswith("airbyte:") else (name, short)
         for block in self.blocked:
             if block.digest == digest or (
-                block.digest is None
-                and block.name in (name, name.rpartition(":")[2])
-                and block.version in (None, version)
+                block.digest is None and block.name in names and block.version in (None, version)
             ):
                 raise NotPermitted(
                     f"{name} {version} is blocked" + (f": {block.reason}" if block.reason else ""),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import environment, limits
+from dativo.kernel import environment, limits, shapes
 from dativo.kernel.lock import Locked, Reference
 from dativo.kernel.paths import Paths, make_folder
 from dativo.protocol.errors import Blame, ConfigError, LimitExceeded
@@ -48,6 +48,8 @@ class Uv:
         self.program = uv.find_uv_bin()
         self.folder = paths.cache
         self.cache = env.get(environment.UV_CACHE_DIR.name) or str(paths.cache / "uv")
+        # uv knows the option only.
+        self.no_index = ("--no-index",) if env.get(environment.NO_INDEX.name) else ()
         passed = {variable.name for variable in environment.INSTALL} | {environment.HOME.name}
         self.env = {name: env[name] for name in sorted(passed & env.keys())}
         self.env |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -70,10 +72,19 @@ class Uv:
 
     def resolve(self, wanted: Reference, interpreter: Interpreter) -> Locked:
         """Choose the version and every dependency. Raises ConfigError with uv's reason."""
-        requirements = self.compile(wanted.requirement, interpreter)
+        requirements = self.compile(wanted.requirement, interpreter, "--generate-hashes")
+        for line in requirements:
+            try:
+                shapes.REQUIREMENT(line, ())
+            except shapes.Fault as fault:
+                raise ConfigError(
+                    f"{wanted.requirement} needs something that is not a wheel of the index",
+                    value=line.partition(" --hash")[0],
+                    blame=Blame.PLUGIN,
+                ) from fault
         version = _version(requirements, wanted.package)
         newest = None
-        if not wanted.specifier.startswith("=="):
+        if not re.fullmatch(r"==[^*,]+", wanted.specifier):
             newest = _version(
                 self.compile(wanted.requirement, interpreter, "--no-deps"), wanted.package
             )
@@ -90,11 +101,11 @@ class Uv:
         )
 
     def compile(self, requirement: str, interpreter: Interpreter, *options: str) -> list[str]:
-        """Return one line per package: exact version and hashes."""
+        """Return one line per package: exact version and the options asked for, such as hashes."""
         text = self.run(
             f"resolving {requirement}",
-            *("pip", "compile", "--quiet", "--generate-hashes", "--only-binary", ":all:"),
-            *("--no-header", "--no-annotate", "--python", interpreter.executable, *options, "-"),
+            *("pip", "compile", "--quiet", "--only-binary", ":all:", *self.no_index, "--no-header"),
+            *("--no-annotate", "--python", interpreter.executable, *options, "-"),
             text=requirement + "\n",
         )
         return [" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines() if line]
@@ -108,7 +119,14 @@ class Uv:
         self.run(
             f"installing {entry.package}",
             *("pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"),
-            *("--no-deps", "--link-mode", "copy", "--python", str(folder / "bin/python")),
+            *(
+                "--no-deps",
+                *self.no_index,
+                "--link-mode",
+                "copy",
+                "--python",
+                str(folder / "bin/python"),
+            ),
             *("--requirement", "-"),
             text="\n".join(entry.requirements) + "\n",
         )

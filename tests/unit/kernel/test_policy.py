@@ -109,3 +109,11 @@ def test_blocked(tmp_path: Path, block: str, blocked: bool) -> None:
         return
     with pytest.raises(NotPermitted, match=r"singer:tap-x 1.0 is blocked"):
         found.check_blocked("singer:tap-x", "1.0", DIGEST)
+
+
+def test_an_airbyte_package_is_blocked_by_any_of_its_names(tmp_path: Path) -> None:
+    for name in ("airbyte:source-faker", "source-faker", "airbyte-source-faker"):
+        with pytest.raises(NotPermitted, match="is blocked"):
+            policy(tmp_path, f"blocked: [{{name: '{name}'}}]").check_blocked(
+                "airbyte:source-faker", "7.2.1", DIGEST
+            )
