@@ -107,6 +107,12 @@ def test_a_warehouse_in_own_folders_is_refused(tmp_path: Path, paths: Paths) -> 
         effective(job(tmp_path, warehouse=str(paths.state / "lake")), load_policy(paths, {}))
 
 
+@pytest.mark.parametrize("path", [".", "./lake", "./lake/_dativo/staging", "/"])
+def test_a_source_never_writes_into_the_warehouse(tmp_path: Path, paths: Paths, path: str) -> None:
+    with pytest.raises(NotPermitted, match="overlaps"):
+        effective(job(tmp_path, f"write: [{path}]"), load_policy(paths, {}))
+
+
 def test_the_default_asks_for_nothing(tmp_path: Path, paths: Paths) -> None:
     found = wanted(job(tmp_path), load_policy(paths, {}))
     assert found.asks == ()
