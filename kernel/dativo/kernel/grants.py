@@ -119,8 +119,8 @@ def _plain_path(text: str, base: Path, where: Where) -> Path:
 def effective(requested: Grants, policy: Policy, job: Job) -> Grants:
     """Return what ``policy`` leaves of ``requested``, all of it or an error: less would fail later, without a reason.
 
-    Raises NotPermitted that names the ceiling and its file; also for paths, or a warehouse, that overlap dativo's own folders, and
-    for a source that could write into the warehouse.
+    Raises NotPermitted that names the ceiling and its file; also for paths, or a warehouse, that overlap dativo's own folders,
+    and for a source that could write into the warehouse.
     """
     asked: dict[str, float] = {key: getattr(requested, name) for key, name in NUMBERS.items()}
     asked |= {field.name: getattr(job.limits, field.name) for field in fields(job.limits)}
