@@ -20,6 +20,7 @@ from dativo.sandbox import (
     Confined,
     Grants,
     Identity,
+    Limits,
     Program,
     SandboxError,
     StartFailed,
@@ -232,6 +233,23 @@ def test_no_cgroup_must_be_permitted_by_name(start: Launch, without_cgroup: Wall
     confined = start("/usr/bin/true", walls=without_cgroup)
     assert confined.attestation.cgroup == "degraded"
     confined.close()
+
+
+def test_limits_too_small_to_start_are_named(start: Launch, walls: Walls) -> None:
+    if walls.cgroup == "degraded":
+        pytest.skip("no cgroup can be written here")
+    for limits in (Limits(memory_bytes=200 << 10), Limits(pids=1)):
+        with pytest.raises(StartFailed, match="too little to start"):
+            start("/usr/bin/true", limits=limits)
+
+
+@AS_ROOT
+def test_a_narrow_umask_changes_nothing(start: Launch) -> None:
+    before = os.umask(0o077)
+    try:
+        assert start("/usr/bin/true").wait(WITHIN_S).succeeded
+    finally:
+        os.umask(before)
 
 
 def test_network_grants_are_not_built_yet(start: Launch) -> None:

@@ -41,6 +41,12 @@ _SIGNS: Final = (
     _Sign(b"reating new namespace failed", "namespaces", "new namespaces are refused here", _SYSCTLS),
     _Sign(b"an't mount proc", "namespaces", "parts of /proc are masked, so a new one is refused", _CONTAINER),
     _Sign(b"unshare of the mount", "mounts", "root here may not make mount namespaces", _CONTAINER),
+    _Sign(
+        b"setresgid: Invalid",
+        "identity",
+        "this root is one of a user namespace that has no such uid",
+        "Run as a plain user instead, or map 0x70000000 and the numbers above it into the namespace.",
+    ),
     _Sign(b"prctl(PR_SET_SECCOMP)", "seccomp", "the kernel refuses seccomp filters", "Use a kernel with CONFIG_SECCOMP_FILTER."),
     _Sign(b"Unknown option", "bubblewrap", "this bubblewrap is too old", "Install bubblewrap 0.8 or later."),
     _Sign(

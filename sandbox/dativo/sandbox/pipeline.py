@@ -69,9 +69,15 @@ def launch(
         with _Descriptors() as fds:
             attempt = _prepare(program, grants, identity, leaf, fds, (stdin, stdout, control))
             return _start(attempt, program, grants, leaf, kind, fds, attest_timeout_s)
-    except BaseException:
+    except BaseException as error:
         if leaf is not None:
+            counted = leaf.counted()
             leaf.remove()
+            if isinstance(error, SandboxError) and (counted.memory_kills or counted.forks_refused):
+                limits = grants.limits
+                raise StartFailed(
+                    f"{limits.memory_bytes} bytes and {limits.pids} processes are too little to start"
+                ) from error
         raise
 
 
@@ -249,7 +255,9 @@ def _attached(
     """As root: what stage 1 attaches, where bubblewrap finds the source of each mount, and stage 2's executable."""
     if identity is None:
         return [], {}, confine
-    VIEW_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (VIEW_FOLDER.parent, VIEW_FOLDER):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # whatever the umask: the dropped uid must pass
     attached = [(confine, f"{VIEW_FOLDER}/confine", False)]
     sources: dict[str, str] = {}
     for number, mount in enumerate(view.given):

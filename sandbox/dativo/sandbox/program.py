@@ -13,10 +13,10 @@ MIB: Final = 1024 * 1024
 class Limits:
     """Bounds of one process and all that it starts.
 
-    ``memory_bytes`` and ``pids`` (processes and threads) are of the whole tree; ``cpus`` is a share of time, 1.0 for one
-    core; ``open_files`` is of each process; ``file_bytes`` is of each file written; ``tmp_bytes`` and ``shm_bytes`` size
-    /tmp and /dev/shm, which count as memory too; ``wall_time_s`` None is no end; of stderr the last ``stderr_bytes``
-    are kept.
+    ``memory_bytes`` and ``pids`` (processes and threads, two of them the walls' own) are of the whole tree; ``cpus`` is a
+    share of time, 1.0 for one core; ``open_files`` is of each process; ``file_bytes`` is of each file written;
+    ``tmp_bytes`` and ``shm_bytes`` size /tmp and /dev/shm, which count as memory too; ``wall_time_s`` None is no end; of
+    stderr the last ``stderr_bytes`` are kept.
     """
 
     memory_bytes: int = 512 * MIB

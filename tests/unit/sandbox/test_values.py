@@ -87,6 +87,11 @@ def test_granted_environment_wins() -> None:
         (b"bwrap: Unknown option --size\n", "bubblewrap", "0.8"),
         (b"dativo-confine stage1: identity: setresuid: Operation not permitted\n", "identity", ""),
         (
+            b"dativo-confine stage1: identity: setresgid: Invalid argument (os error 22)\n",
+            "identity",
+            "plain user",
+        ),
+        (
             b"dativo-confine stage1: cgroup: cannot join by /x: Permission denied (os error 13)\n",
             "cgroup",
             "",
