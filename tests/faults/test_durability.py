@@ -20,6 +20,7 @@ from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
 from dativo.plugins.commit.target import Intent, Target
 from dativo.plugins.iceberg import catalog, tables
 from dativo.plugins.iceberg.target import IcebergTarget
+from dativo.plugins.parquet.log import Log
 from dativo.plugins.parquet.target import ParquetTarget
 
 STREAM = {"namespace": None, "name": "users"}
@@ -180,6 +181,31 @@ def test_foreign_commits_at_every_try(root: Path, monkeypatch: pytest.MonkeyPatc
     assert opened["recovered"] == [{"epoch": 2, "action": "dropped", "files": 1}]
     assert warehouse.rows("users") == [1]
     assert warehouse.placed_files() == set(warehouse.live_files("users"))
+    warehouse.end()
+
+
+@pytest.mark.parametrize("plugin", ["iceberg", "parquet"])
+def test_failure_after_the_commit_deletes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, plugin: str
+) -> None:
+    """The commit lands, then another run takes over, then we fail: our files belong to a committed epoch."""
+    warehouse = Warehouse(root, plugin)
+
+    def overtaken(*_: object) -> None:
+        rival = warehouse.start()
+        assert rival.open()["epoch"] == 1
+        raise CommitFault("the disk broke", code="target.io")
+
+    target = IcebergTarget() if plugin == "iceberg" else ParquetTarget()
+    owner, name = (tables.Tables, "settle") if plugin == "iceberg" else (Log, "checkpoint")
+    monkeypatch.setattr(owner, name, overtaken)
+    committer = make(target, root)
+    with pytest.raises(CommitFault) as raised:
+        committer.commit(sealed(root, 1))
+    assert raised.value.code == "target.io"
+    assert warehouse.rows("users") == [1]
+    assert warehouse.committed()[0] == 1
+    committer.close()
     warehouse.end()
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dativo.plugins.commit import durable
-from dativo.plugins.commit.faults import CommitFault, locating, protocol_fault
+from dativo.plugins.commit.faults import TAKEN_OVER, CommitFault, locating, protocol_fault
 from dativo.plugins.commit.messages import Open, Plan, Sealed, StagedFile, StreamSchema, TableCommit
 from dativo.plugins.commit.staging import Staging
 from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target, states_text
@@ -106,24 +107,29 @@ class Committer:
             self._place(copies, intent.files)
             with locating("remove an empty folder", folder):
                 folder.rmdir()
-            return self._target.publish(intent)
         except CommitFault:
             self._remove_copies(folder)
-            self._clear_if_taken_over(intent)
+            with self._dropping_if_taken_over(intent):
+                self._target.check_held()
             raise
+        # Once publish has begun only its own word that nothing was shown lets us delete; any other failure may have come
+        # after the commit, and the next open tells by the intent.
+        with self._dropping_if_taken_over(intent):
+            return self._target.publish(intent)
 
     def _remove_copies(self, folder: Path) -> None:
         with locating("remove unfinished copies", folder):
             if folder.exists():
                 shutil.rmtree(folder)
 
-    def _clear_if_taken_over(self, intent: Intent) -> None:
-        # Whoever took the pipeline over has dropped our intent: nobody but us can name what we placed since. As long as the
-        # pipeline is ours the intent stays, and the next open clears it.
+    @contextmanager
+    def _dropping_if_taken_over(self, intent: Intent) -> Iterator[None]:
+        # Whoever took the pipeline over has dropped our intent: nobody but us can name what we placed since.
         try:
-            self._target.check_held()
-        except CommitFault:
-            self._drop(intent)
+            yield
+        except CommitFault as fault:
+            if fault.code == TAKEN_OVER:
+                self._drop(intent)
             raise
 
     def _place(self, copies: Sequence[Path], files: Sequence[PlacedFile]) -> None:

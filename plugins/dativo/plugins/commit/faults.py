@@ -12,6 +12,9 @@ from pathlib import Path
 from dativo.protocol.errors import Blame, DativoError, error_for_code
 from dativo.protocol.state import Stream
 
+# Another run has the pipeline. Raised only while nothing of our epoch is committed, so that it may be cleared away.
+TAKEN_OVER = "conflict.epoch"
+
 
 @dataclass(eq=False, slots=True)
 class CommitFault(DativoError):

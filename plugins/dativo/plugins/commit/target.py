@@ -98,7 +98,8 @@ class Target(Protocol):
     def publish(self, intent: Intent) -> list[TableCommit]:
         """Show files and states of ``intent`` in one step and forget it.
 
-        Raises ``conflict.epoch`` when another run has taken the pipeline over.
+        Raises ``conflict.epoch`` when another run has taken the pipeline over, and only if nothing was shown: the caller then
+        deletes the files. Any other error leaves open whether the epoch is committed.
         """
         ...
 
