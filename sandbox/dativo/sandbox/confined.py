@@ -220,7 +220,7 @@ class Confined:
         _send_kill(self._handles.tree_fd)
         _wait_readable(self._handles.tree_fd, REAP_WITHIN_S, f"{self.name} does not die")
         status = os.waitid(os.P_PIDFD, self._handles.monitor_fd, os.WEXITED)
-        self._handles.stderr.read()
+        self._handles.stderr.drain()
         leaf, counted = self._handles.leaf, None
         if leaf is not None:
             counted = leaf.counted()

@@ -310,7 +310,7 @@ def _start(
     except BaseException as error:
         _abort(monitor_fd, tree_fd, report)
         if isinstance(error, StartFailed):
-            stderr.read()
+            stderr.drain()
             error.stderr = stderr.tail()
         raise
     for fd in (monitor_fd, tree_fd, attempt.stderr_out, attempt.stdout):
@@ -362,13 +362,13 @@ class _Exchange:
             left_s = self._deadline - time.monotonic()
             ready = {fd for fd, _ in poll.poll(max(0.0, left_s * 1000))}
             if self._stderr.fd in ready:
-                self._stderr.read()
+                self._stderr.drain()
                 if self._stderr.closed:
                     poll.unregister(self._stderr.fd)
             if self._report.fileno() in ready and (found := self._read()):
                 return found
             if self._monitor_fd in ready:
-                self._stderr.read()
+                self._stderr.drain()
                 ended = os.waitid(os.P_PIDFD, self._monitor_fd, os.WEXITED | os.WNOWAIT)
                 raise diagnosis.explain(self._stderr.tail(), ended.si_status if ended else None)
             if left_s <= 0:

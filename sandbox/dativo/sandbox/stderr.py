@@ -7,6 +7,7 @@ from typing import Final
 
 MAX_LINE_BYTES: Final = 4096
 MAX_READ_BYTES: Final = 256 * 1024
+MAX_KEPT_LINES: Final = 1000
 _CHUNK_BYTES: Final = 65536
 
 
@@ -20,10 +21,11 @@ class StderrTail:
         self._kept_bytes = kept_bytes
         self._tail = bytearray()
         self._line = bytearray()
+        self._kept_lines: list[bytes] = []
 
     def read(self) -> list[bytes]:
         """Take at most 256 KiB and return the lines that ended, without their newline, each cut at 4 KiB."""
-        lines: list[bytes] = []
+        lines, self._kept_lines = self._kept_lines, []
         taken = 0
         while taken < MAX_READ_BYTES and not self.closed:
             try:
@@ -40,6 +42,10 @@ class StderrTail:
                     lines.append(bytes(self._line))
                     self._line.clear()
         return lines
+
+    def drain(self) -> None:
+        """Take what is there, and keep its last 1,000 lines for the next :meth:`read`."""
+        self._kept_lines = self.read()[-MAX_KEPT_LINES:]
 
     def tail(self) -> bytes:
         """Return the last bytes read."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dativo.sandbox.stderr import MAX_LINE_BYTES, StderrTail
+from dativo.sandbox.stderr import MAX_KEPT_LINES, MAX_LINE_BYTES, StderrTail
 
 
 @pytest.fixture
@@ -31,6 +31,30 @@ def test_lines_come_whole(pipe: tuple[int, int]) -> None:
     assert tail.closed
     assert tail.tail() == b"one\ntwo\nrest"
     assert tail.read() == []
+
+
+def test_lines_that_were_drained_come_with_the_next_read(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    tail = StderrTail(out, 100)
+    os.write(into, b"one\n")
+    tail.drain()
+    os.write(into, b"two\nthr")
+    tail.drain()
+    os.close(into)
+    tail.drain()
+    assert tail.closed
+    assert tail.read() == [b"one", b"two", b"thr"]
+    assert tail.read() == []
+
+
+def test_drained_lines_are_bounded(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    tail = StderrTail(out, 100)
+    for _ in range(3):
+        os.write(into, b"x\n" * 900)
+        tail.drain()
+    assert len(tail.read()) == MAX_KEPT_LINES
+    os.close(into)
 
 
 def test_long_lines_are_cut_and_the_tail_is_bounded(pipe: tuple[int, int]) -> None:
