@@ -8,8 +8,8 @@ setup:
 	@./setup.sh
 
 demo: setup
-	@$(BIN)/dativo plugin add --locked airbyte:source-faker
-	@$(BIN)/dativo run examples/shop.yaml
+	@$(BIN)/dativo plugin add airbyte:source-faker==7.2.1
+	@$(BIN)/dativo run demo.yaml
 
 test: setup
 	$(BIN)/pytest

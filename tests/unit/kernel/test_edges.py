@@ -286,7 +286,7 @@ def _floats(value: Any) -> Any:
 def test_planning_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pathlib import Path; from dativo.kernel import job, policy, grants, registry, paths;"
-        f"job.load_job(Path({str(ROOT / 'examples/shop.yaml')!r}), {{}}); registry.find_target('iceberg');"
+        f"job.load_job(Path({str(ROOT / 'demo.yaml')!r}), {{}}); registry.find_target('iceberg');"
         "print(sorted({'pydantic', 'jsonschema', 'subprocess', 'packaging', 'uv', 'asyncio', 'difflib'} & set(sys.modules)))"
     )
     done = subprocess.run(
