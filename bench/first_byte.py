@@ -55,4 +55,6 @@ def measure(rounds: int = 10) -> tuple[list[float], list[float]]:
 
 if __name__ == "__main__":
     kernel, committer = measure()
-    print(f"kernel to first byte {median(kernel):.3f} s CPU (bar {BAR_S}), committer in all {median(committer):.2f} s CPU")
+    print(
+        f"kernel to first byte {median(kernel):.3f} s CPU (bar {BAR_S}), committer in all {median(committer):.2f} s CPU"
+    )

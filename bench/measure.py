@@ -20,7 +20,9 @@ class Sample:
     stdout: str
 
 
-def command(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 900) -> Sample:
+def command(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 900
+) -> Sample:
     """Run ``argv`` to its end. Raises when it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)

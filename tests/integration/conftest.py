@@ -29,7 +29,8 @@ class Result:
 
     @property
     def report(self) -> dict[str, Any]:
-        return json.loads(self.stdout)
+        report: dict[str, Any] = json.loads(self.stdout)
+        return report
 
 
 @dataclass

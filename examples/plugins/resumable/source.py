@@ -69,10 +69,15 @@ def read(config, catalog, states):
         start = state["stream"]["stream_state"]["next"]
     every = config.get("state_every", 1000)
     for i in range(start, config["rows"]):
-        write({"type": "RECORD", "record": {"stream": "numbers", "data": record(i), "emitted_at": 0}})
+        write(
+            {"type": "RECORD", "record": {"stream": "numbers", "data": record(i), "emitted_at": 0}}
+        )
         if (i + 1) % every == 0 or i + 1 == config["rows"]:
             descriptor = {"name": "numbers"}
-            state = {"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": {"next": i + 1}}}
+            state = {
+                "type": "STREAM",
+                "stream": {"stream_descriptor": descriptor, "stream_state": {"next": i + 1}},
+            }
             write({"type": "STATE", "state": state})
             sys.stdout.flush()
             time.sleep(config.get("pause_s", 0))
@@ -94,12 +99,20 @@ def main():
     elif options.verb == "check":
         rows = load(options.config).get("rows")
         good = isinstance(rows, int) and rows >= 0
-        status = {"status": "SUCCEEDED"} if good else {"status": "FAILED", "message": "rows must be a count"}
+        status = (
+            {"status": "SUCCEEDED"}
+            if good
+            else {"status": "FAILED", "message": "rows must be a count"}
+        )
         write({"type": "CONNECTION_STATUS", "connectionStatus": status})
     elif options.verb == "discover":
         write({"type": "CATALOG", "catalog": CATALOG})
     else:
-        read(load(options.config), load(options.catalog), load(options.state) if options.state else [])
+        read(
+            load(options.config),
+            load(options.catalog),
+            load(options.state) if options.state else [],
+        )
 
 
 main()

@@ -6,7 +6,11 @@ import sys
 import time
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}}}
-STREAM = {"name": "rows", "json_schema": SCHEMA, "supported_sync_modes": ["full_refresh", "incremental"]}
+STREAM = {
+    "name": "rows",
+    "json_schema": SCHEMA,
+    "supported_sync_modes": ["full_refresh", "incremental"],
+}
 
 
 def write(message):
@@ -16,7 +20,12 @@ def write(message):
 
 def rows(first, count):
     for i in range(first, first + count):
-        write({"type": "RECORD", "record": {"stream": "rows", "data": {"id": i, "text": "x"}, "emitted_at": 0}})
+        write(
+            {
+                "type": "RECORD",
+                "record": {"stream": "rows", "data": {"id": i, "text": "x"}, "emitted_at": 0},
+            }
+        )
 
 
 def state(value, name="rows"):
@@ -97,7 +106,14 @@ def main():
     global CONFIG
     verb = sys.argv[1]
     if verb == "spec":
-        write({"type": "SPEC", "spec": {"connectionSpecification": {"type": "object", "additionalProperties": True}}})
+        write(
+            {
+                "type": "SPEC",
+                "spec": {
+                    "connectionSpecification": {"type": "object", "additionalProperties": True}
+                },
+            }
+        )
     elif verb == "check":
         write({"type": "CONNECTION_STATUS", "connectionStatus": {"status": "SUCCEEDED"}})
     elif verb == "discover":

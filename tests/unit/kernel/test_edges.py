@@ -220,7 +220,9 @@ def test_schema_and_shape_have_the_same_keys(name: str, shape: shapes.Shape, map
     )
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", [ROOT / "demo.yaml", *sorted((ROOT / "examples").glob("*.yaml"))], ids=lambda f: f.name
+)
 def test_examples_fit_schema_and_loader(file: Path) -> None:
     validate("job", _floats(load_yaml(file, "job").value))
     load_job(file, {})
