@@ -8,7 +8,8 @@ Functions return values and raise the errors of ``dativo.protocol.errors`` and `
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ from dativo.kernel.plan import Plan, Site, asked, make_plan, own_identity, prepa
 from dativo.kernel.run import Observer, RunFailed, committer, new_run_id, open_committer, run
 from dativo.protocol import airbyte, control, events, handshake, jsontext
 from dativo.protocol.catalog import Catalog
-from dativo.protocol.errors import ConfigError, ProtocolViolation, TargetFailed, Where
-from dativo.protocol.state import Stream
+from dativo.protocol.errors import (
+    ConfigError,
+    ProtocolViolation,
+    TargetFailed,
+    Where,
+    error_for_code,
+)
+from dativo.protocol.state import StateEntry
 from dativo.sandbox import launch, probes
 
 __all__ = [
     "Audit",
+    "Committed",
     "Plan",
     "RunFailed",
     "Site",
@@ -33,7 +41,7 @@ __all__ = [
     "approvals",
     "approve",
     "check",
-    "committed_state",
+    "committed",
     "discover",
     "doctor",
     "init",
@@ -167,14 +175,35 @@ def approvals(site: Site) -> list[str]:
 # --- state -----------------------------------------------------------------------------------------------------------------
 
 
-def committed_state(site: Site, path: Path) -> dict[str, Any]:
-    """Return ``{"epoch": …, "states": [{"kind", "stream", "state"}]}`` of the job's pipeline, read from the target.
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a target holds of a pipeline: last epoch, states as the source wrote them, tables and their live files."""
 
-    Disturbs no run: the committer is opened for reading. Raises TargetFailed when it does not answer.
+    pipeline: str
+    epoch: int
+    states: tuple[StateEntry, ...]
+    tables: tuple[events.Table, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return epoch and states as plain JSON values; each state is the source's own text."""
+        return {
+            "pipeline": self.pipeline,
+            "epoch": self.epoch,
+            "states": [
+                {"kind": entry.kind, "stream": entry.to_event()["stream"], "state": entry.text}
+                for entry in self.states
+            ],
+        }
+
+
+def committed(site: Site, path: Path) -> Committed:
+    """Read from the target what the job's pipeline has committed. Disturbs no run: nothing is fenced or written.
+
+    Raises TargetFailed when the committer does not answer.
     """
     job = _load(site, path)
     if not job.target.warehouse.is_dir():
-        return {"pipeline": job.pipeline, "epoch": 0, "states": []}
+        return Committed(job.pipeline, 0, (), ())
     owner, _ = warehouse.prepare(job.target.warehouse)
     run_id = new_run_id()
     program, walled = committer(registry.find_target(job.target.connector), job)
@@ -193,42 +222,33 @@ def committed_state(site: Site, path: Path) -> dict[str, Any]:
             stdout=None,
             control=theirs.fileno(),
             run=run_id,
-        ) as confined,
+        ),
     ):
         theirs.close()
-        opened = _open(control.Channel(ours), opening, job, f"dativo-{job.target.connector}")
-        confined.wait(HELLO_TIMEOUT_S)
-    return {
-        "pipeline": job.pipeline,
-        "epoch": opened.epoch,
-        "states": [
-            {
-                "kind": entry.kind,
-                "stream": (entry.stream or Stream("", "")).to_event() if entry.stream else None,
-                "state": entry.text,
-            }
-            for entry in opened.states
-        ],
-    }
+        return _read_target(control.Channel(ours), opening, job)
 
 
-def _open(
-    channel: control.Channel, opening: dict[str, object], job: Job, program: str
-) -> events.Opened:
+def _read_target(channel: control.Channel, opening: Mapping[str, object], job: Job) -> Committed:
+    program = f"dativo-{job.target.connector}"
     where = Where(file=str(job.path), plugin=program)
-    sent = False
+    opened: events.Opened | None = None
+    tables: list[events.Table] = []
     while (event := channel.receive()) is not None:
         message = events.parse(event)
         match message:
             case events.Hello():
                 handshake.agree(message, program=program)
                 channel.send(opening)
-                sent = True
-            case events.Opened() if sent:
-                channel.send({"type": "close"})
-                return message
+            case events.Opened():
+                opened = message
+            case events.Table():
+                tables.append(message)
+            case events.Closed() if opened is not None:
+                return Committed(job.pipeline, opened.epoch, opened.states, tuple(tables))
             case events.Failure():
-                raise TargetFailed(f"{message.code}: {message.message}", where, hint=message.hint)
+                raise error_for_code(message.code)(
+                    f"{message.code}: {message.message}", where, hint=message.hint
+                )
             case _:
                 raise ProtocolViolation(f"{program} may not send {event['type']}", where)
     raise TargetFailed(f"{program} ended without an answer", where)

@@ -135,7 +135,7 @@ def run(
     if output == "json":
         show.data(told.to_json())
     else:
-        show.data(report.render(told, reader=reader.duckdb_line(told)))
+        show.data(report.render(told, reader=reader.duckdb_line(told, job)))
     if error is not None:
         _complain_redacted(error, plan.source.redactor.redact)
     return told.status
@@ -243,6 +243,34 @@ def runs_show(run: str) -> None:
     if row is None or row.report is None:
         raise ConfigError(f"no ended run begins with {run!r}", hint="See: dativo runs list")
     show.data(row.report)
+
+
+@main.command()
+@_job
+@click.option("--stream", default=None, help="Only this stream.")
+@click.option("--view", is_flag=True, help="DuckDB statements that make a view of each table.")
+@_cgroup
+def files(
+    job: Path, stream: str | None, view: bool, cgroup: Literal["required", "degraded"] | None
+) -> None:
+    """Print the committed data files of JOB's tables, one path a line."""
+    from dataclasses import replace
+
+    from dativo.kernel import api, reader
+
+    with _site(cgroup) as site:
+        found = api.committed(site, job)
+    if stream is not None:
+        found = replace(found, tables=tuple(t for t in found.tables if str(t.stream) == stream))
+    if view:
+        for line in reader.views(found.tables):
+            show.data(line)
+        return
+    for table in found.tables:
+        if table.metadata_location is not None:
+            show.data(table.metadata_location)
+        for file in table.files:
+            show.data(file.path)
 
 
 # --- verbs -----------------------------------------------------------------------------------------------------------------
@@ -390,7 +418,7 @@ def state_show(job: Path, cgroup: Literal["required", "degraded"] | None) -> Non
     from dativo.kernel import api
 
     with _site(cgroup) as site:
-        show.data(json.dumps(api.committed_state(site, job), ensure_ascii=False))
+        show.data(json.dumps(api.committed(site, job).document(), ensure_ascii=True))
 
 
 @main.command()

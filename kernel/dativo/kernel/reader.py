@@ -1,7 +1,8 @@
-"""The line that reads a run's tables with DuckDB, an engine that is not ours.
+"""How a run's tables are read with DuckDB, an engine that is not ours.
 
 DuckDB's Iceberg extension comes from PyPI here, so the line also works where extensions cannot be downloaded. It names
-metadata.json files: DuckDB does not look into our catalogue, and guesses no version.
+metadata.json files: DuckDB does not look into our catalogue, and guesses no version. A Parquet dataset is the files that its commit
+log names, which ``dativo files`` lists.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from dativo.kernel.report import Report
+from dativo.protocol.events import Table
 
 _PACKAGES = (
     "duckdb==1.4.4",
@@ -18,40 +22,69 @@ _PACKAGES = (
     "duckdb-ext-avro==1.4.4.20260205",
     "pytz",
 )
-_OPEN = (
+_OPEN_ICEBERG = (
     "import duckdb, pathlib; "
     "e = pathlib.Path(duckdb.__file__).parents[1] / 'duckdb_ext/extensions'; "
     "c = duckdb.connect(config={'extension_directory': str(e)}); "
     "c.execute('LOAD avro; LOAD iceberg'); "
 )
+_OPEN_PARQUET = "import duckdb, sys; c = duckdb.connect(); c.execute(sys.stdin.read()); "
 
 
-def duckdb_line(report: Report) -> str | None:
-    """Return one shell line that counts the rows of every table of an Iceberg run; None where it wrote no table."""
-    counts = [
-        f"SELECT {_sql(stream.table)} AS table, count(*) AS rows FROM iceberg_scan({_sql(stream.metadata_location)})"  # noqa: S608  # quoted, and only printed
-        for stream in report.streams
-        if stream.table is not None and stream.metadata_location is not None
-    ]
-    if not counts:
+def duckdb_line(report: Report, job: Path) -> str | None:
+    """Return one shell line that counts the rows of every table the run wrote; None where it wrote none."""
+    written = [s for s in report.streams if s.table is not None and s.metadata_location is not None]
+    if not written:
         return None
-    code = _OPEN + f"print(c.sql('''{' UNION ALL '.join(counts)}'''))"
+    if report.target == "iceberg":
+        sources = [(s.table, f"iceberg_scan({_text(s.metadata_location or '')})") for s in written]
+        before, opening = "", _OPEN_ICEBERG
+    else:
+        sources = [(s.table, _view_name(s.table or "")) for s in written]
+        listed = shlex.join([sys.argv[0], "files", str(job), "--view"])
+        before, opening = f"{listed} | ", _OPEN_PARQUET
+    counts = " UNION ALL ".join(
+        f"SELECT {_text(table or '')} AS table, count(*) AS rows FROM {source}"  # noqa: S608  # quoted
+        for table, source in sources
+    )
+    code = opening + f"print(c.sql('''{counts}'''))"
     start = (
         [sys.executable]
         if importlib.util.find_spec("duckdb_ext") is not None
-        else [
-            "uv",
-            "run",
-            "-q",
-            "--no-project",
-            *(part for name in _PACKAGES for part in ("--with", name)),
-            "python",
-        ]
+        else ["uv", "run", "-q", "--no-project", *_with(_PACKAGES), "python"]
     )
-    return f"{shlex.join(start)} -c {_quoted(code)}"
+    return f"{before}{shlex.join(start)} -c {_quoted(code)}"
 
 
-def _sql(text: str) -> str:
+def views(tables: Iterable[Table]) -> list[str]:
+    """Return one ``CREATE VIEW`` for each table, over what is committed now."""
+    files: dict[str, list[str]] = {}
+    metadata: dict[str, str] = {}
+    for part in tables:
+        files.setdefault(part.table, []).extend(file.path for file in part.files)
+        if part.metadata_location is not None:
+            metadata[part.table] = part.metadata_location
+    lines = []
+    for table, paths in files.items():
+        if table in metadata:
+            source = f"iceberg_scan({_text(metadata[table])})"
+        elif paths:
+            source = f"read_parquet([{', '.join(map(_text, paths))}], union_by_name = true)"
+        else:
+            continue
+        lines.append(f"CREATE OR REPLACE VIEW {_view_name(table)} AS SELECT * FROM {source};")  # noqa: S608
+    return lines
+
+
+def _with(packages: Iterable[str]) -> list[str]:
+    return [part for name in packages for part in ("--with", name)]
+
+
+def _view_name(table: str) -> str:
+    return '"' + table.rpartition(".")[2].replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 

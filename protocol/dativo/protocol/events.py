@@ -80,6 +80,26 @@ class StreamPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A data file that readers of a table see; ``path`` is absolute."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a pipeline; its files may come in several of these."""
+
+    input: str
+    stream: Stream
+    table: str
+    metadata_location: str | None
+    files: tuple[LiveFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StateSeen:
     """A STATE was read and accepted."""
 
@@ -194,6 +214,7 @@ ControlMessage: TypeAlias = (
     | Opened
     | StreamSchema
     | StreamPlan
+    | Table
     | StateSeen
     | Sealed
     | Committed
@@ -332,6 +353,21 @@ def _stream_plan(r: _Reader) -> StreamPlan:
     return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
 
 
+def _live_file(value: Any) -> LiveFile:
+    r = _Reader(value, "table.files")
+    return LiveFile(r.text("path", max_chars=8192), r.count("rows"), r.count("bytes"))
+
+
+def _table(r: _Reader) -> Table:
+    return Table(
+        r.text("input"),
+        r.stream(),
+        r.text("table"),
+        r.optional_text("metadata_location", max_chars=8192),
+        r.items("files", _live_file),
+    )
+
+
 def _state_seen(r: _Reader) -> StateSeen:
     r.text("kind")
     r.optional_stream()
@@ -425,6 +461,7 @@ _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "opened": _opened,
     "stream_schema": _stream_schema,
     "stream_plan": _stream_plan,
+    "table": _table,
     "state_seen": _state_seen,
     "sealed": _sealed,
     "committed": _committed,

@@ -52,6 +52,14 @@ GOOD: dict[str, control.Event] = {
             {"property": "id", "column": "id", "type": "long", "field_id": 1, "required": False}
         ],
     },
+    "table": {
+        "type": "table",
+        "input": "0",
+        "stream": STREAM,
+        "table": "shop.users",
+        "metadata_location": None,
+        "files": [{"path": "/lake/shop/users/1.parquet", "rows": 3, "bytes": 400}],
+    },
     "state_seen": {
         "type": "state_seen",
         "input": "0",

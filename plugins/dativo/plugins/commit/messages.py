@@ -79,7 +79,7 @@ class Open:
                     value=value,
                     hint="Use letters, digits, '.', '-' and '_', at most 100 characters.",
                 )
-        if opened.mode != "append":
+        if opened.mode not in ("append", "read"):
             raise config_fault(
                 "mode",
                 "this target writes in mode append only",
@@ -89,6 +89,11 @@ class Open:
         if not opened.warehouse.is_absolute() or not opened.staging.is_absolute():
             raise protocol_fault("open: warehouse and staging are absolute paths")
         return opened
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the kernel only looks: nothing is fenced, recovered or written."""
+        return self.mode == "read"
 
     @property
     def key(self) -> str:

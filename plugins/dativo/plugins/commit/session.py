@@ -11,11 +11,12 @@ from typing import Any
 from dativo.plugins.commit.committer import Committer
 from dativo.plugins.commit.faults import CommitFault, io_fault, protocol_fault
 from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
-from dativo.plugins.commit.target import Target
+from dativo.plugins.commit.target import Head, Target
 from dativo.protocol.control import PROTOCOL_VERSION, Channel
 from dativo.protocol.errors import ExitStatus, ProtocolViolation
 
 VERSION = "0.1.0"
+FILES_PER_MESSAGE = 5000
 
 
 class KernelGone(Exception):
@@ -89,23 +90,52 @@ class Session:
             raise protocol_fault("the first message is open", value=event["type"])
         request = Open.from_event(event)
         self._input = request.input
+        if request.read_only:
+            self._show(request)
+            return
         committer = Committer(self._target, request)
         recovered = committer.recover()
-        self._send(
-            {
-                "type": "opened",
-                "input": self._input,
-                "epoch": committer.head.epoch,
-                "states": [state.to_event() for state in committer.head.states],
-                "recovered": recovered,
-            }
-        )
+        self._send(self._opened(committer.head, recovered))
         # Only now: the source starts on `opened`, and the second of imports runs beside it.
         self._target.load()
         while (event := self._receive())["type"] != "close":
             self._answer(committer, event)
         committer.close()
         self._send({"type": "closed", "input": self._input})
+
+    def _show(self, request: Open) -> None:
+        """Answer ``open`` in mode read: state, tables and files, then ``closed``."""
+        head, tables = self._target.inspect(request)
+        self._send(self._opened(head, []))
+        for table in tables:
+            parts = [
+                table.files[at : at + FILES_PER_MESSAGE]
+                for at in range(0, len(table.files), FILES_PER_MESSAGE)
+            ]
+            for part in parts or [()]:
+                self._send(
+                    {
+                        "type": "table",
+                        "input": self._input,
+                        "stream": table.stream.to_event(),
+                        "table": table.table,
+                        "metadata_location": table.metadata_location,
+                        "files": [
+                            {"path": file.path, "rows": file.rows, "bytes": file.bytes}
+                            for file in part
+                        ],
+                    }
+                )
+        self._send({"type": "closed", "input": self._input})
+
+    def _opened(self, head: Head, recovered: list[dict[str, object]]) -> dict[str, object]:
+        return {
+            "type": "opened",
+            "input": self._input,
+            "epoch": head.epoch,
+            "states": [state.to_event() for state in head.states],
+            "recovered": recovered,
+        }
 
     def _receive(self) -> Mapping[str, Any]:
         try:

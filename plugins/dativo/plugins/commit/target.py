@@ -36,6 +36,16 @@ class PlacedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TableListing:
+    """A table as readers find it. ``files`` are live, at absolute paths; an Iceberg table names its own in its metadata."""
+
+    stream: Stream
+    table: str
+    metadata_location: str | None
+    files: tuple[PlacedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """One try to commit an epoch, written down before its first file is placed."""
 
@@ -65,6 +75,10 @@ class Target(Protocol):
 
     def attach(self, request: Open) -> Head:
         """Take the pipeline over from whoever held it and return what is committed. Imports nothing heavy."""
+        ...
+
+    def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
+        """Return what is committed and the pipeline's tables; changes nothing and disturbs no run. Imports nothing heavy."""
         ...
 
     def placing(self) -> Path:

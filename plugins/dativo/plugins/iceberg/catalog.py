@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault
+from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import (
     Head,
     Intent,
+    TableListing,
     corrupt,
     files_from,
     files_text,
@@ -28,7 +29,7 @@ from dativo.plugins.commit.target import (
     states_text,
 )
 from dativo.protocol.errors import Blame
-from dativo.protocol.state import digest
+from dativo.protocol.state import Stream, digest
 
 CATALOG_NAME = "dativo"
 BUSY_TIMEOUT_S = 5.0
@@ -141,6 +142,44 @@ class Catalog:
                 (request.run, request.pipeline, request.partition),
             )
         return head
+
+    def inspect(self) -> tuple[Head, list[TableListing]]:
+        """Return the committed state and this pipeline's tables. Writes nothing."""
+        request, where = self._request, str(self._path)
+        head = Head(0, "", ())
+        with self._located():
+            known = self._connection.execute(
+                "SELECT count(*) FROM sqlite_master WHERE name = 'dativo_state'"
+            ).fetchone()[0]
+            if not known:
+                return head, []
+            row = self._connection.execute(
+                "SELECT owner, namespace, epoch, attempt, states, states_sha256 FROM dativo_state "
+                "WHERE pipeline = ? AND partition = ?",
+                (request.pipeline, request.partition),
+            ).fetchone()
+            pointers = self._connection.execute(
+                "SELECT table_name, metadata_location FROM iceberg_tables "
+                "WHERE catalog_name = ? AND table_namespace = ? ORDER BY table_name",
+                (CATALOG_NAME, request.namespace),
+            ).fetchall()
+        if row is None:
+            return head, []
+        owner, namespace, epoch, attempt, states, sha256 = row
+        self._check_identity(owner, namespace)
+        head = Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
+        listings = (self._listing(name, location) for name, location in pointers)
+        return head, [listing for listing in listings if listing is not None]
+
+    def _listing(self, table: str, location: str) -> TableListing | None:
+        """Return a table of this pipeline by its metadata file; None for a table of another one."""
+        path = Path(location.removeprefix("file://"))
+        with locating("read table metadata", path):
+            properties = parsed(path.read_text(), str(path)).get("properties", {})
+        if properties.get("dativo.owner") != self._request.owner:
+            return None
+        stream = Stream.from_event(parsed(properties["dativo.stream"], str(path)))
+        return TableListing(stream, f"{self._request.namespace}.{table}", str(path), ())
 
     def intents(self) -> list[Intent]:
         """Return the intents of our pipeline that were never settled."""

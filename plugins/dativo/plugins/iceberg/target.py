@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dativo.plugins.commit import durable, identifiers
 from dativo.plugins.commit.faults import conflict_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
-from dativo.plugins.commit.target import Head, Intent
+from dativo.plugins.commit.target import Head, Intent, TableListing
 from dativo.plugins.iceberg.catalog import Catalog, PointerMoved
 from dativo.protocol.state import Stream, digest
 
@@ -37,6 +37,17 @@ class IcebergTarget:
             durable.make_directories(self.placing().parent)
         self._catalog = Catalog(request.warehouse / "catalog.db", request)
         return self._catalog.attach()
+
+    def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
+        """See ``Target``. The files of a table are named by its metadata, which readers of Iceberg follow."""
+        path = request.warehouse / "catalog.db"
+        if not path.exists():
+            return Head(0, "", ()), ()
+        catalog = Catalog(path, request)
+        try:
+            return catalog.inspect()
+        finally:
+            catalog.close()
 
     def placing(self) -> Path:
         """See ``Target``."""

@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from dativo.plugins.commit.messages import Column, Open
 from dativo.plugins.commit.target import (
     Head,
     Intent,
+    PlacedFile,
     corrupt,
     file_record,
     files_from,
@@ -115,6 +116,20 @@ class Log:
                 durable.remove_temporaries(self._entries)
                 durable.replace(self._folder / "fence.json", _dump(self._identity()))
             return self._replay()
+
+    def inspect(self) -> tuple[Head, dict[Stream, Table], list[PlacedFile]]:
+        """Return the last entry's state, the tables, and every live file at its absolute path. Writes nothing."""
+        files: list[PlacedFile] = []
+        for path, record in self._records():
+            with _readable(path):
+                items = record["files"] if "files" in record else record["added"]
+                files += files_from(items, str(path))
+        head, tables = self._replay()
+        return (
+            head,
+            tables,
+            [replace(file, path=str(self._dataset / file.path)) for file in files],
+        )
 
     def intents(self) -> Sequence[Intent]:
         """Return the intent that was never settled, if there is one."""

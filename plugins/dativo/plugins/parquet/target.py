@@ -9,7 +9,7 @@ from pathlib import Path
 from dativo.plugins.commit import columns, durable, identifiers
 from dativo.plugins.commit.faults import CommitFault, config_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
-from dativo.plugins.commit.target import Head, Intent, corrupt
+from dativo.plugins.commit.target import Head, Intent, TableListing, corrupt
 from dativo.plugins.parquet.log import Log, Table
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.state import Stream
@@ -37,6 +37,24 @@ class ParquetTarget:
         self._log = Log(self._dataset, request)
         head, self._tables = self._log.attach()
         return head
+
+    def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
+        """See ``Target``."""
+        identifiers.check_namespace(request.namespace)
+        self._request = request
+        if not (self._dataset / "_dativo" / request.key / "log").is_dir():
+            return Head(0, "", ()), ()
+        self._log = Log(self._dataset, request)
+        try:
+            head, tables, files = self._log.inspect()
+        finally:
+            self._log.close()
+        return head, [
+            TableListing(
+                stream, self._full_name(table), None, tuple(f for f in files if f.stream == stream)
+            )
+            for stream, table in tables.items()
+        ]
 
     def placing(self) -> Path:
         """See ``Target``."""
