@@ -1,8 +1,8 @@
 """How a run's tables are read with DuckDB, an engine that is not ours.
 
 DuckDB's Iceberg extension comes from PyPI here, so the line also works where extensions cannot be downloaded. It names
-metadata.json files: DuckDB does not look into our catalogue, and guesses no version. A Parquet dataset is the files that its commit
-log names, which ``dativo files`` lists.
+metadata.json files: DuckDB looks into no catalogue of ours, and guesses no version. A Parquet dataset is the files that its
+commit log names, which ``dativo files`` lists.
 """
 
 from __future__ import annotations
