@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DATIVO = Path(sysconfig.get_path("scripts")) / "dativo"
+KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "UV_CACHE_DIR", "DATIVO_BIN_DIR")
 
 
 @dataclass
@@ -48,11 +49,7 @@ class Workspace:
         return self.folder / "lake"
 
     def environment(self) -> dict[str, str]:
-        kept = {
-            key: os.environ[key]
-            for key in ("PATH", "LANG", "SSL_CERT_FILE", "UV_CACHE_DIR")
-            if key in os.environ
-        }
+        kept = {key: os.environ[key] for key in KEPT if key in os.environ}
         return {
             **kept,
             "HOME": str(self.home),

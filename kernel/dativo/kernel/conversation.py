@@ -21,9 +21,12 @@ from dativo.kernel import show
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     CLOSE_TIMEOUT_S,
+    DRAIN_TIMEOUT_S,
     FINISH_TIMEOUT_S,
     HELLO_TIMEOUT_S,
     MAX_KEPT_MESSAGES,
+    MAX_VALUE_CHARS,
+    STOP_GRACE_S,
 )
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import (
@@ -207,6 +210,13 @@ class Conversation:
             self._turn()
             self._watch_source(source)
             self._watch_finish()
+        if (
+            isinstance(self._failure, PluginFailed | LimitExceeded)
+            and self._source_exit is not None
+        ):
+            # What it wrote before it died is still in the pipe: its last words, and states that it really sent.
+            self._until(self._is_drained, DRAIN_TIMEOUT_S)
+            self._failure.value = self._last_words(source)
         if self._failure is not None:
             self._abandon(source)
         self._close_committer()
@@ -351,7 +361,7 @@ class Conversation:
                     self._writer.send({"type": "finish"})
                     self._finish_sent_at = time.monotonic()
             else:
-                self._fail(self._source_failed(source, ended))
+                self._fail(self._source_failed(ended))
 
     def _watch_idle(self) -> None:
         stats = self.tally.stats
@@ -375,18 +385,29 @@ class Conversation:
                 )
             )
 
-    def _source_failed(self, source: Confined, ended: Exit) -> DativoError:
+    def _is_drained(self) -> bool:
+        stats = self.tally.stats
+        return (
+            (stats is not None and stats.ended)
+            or self._writer is None
+            or self._writer.exit is not None
+        )
+
+    def _last_words(self, source: Confined) -> str | None:
+        """Return what the source said last: a TRACE of an error, else the last line of its stderr."""
         said = next(
             (m.text for m in reversed(self.tally.messages) if m.kind == "trace_error"), None
         )
         tail = source.stderr_tail().splitlines()
         last = said or (tail[-1].decode("utf-8", "backslashreplace") if tail else None)
+        return show.foreign(last, max_chars=MAX_VALUE_CHARS) if last else None
+
+    def _source_failed(self, ended: Exit) -> DativoError:
         where = Where(plugin="source")
-        value = show.foreign(last) if last else None
         if ended.cause in ("memory", "pids", "wall_time", "file_size"):
-            return LimitExceeded(f"the source hit its limit: {ended.detail}", where, value=value)
+            return LimitExceeded(f"the source hit its limit: {ended.detail}", where)
         how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
-        return PluginFailed(f"the source failed with {how}", where, value=value)
+        return PluginFailed(f"the source failed with {how}", where)
 
     def _crashed(self, peer: Peer, ended: Exit) -> DativoError:
         tail = show.foreign(peer.confined.stderr_tail()[-400:]) or None
@@ -424,7 +445,7 @@ class Conversation:
     def _abandon(self, source: Confined) -> None:
         """End source and writer after a failure; the open epoch is dropped."""
         if self._source_exit is None:
-            source.terminate(grace_s=2.0 if isinstance(self._failure, Interrupted) else 0.0)
+            source.terminate(grace_s=STOP_GRACE_S if isinstance(self._failure, Interrupted) else 0.0)
             self._source_exit = source.poll_exit()
         writer = self._writer
         if writer is None or writer.exit is not None:

@@ -165,7 +165,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Running totals of the writer."""
+    """Running totals of the writer. ``ended``: the source's output has ended and every whole line of it is taken."""
 
     input: str
     bytes: int
@@ -174,6 +174,7 @@ class Stats:
     idle_s: float
     blocked_s: float
     staged_bytes: int
+    ended: bool
     counts: tuple[Counts, ...]
 
 
@@ -427,6 +428,7 @@ def _stats(r: _Reader) -> Stats:
         r.seconds("idle_s"),
         r.seconds("blocked_s"),
         r.count("staged_bytes"),
+        r.flag("ended"),
         r.items("counts", _counts),
     )
 

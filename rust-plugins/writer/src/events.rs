@@ -215,6 +215,8 @@ pub struct Stats<'a> {
     pub idle_s: f64,
     pub blocked_s: f64,
     pub staged_bytes: u64,
+    /// The source's output has ended and every whole line of it is taken.
+    pub ended: bool,
     pub counts: Vec<Counts>,
 }
 

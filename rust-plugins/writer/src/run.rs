@@ -46,7 +46,10 @@ pub fn run(control: &mut Control) -> Result<(), Stop> {
 
 struct Loop {
     framer: Framer,
+    /// End of file was read.
     ended: bool,
+    /// The kernel was told that everything up to it is taken.
+    told_end: bool,
     stats_at: Instant,
     /// Bytes read when stats went out last.
     stats_bytes: u64,
@@ -60,6 +63,7 @@ impl Loop {
         Loop {
             framer: Framer::new(session.max_line_bytes()),
             ended: false,
+            told_end: false,
             stats_at: Instant::now(),
             stats_bytes: 0,
             idle_since: None,
@@ -74,8 +78,14 @@ impl Loop {
             {
                 session.take(line)?;
             }
-            if self.ended && session.finishing && !session.is_blocked() {
-                return self.finish(session);
+            if self.ended && !session.is_blocked() {
+                if session.finishing {
+                    return self.finish(session);
+                }
+                if !self.told_end {
+                    self.told_end = true;
+                    self.send_stats(session)?;
+                }
             }
             self.wait(session)?;
             while let Some(command) = session.control().next() {
@@ -143,6 +153,7 @@ impl Loop {
             self.framer.lines(),
             idle,
             self.blocked,
+            self.told_end,
         )
     }
 }

@@ -699,6 +699,7 @@ impl<'c> Session<'c> {
         lines: u64,
         idle: Duration,
         blocked: Duration,
+        ended: bool,
     ) -> Result<(), Stop> {
         self.control.send(&events::Stats {
             input: &self.open.input,
@@ -709,6 +710,7 @@ impl<'c> Session<'c> {
             idle_s: idle.as_secs_f64(),
             blocked_s: blocked.as_secs_f64(),
             staged_bytes: self.staged_bytes(),
+            ended,
             counts: self.streams.iter().map(Stream::totals).collect(),
         })
     }

@@ -111,6 +111,7 @@ GOOD: dict[str, control.Event] = {
         "idle_s": 0.5,
         "blocked_s": 0,
         "staged_bytes": 0,
+        "ended": False,
         "counts": [COUNTS],
     },
     "message": {
