@@ -25,11 +25,11 @@ check: setup
 	cd rust-plugins && cargo clippy --release --workspace --all-targets --quiet -- -D warnings
 
 bench: setup
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run
 
 nightly: setup
 	DATIVO_NIGHTLY=1 $(BIN)/pytest
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run
 
 clean:
 	rm -rf .venv .tools lake rust-plugins/target

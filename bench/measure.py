@@ -1,4 +1,4 @@
-"""Measuring: CPU and peak memory of one command, and medians of alternating runs."""
+"""Measuring: bars, the CPU and peak memory of one command, and medians of alternating runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,45 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One figure and the most that it may be; without ``bar`` it is for information."""
+
+    what: str
+    value: float
+    unit: str
+    bar: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is no higher than its bar."""
+        return self.bar is None or self.value <= self.bar
+
+
+def table(bars: Sequence[Bar]) -> str:
+    """Return the bars as a Markdown table that lines up in a terminal too."""
+    rows = [("what", "measured", "bar", "met")]
+    for bar in bars:
+        limit = "" if bar.bar is None else f"≤ {_figure(bar.bar)}"
+        verdict = "" if bar.bar is None else "yes" if bar.met else "NO"
+        rows.append((bar.what, f"{_figure(bar.value)} {bar.unit}".rstrip(), limit, verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    """Return three significant digits, all of those before the point."""
+    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{places}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +59,18 @@ class Sample:
     stdout: str
 
 
-def command(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 900
-) -> Sample:
-    """Run ``argv`` to its end. Raises when it fails."""
+def command(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Sample:
+    """Run ``argv`` to its end. Raises RuntimeError when it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert process.stdout is not None and process.stderr is not None
-    stdout = process.stdout.read()
-    stderr = process.stderr.read()
+    with process.stdout, process.stderr:
+        stdout = process.stdout.read()
+        stderr = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall_s = time.perf_counter() - started
-    if process.returncode or wall_s > timeout_s:
+    if process.returncode:
         raise RuntimeError(f"{argv[0]} ended with {process.returncode}: {stderr.decode()[-800:]}")
     return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, stdout.decode())
 

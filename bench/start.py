@@ -1,19 +1,18 @@
-"""Cost of a confined start: ``python bench/start.py [RUNS]``.
+"""Cost of a confined start: /usr/bin/true plain and confined in turn, wall time to its end, attestation included.
 
-Starts /usr/bin/true plain and confined in turn, 0.5 s apart, and prints the median wall time of each in milliseconds: as
-this user, without a cgroup and with one where one can be written. Attestation included, removal of the cgroup apart.
+As this user, without a cgroup and with one where one can be written; removal of the cgroup apart.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from unittest import mock
 
+from bench.measure import Bar, alternate, median, table
 from dativo.sandbox import (
     Confined,
     Grants,
@@ -28,6 +27,7 @@ from dativo.sandbox import (
 
 TRUE = "/usr/bin/true"
 SPACING_S = 0.5
+BARS_MS = {"no cgroup": 15.0, "cgroup": 25.0}
 
 
 def plain() -> None:
@@ -60,43 +60,50 @@ def confined(stack: ExitStack, walls: Walls) -> Callable[[], None]:
     return once
 
 
-def main() -> None:
-    """Measure and print."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    with ExitStack() as stack:
-        none = mock.patch(
-            "dativo.sandbox.cgroup.find_base", side_effect=WallMissing("cgroup", "left out")
-        )
-        without = confined(stack, Walls("degraded"))
-        cases: dict[str, Callable[[], None]] = {
-            "plain": plain,
-            "confined, no cgroup": lambda: _within(none, without),
-        }
-        try:
-            joined = confined(stack, Walls())
-            joined()
-            cases["confined, cgroup"] = joined
-        except WallMissing as error:
-            print(f"no cgroup case: {error.reason}")
-        times: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(runs):
-            for name, case in cases.items():
-                time.sleep(SPACING_S)
-                began = time.perf_counter()
-                case()
-                times[name].append((time.perf_counter() - began) * 1e3)
-    base = statistics.median(times["plain"])
-    for name, found in times.items():
-        middle = statistics.median(found)
-        print(
-            f"{name:22} median {middle:6.1f} ms  min {min(found):6.1f}  max {max(found):6.1f}  over plain {middle - base:5.1f}"
-        )
+def without_cgroup(stack: ExitStack) -> Callable[[], None]:
+    """Return a confined start on a machine that seems to have no cgroup."""
+    patch = mock.patch(
+        "dativo.sandbox.cgroup.find_base", side_effect=WallMissing("cgroup", "left out")
+    )
+    start = confined(stack, Walls("degraded"))
+
+    def once() -> None:
+        with patch:
+            start()
+
+    return once
 
 
-def _within(patch: mock._patch[mock.MagicMock], case: Callable[[], None]) -> None:
-    with patch:
+def timed_ms(case: Callable[[], None]) -> Callable[[], float]:
+    """Return ``case`` with its wall time as result."""
+
+    def once() -> float:
+        began = time.perf_counter()
         case()
+        return (time.perf_counter() - began) * 1e3
+
+    return once
+
+
+def measure(rounds: int = 20) -> list[Bar]:
+    """Start all cases in turn, spaced; medians over that of the plain start."""
+    with ExitStack() as stack:
+        cases = {"plain": timed_ms(plain), "no cgroup": timed_ms(without_cgroup(stack))}
+        joined = confined(stack, Walls())
+        try:
+            joined()
+            cases["cgroup"] = timed_ms(joined)
+        except WallMissing as error:
+            print(f"confined start, cgroup: not measured: {error.reason}", file=sys.stderr)
+        found = alternate(cases, rounds, pause_s=SPACING_S)
+    base_ms = median(found.pop("plain"))
+    return [
+        Bar(
+            f"confined start, {name}, wall over plain", median(times) - base_ms, "ms", BARS_MS[name]
+        )
+        for name, times in found.items()
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    print(table(measure()))

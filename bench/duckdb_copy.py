@@ -1,0 +1,84 @@
+"""The peer of ``bench.writer``: DuckDB's COPY of one stream's JSON lines to Parquet, in an environment of its own.
+
+    duckdb_copy.py SOURCE DIALECT SCHEMA FOLDER [--same-as FOLDER]
+
+One thread; zstd level 1; row groups of 122,880; every column with the type that the writer gives it. Prints one JSON object:
+CPU inside the COPY alone (no import, no connection), peak RSS, rows, bytes. ``--same-as`` then compares all rows, whatever their
+order, with those of the Parquet files of another folder; it fails when they differ.
+"""
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+ROW_GROUP_ROWS = 122_880
+PARQUET = (
+    f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+)
+
+
+def column_type(node: dict[str, Any]) -> str:
+    """Return DuckDB's name of a flat node's type."""
+    by_format = {"singer.decimal": "DECIMAL(38,9)", "date-time": "TIMESTAMPTZ"}
+    by_type = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+    kind = next(name for name in node["type"] if name != "null")
+    return by_format.get(node.get("format", ""), by_type[kind])
+
+
+def query(source: str, dialect: str, schema: dict[str, Any]) -> str:
+    """Return a SELECT of a stream's records out of their envelopes."""
+    fields = ", ".join(f'"{name}" {column_type(n)}' for name, n in schema["properties"].items())
+    record = f"STRUCT({fields})"
+    data = "record"
+    if dialect == "airbyte":
+        record, data = f"STRUCT(data {record})", "record.data"
+    return (
+        f"SELECT unnest({data}) FROM read_json('{source}', format = 'newline_delimited', "
+        f"columns = {{type: 'VARCHAR', record: '{record}'}}) WHERE type = 'RECORD'"
+    )
+
+
+def digest(connection: duckdb.DuckDBPyConnection, folder: str) -> object:
+    """Return the number of rows and a sum over their hashes."""
+    rows = f"read_parquet('{folder}/*.parquet')"
+    return connection.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {rows} t").fetchone()
+
+
+def main() -> None:
+    """Copy, tell, compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source")
+    parser.add_argument("dialect", choices=["singer", "airbyte"])
+    parser.add_argument("schema")
+    parser.add_argument("folder")
+    parser.add_argument("--same-as")
+    options = parser.parse_args()
+    schema = json.loads(Path(options.schema).read_text())
+    target = Path(options.folder, "duckdb.parquet")
+    connection = duckdb.connect()
+    connection.execute("SET threads = 1")
+    copy = f"COPY ({query(options.source, options.dialect, schema)}) TO '{target}' {PARQUET}"
+    began_s = time.process_time()
+    done = connection.execute(copy).fetchone()
+    cpu_s = time.process_time() - began_s
+    assert done is not None
+    told = {
+        "version": duckdb.__version__,
+        "cpu_s": cpu_s,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "rows": done[0],
+        "bytes": target.stat().st_size,
+    }
+    if options.same_as is not None:
+        ours, theirs = digest(connection, options.same_as), digest(connection, options.folder)
+        if ours != theirs:
+            raise SystemExit(f"not the same rows: writer {ours}, DuckDB {theirs}")
+    print(json.dumps(told))
+
+
+main()

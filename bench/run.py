@@ -1,0 +1,32 @@
+"""``python -m bench.run``: every figure that has a bar, in one table. Status 1 when a bar is not met."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from bench import first_byte, start, version, writer
+from bench.measure import table
+
+
+def main() -> int:
+    """Measure all, print the table, tell whether every bar is met."""
+    load = os.getloadavg()[0]
+    print(
+        f"{os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}, kernel {platform.release()}",
+        file=sys.stderr,
+    )
+    bars = []
+    for part in (version, start, first_byte, writer):
+        print(f"{part.__name__} …", file=sys.stderr, flush=True)
+        bars += part.measure()
+    print(table(bars))
+    missed = [bar.what for bar in bars if not bar.met]
+    if missed:
+        print(f"not met: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

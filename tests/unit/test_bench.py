@@ -1,0 +1,42 @@
+"""The benchmark's table and its verdict."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from bench import run
+from bench.measure import Bar, table
+
+
+def test_a_bar_is_met_up_to_itself() -> None:
+    assert Bar("a", 10.0, "ms", 10.0).met
+    assert not Bar("a", 10.001, "ms", 10.0).met
+    assert Bar("information", 1e9, "MB").met
+
+
+def test_the_table_tells_what_was_missed() -> None:
+    shown = table(
+        [Bar("start", 12.34, "ms", 15.0), Bar("rows", 1e6, ""), Bar("rss", 129, "MB", 128)]
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
+    assert rows[0] == ["what", "measured", "bar", "met"]
+    assert rows[2:] == [
+        ["start", "12.3 ms", "≤ 15.0", "yes"],
+        ["rows", "1,000,000", "", ""],
+        ["rss", "129 MB", "≤ 128", "NO"],
+    ]
+    assert len({len(line) for line in shown.splitlines()}) == 1
+
+
+@pytest.mark.parametrize(("value", "status"), [(1.0, 0), (2.0, 1)])
+def test_the_status_tells_whether_every_bar_is_met(
+    value: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = SimpleNamespace(__name__="part", measure=lambda: [Bar("it", value, "s", 1.0)])
+    for name in ("version", "start", "first_byte", "writer"):
+        monkeypatch.setattr(run, name, part)
+    assert run.main() == status
+    told = capsys.readouterr()
+    assert told.out.count("| it ") == 4
+    assert ("not met: it" in told.err) == bool(status)
