@@ -44,9 +44,11 @@ class Workspace:
     # Where no cgroup can be written (a plain user without delegation) the tests run with the named weaker wall.
     flags: tuple[str, ...] = ()
 
+    lake_name: str = "lake"
+
     @property
     def lake(self) -> Path:
-        return self.folder / "lake"
+        return self.folder / self.lake_name
 
     def environment(self) -> dict[str, str]:
         kept = {key: os.environ[key] for key in KEPT if key in os.environ}
@@ -97,6 +99,17 @@ class Workspace:
             .execute(f"SELECT {what} FROM iceberg_scan('{self.metadata(table)}')")
             .fetchone()
         )
+        return None if row is None else row[0] if len(row) == 1 else row
+
+    def read(self, target: str, table: str, what: str = "count(*)", job: str = "job.yaml") -> Any:
+        """Read a table of either target back: Iceberg by its metadata, Parquet by the files that its log names."""
+        if target == "iceberg":
+            return self.count(table, what)
+        connection = duckdb.connect()
+        listed = self.dativo("files", job, "--view", *self.flags)
+        assert listed.status == 0, listed.stderr
+        connection.execute(listed.stdout)
+        row = connection.execute(f"SELECT {what} FROM {table.rpartition('.')[2]}").fetchone()
         return None if row is None else row[0] if len(row) == 1 else row
 
     def metadata(self, table: str) -> str:
@@ -153,5 +166,9 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     folder, home = tmp_path / "workspace", tmp_path / "home"
     folder.mkdir()
     home.mkdir(mode=0o700)
-    flags = () if os.geteuid() == 0 else ("--cgroup", "degraded")
-    yield Workspace(folder, home, flags=flags)
+    yield Workspace(folder, home, flags=plain_flags())
+
+
+def plain_flags() -> tuple[str, ...]:
+    """The weaker wall that a plain user without delegation has to name."""
+    return () if os.geteuid() == 0 else ("--cgroup", "degraded")

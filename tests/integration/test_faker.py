@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import Workspace, reader
+from tests.integration.conftest import Workspace, plain_flags, reader
 
 JOB = """\
 pipeline: shop
@@ -25,9 +25,7 @@ target:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("shop")
-    import os
-
-    flags = () if os.geteuid() == 0 else ("--cgroup", "degraded")
+    flags = plain_flags()
     made = Workspace(folder / "workspace", folder / "home", flags=flags)
     made.folder.mkdir()
     made.home.mkdir(mode=0o700)

@@ -22,6 +22,7 @@ target:
   epoch: {{rows: 1000}}
 """
 TRUTH = (ROWS, ROWS, sum(i * 2654435761 % 2**32 for i in range(ROWS)))
+WHAT = "count(*), count(DISTINCT id), sum(value)::BIGINT"
 DEADLINE_S = 60
 
 
@@ -59,12 +60,16 @@ def wait_for_commit(workspace: Workspace, marker: Path, process_alive: object) -
     raise AssertionError(f"nothing was committed within {DEADLINE_S} s: {process_alive}")
 
 
+DATA = {"iceberg": "lake/numbers/numbers/data", "parquet": "lake/numbers/numbers"}
+
+
+@pytest.mark.parametrize("target", DATA)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_every_row_once(workspace: Workspace, victim: str) -> None:
+def test_every_row_once(workspace: Workspace, victim: str, target: str) -> None:
     workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
-    workspace.job(JOB.replace("TARGET", "iceberg").replace("PAUSE", "0.2"))
+    workspace.job(JOB.replace("TARGET", target).replace("PAUSE", "0.2"))
     kernel = workspace.start("run", "job.yaml", "--output", "json", *workspace.flags)
-    wait_for_commit(workspace, workspace.lake / "numbers" / "numbers" / "data", kernel.poll())
+    wait_for_commit(workspace, workspace.folder / DATA[target], kernel.poll())
     pid = kernel.pid if victim == "kernel" else find(kernel.pid, VICTIMS[victim])
     inner = descendants(kernel.pid)
     os.kill(pid, signal.SIGKILL)
@@ -74,15 +79,12 @@ def test_every_row_once(workspace: Workspace, victim: str) -> None:
     while any(Path(f"/proc/{child}").exists() for child in inner):
         assert time.monotonic() < deadline, "a process outlived its kernel"
         time.sleep(0.02)
-    before = workspace.count("numbers.numbers")
+    before = workspace.read(target, "numbers.numbers")
     assert 0 < before < ROWS and before % 500 == 0
 
-    workspace.job(JOB.replace("TARGET", "iceberg").replace("PAUSE", "0"))
+    workspace.job(JOB.replace("TARGET", target).replace("PAUSE", "0"))
     result = workspace.run()
     assert result.status == 0, result.stderr
     [stream] = result.report["streams"]
     assert stream["read"] == ROWS - before
-    assert (
-        workspace.count("numbers.numbers", "count(*), count(DISTINCT id), sum(value)::BIGINT")
-        == TRUTH
-    )
+    assert workspace.read(target, "numbers.numbers", WHAT) == TRUTH

@@ -224,12 +224,13 @@ def _matching(catalog: Catalog, rule: str) -> list[CatalogStream]:
 
 
 def _check_field_rule(catalog: Catalog, rule: str, name: str, field: str) -> None:
-    for entry in catalog.streams:
-        if fnmatchcase(str(entry.stream), name) and any(
-            fnmatchcase(p, field) for p in entry.properties()
-        ):
-            return
-    raise ConfigError(f"stream rule '!{rule}' meets no field", hint=_offer(catalog))
+    streams = [entry for entry in catalog.streams if fnmatchcase(str(entry.stream), name)]
+    if any(fnmatchcase(p, field) for entry in streams for p in entry.properties()):
+        return
+    hint = "; ".join(
+        f"{entry.stream} has: {_some(entry.properties())}" for entry in streams[:5]
+    ) or _offer(catalog)
+    raise ConfigError(f"stream rule '!{rule}' meets no field", hint=hint)
 
 
 def _without(entry: CatalogStream, name: str, field: str) -> CatalogStream:
@@ -246,9 +247,11 @@ def _without(entry: CatalogStream, name: str, field: str) -> CatalogStream:
 
 
 def _offer(catalog: Catalog) -> str:
-    names = [str(entry.stream) for entry in catalog.streams]
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"The source has: {shown}"
+    return f"The source has: {_some([str(entry.stream) for entry in catalog.streams])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
 
 
 # --- what the connector is given -------------------------------------------------------------------------------------------
