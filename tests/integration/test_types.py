@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,18 @@ def test_every_value_comes_back(workspace: Workspace, dialect: str, target: str)
         if not same(value, row[name])
     ]
     assert wrong == []
+
+    # By way of the files' statistics: bounds that are too narrow would hide rows from a filter.
+    lost = [
+        f"{column.name} = {value!r}"
+        for column in COLUMNS
+        for value in {row[column.name] for row in rows} - {None}
+        if not engine.execute(
+            f'SELECT 1 FROM {source} WHERE "{column.name}" = CAST(? AS {column.engine_type})',
+            [str(value) if isinstance(value, Decimal) else value],
+        ).fetchone()
+    ]
+    assert lost == []
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,9 @@ COLUMNS = (
     Column("singer_decimal", with_format("singer.decimal"), DECIMAL, DECIMALS, ('"12,5"', '""', '"Infinity"')),
     Column("x_singer_decimal", with_format("x-singer.decimal", precision=10, scale=3), "DECIMAL(10,3)",
            quoted(Decimal, "0", "9999999.999", "-9999999.999", "1E+2", "0.5"), ('"10000000"', '"0.0001"')),
+    # Nine digits and fewer are stored in 32 bits, eighteen in 64.
+    Column("x_singer_decimal_short", with_format("x-singer.decimal", precision=4, scale=4), "DECIMAL(4,4)",
+           quoted(Decimal, "0.9999", "-0.9999", "0.0001", "0"), ('"1"',)),
     Column("singer_decimal_step", with_format("singer.decimal", multipleOf=0.0001), "DECIMAL(38,4)",
            quoted(Decimal, "12.3456", "9" * 34 + ".9999"), ('"0.00001"',)),
     Column("big_number", airbyte("number", "big_number"), DECIMAL, DECIMALS, ("NaN",)),
@@ -227,6 +230,7 @@ COLUMNS = (
     Column("mixed", {"type": ["string", "integer", "null"]}, "VARCHAR",
            (*json_text('""', '"x"', "12", "-0", '"12"'), ("null", None)), ("-Infinity",)),
     Column("untyped", {}, "VARCHAR", json_text("true", "1.10", '"x"', "[1]", '{"b":1,"a":2}'), ("NaN",)),
+    Column("nothing", {"type": "null"}, "VARCHAR", (("null", None),), ("NaN",)),
     Column("moment_or_text", {"anyOf": [{"type": "string", "format": "date-time"}, {"type": ["string", "null"]}]}, "VARCHAR",
            json_text('"2024-02-29T00:00:00Z"', '"soon"'), ("NaN",)),
 )
