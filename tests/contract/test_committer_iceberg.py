@@ -43,7 +43,9 @@ def commit_users(warehouse: Warehouse, committer: Any, *ids: int) -> dict[str, A
 
 
 def foreign(*ids: int) -> pa.Table:
-    return pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(["foreign"] * len(ids), pa.string())})
+    return pa.table(
+        {"id": pa.array(ids, pa.int64()), "name": pa.array(["foreign"] * len(ids), pa.string())}
+    )
 
 
 def test_sql_catalog_reads_our_tables(warehouse: Warehouse, catalog: SqlCatalog) -> None:
