@@ -445,7 +445,9 @@ class Conversation:
     def _abandon(self, source: Confined) -> None:
         """End source and writer after a failure; the open epoch is dropped."""
         if self._source_exit is None:
-            source.terminate(grace_s=STOP_GRACE_S if isinstance(self._failure, Interrupted) else 0.0)
+            source.terminate(
+                grace_s=STOP_GRACE_S if isinstance(self._failure, Interrupted) else 0.0
+            )
             self._source_exit = source.poll_exit()
         writer = self._writer
         if writer is None or writer.exit is not None:
