@@ -21,8 +21,8 @@ from dativo.kernel._version import VERSION
 from dativo.protocol.errors import DativoError, ExitStatus
 
 if TYPE_CHECKING:
-    from dativo.kernel.conversation import Tally
     from dativo.kernel.plan import Site
+    from dativo.kernel.tally import Tally
     from dativo.protocol.events import SourceMessage
 
 Output = Literal["table", "json"]
@@ -161,8 +161,9 @@ class _Screen:
         if not self._terminal or tally.stats is None:
             return
         read = sum(count.read for count in tally.stats.counts)
-        written = sum(table.rows for done in tally.committed for table in done.tables)
-        sys.stderr.write(f"\r\x1b[K{read:,} rows read, {written:,} committed, epoch {tally.epoch}")
+        sys.stderr.write(
+            f"\r\x1b[K{read:,} rows read, {tally.written():,} committed, epoch {tally.epoch}"
+        )
         sys.stderr.flush()
         self._shown = True
 

@@ -14,7 +14,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dativo.kernel import show
@@ -24,10 +23,10 @@ from dativo.kernel.limits import (
     DRAIN_TIMEOUT_S,
     FINISH_TIMEOUT_S,
     HELLO_TIMEOUT_S,
-    MAX_KEPT_MESSAGES,
     MAX_VALUE_CHARS,
     STOP_GRACE_S,
 )
+from dativo.kernel.tally import Tally
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import (
     DativoError,
@@ -122,21 +121,6 @@ class Peer:
         if self._sock in self._selector.get_map():
             self._selector.unregister(self._sock)
         self._sock.close()
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run has done so far; becomes the report."""
-
-    opened: events.Opened | None = None
-    epoch: int = 0
-    committed: list[events.Committed] = field(default_factory=list)
-    sealed: list[events.Sealed] = field(default_factory=list)
-    stats: events.Stats | None = None
-    messages: list[events.SourceMessage] = field(default_factory=list)
-    tables: dict[str, events.StreamPlan] = field(default_factory=dict)
-    # CPU of this process when the source's first byte was known to be read.
-    first_byte_cpu_s: float | None = None
 
 
 class Conversation:
@@ -267,8 +251,7 @@ class Conversation:
             case events.Hello():
                 peer.session = handshake.agree(message, program=peer.program)
             case events.Opened() if peer is self._committer:
-                self.tally.opened = message
-                self.tally.epoch = message.epoch
+                self.tally.take_opened(message)
             case (
                 events.StreamSchema()
                 | events.StateSeen()
@@ -292,7 +275,7 @@ class Conversation:
             case events.StreamSchema():
                 self._relay(self._committer, event)
             case events.Sealed():
-                self.tally.sealed.append(message)
+                self.tally.take_sealed(message)
                 self._relay(self._committer, event)
             case events.Stats():
                 self.tally.stats = message
@@ -300,11 +283,8 @@ class Conversation:
                     self.tally.first_byte_cpu_s = time.process_time()
                 self._on_progress(self.tally)
             case events.SourceMessage():
-                if len(self.tally.messages) < MAX_KEPT_MESSAGES or message.kind in (
-                    "control",
-                    "trace_error",
-                ):
-                    self.tally.messages.append(message)
+                if message.kind == "trace_error":
+                    self.tally.last_error = message.text
                 self._on_message(message)
             case _:
                 pass  # StateSeen: progress comes with stats
@@ -312,15 +292,10 @@ class Conversation:
     def _from_committer(self, event: control.Event, message: Any) -> None:
         match message:
             case events.StreamPlan():
-                self.tally.tables[str(message.stream)] = message
+                self.tally.take_plan(message)
                 self._relay(self._writer, event)
             case events.Committed():
-                self.tally.committed.append(message)
-                self.tally.epoch = message.epoch
-                final = next(
-                    (s.final for s in self.tally.sealed if s.sequence == message.sequence), False
-                )
-                self._final_committed = self._final_committed or final
+                self._final_committed = self.tally.take_committed(message)
                 self._relay(self._writer, event)
                 self._on_progress(self.tally)
             case _:
@@ -341,7 +316,7 @@ class Conversation:
             return
         peer.exit = ended
         self._take(peer, peer.drain())
-        finished = peer is self._writer and any(s.final for s in self.tally.sealed)
+        finished = peer is self._writer and self.tally.final_sealed
         if (
             ended.cause == "exited" and ended.code == 0 and (finished or peer.said_goodbye)
         ) or peer.said_goodbye:
@@ -395,11 +370,10 @@ class Conversation:
 
     def _last_words(self, source: Confined) -> str | None:
         """Return what the source said last: a TRACE of an error, else the last line of its stderr."""
-        said = next(
-            (m.text for m in reversed(self.tally.messages) if m.kind == "trace_error"), None
-        )
         tail = source.stderr_tail().splitlines()
-        last = said or (tail[-1].decode("utf-8", "backslashreplace") if tail else None)
+        last = self.tally.last_error or (
+            tail[-1].decode("utf-8", "backslashreplace") if tail else None
+        )
         return show.foreign(last, max_chars=MAX_VALUE_CHARS) if last else None
 
     def _source_failed(self, ended: Exit) -> DativoError:

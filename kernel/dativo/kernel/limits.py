@@ -105,7 +105,6 @@ DRAIN_TIMEOUT_S: Final = Limit(60, "", "From the death of a source to the end of
 ABORT_TIMEOUT_S: Final = Limit(10, "", "From `abort` to the end of the writer")
 CLOSE_TIMEOUT_S: Final = Limit(600, "", "From `close` to the end of the committer")
 VERB_TIMEOUT_S: Final = Limit(600, "", "`spec`, `check` and `discover`")
-MAX_KEPT_MESSAGES: Final = Limit(200, "", "LOG and TRACE messages kept for the report")
 
 # --- of the files that people write --------------------------------------------------------------
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dativo.kernel.conversation import Tally
+from dativo.kernel.tally import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
-from dativo.protocol.state import Stream
 from dativo.sandbox import Attestation, Confined, Exit
 
 
@@ -65,7 +64,7 @@ class Report:
     kernel_cpu_to_first_byte_s: float | None
     degraded: tuple[str, ...]
     notices: tuple[str, ...]
-    last_states: int
+    states: int
 
     def to_json(self) -> str:
         """Return the report as one JSON object on one line."""
@@ -73,36 +72,21 @@ class Report:
 
 
 def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
-    """Sum up each stream over the epochs that were committed; rows read beyond them show in ``read`` alone."""
-    committed = {c.sequence for c in tally.committed}
-    done = [s for s in tally.sealed if s.sequence in committed]
-    names: dict[Stream, None] = {}
-    for sealed in done:
-        names.update(dict.fromkeys(count.stream for count in sealed.counts))
-    if tally.stats is not None:
-        names.update(dict.fromkeys(count.stream for count in tally.stats.counts))
-    return tuple(_stream(tally, name, done) for name in names)
-
-
-def _stream(tally: Tally, stream: Stream, done: Iterable[object]) -> StreamReport:
-    counts = [
-        c for sealed in tally.sealed if sealed in done for c in sealed.counts if c.stream == stream
-    ]
-    tables = [t for c in tally.committed for t in c.tables if t.stream == stream]
-    seen = [c for c in tally.stats.counts if c.stream == stream] if tally.stats else []
-    plan = tally.tables.get(str(stream))
-    return StreamReport(
-        stream=str(stream),
-        table=plan.table if plan else None,
-        read=max([sum(c.read for c in counts), *(c.read for c in seen)]),
-        written=sum(c.written for c in counts),
-        rejected=sum(c.rejected for c in counts),
-        filtered=sum(c.filtered for c in counts),
-        bytes=sum(t.bytes for t in tables),
-        files=sum(t.files for t in tables),
-        metadata_location=next(
-            (t.metadata_location for t in reversed(tables) if t.metadata_location), None
-        ),
+    """Return each stream over the committed epochs; rows read beyond them, by a run that failed, show in ``read`` alone."""
+    seen = {count.stream: count.read for count in tally.stats.counts} if tally.stats else {}
+    return tuple(
+        StreamReport(
+            stream=str(stream),
+            table=totals.table,
+            read=max(totals.read, seen.get(stream, 0)),
+            written=totals.written,
+            rejected=totals.rejected,
+            filtered=totals.filtered,
+            bytes=totals.bytes,
+            files=totals.files,
+            metadata_location=totals.metadata_location,
+        )
+        for stream, totals in tally.streams.items()
     )
 
 
@@ -156,7 +140,8 @@ def render(report: Report, *, reader: str | None) -> str:
     )
     lines = [
         f"{report.pipeline}: {outcome} in {report.seconds:.1f} s   run {report.run}",
-        f"  {report.source} → {report.target} {report.warehouse}, epoch {report.epoch}",
+        f"  {report.source} → {report.target} {report.warehouse}",
+        f"  committed: epoch {report.epoch}, {report.states} state{'s' * (report.states != 1)}",
         "",
         *_table(
             ("stream", "read", "written", "rejected", "bytes", "files", "table"),

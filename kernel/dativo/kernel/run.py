@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dativo.kernel import registry, report, show, verbs, warehouse
-from dativo.kernel.conversation import Conversation, Interrupted, Tally
+from dativo.kernel.conversation import Conversation, Interrupted
 from dativo.kernel.job import Job
 from dativo.kernel.limits import (
     COMMITTER_MEMORY_BYTES,
@@ -38,10 +38,11 @@ from dativo.kernel.limits import (
     EpochLimits,
 )
 from dativo.kernel.plan import Plan, Site, own_identity
+from dativo.kernel.tally import Tally
 from dativo.protocol import state
 from dativo.protocol.catalog import configured_airbyte, configured_singer
 from dativo.protocol.errors import Conflict, DativoError, ExitStatus, InternalError, Where
-from dativo.protocol.events import Opened, Sealed, SourceMessage
+from dativo.protocol.events import Opened, SourceMessage
 from dativo.sandbox import (
     Confined,
     Exit,
@@ -292,11 +293,12 @@ class _Going:
         """Return the report; remembers the last committed epoch."""
         plan, tally, job = self.plan, self.tally, self.plan.job
         if tally.opened is not None:
-            states = state.merge(
-                tally.opened.states, [s for sealed in _committed(tally) for s in sealed.states]
-            )
             self.site.ledger.remember(
-                job.workspace, job.pipeline, job.target.warehouse, tally.epoch, state.digest(states)
+                job.workspace,
+                job.pipeline,
+                job.target.warehouse,
+                tally.epoch,
+                state.digest(tally.states),
             )
         exits: list[Exit | None] = [confined.poll_exit() for confined in self.processes]
         redactor = plan.source.redactor
@@ -316,7 +318,7 @@ class _Going:
             target=plan.target.reference,
             warehouse=str(job.target.warehouse),
             epoch=tally.epoch,
-            commits=sum(1 for c in tally.committed if c.tables),
+            commits=tally.commits,
             source_bytes=tally.stats.bytes if tally.stats else 0,
             text_lines=tally.stats.text_lines if tally.stats else 0,
             blocked_s=tally.stats.blocked_s if tally.stats else 0.0,
@@ -331,7 +333,7 @@ class _Going:
             if plan.walls.cgroup == "degraded"
             else (),
             notices=tuple(self.notices),
-            last_states=len(tally.opened.states) if tally.opened else 0,
+            states=len(tally.states),
         )
 
 
@@ -359,11 +361,6 @@ def open_committer(
         "staging": str(staging),
         "mode": "read" if read_only else job.target.mode,
     }
-
-
-def _committed(tally: Tally) -> list[Sealed]:
-    done = {c.sequence for c in tally.committed}
-    return [sealed for sealed in tally.sealed if sealed.sequence in done]
 
 
 def _epoch(limits: EpochLimits) -> dict[str, int]:

@@ -1,0 +1,65 @@
+"""Sums over committed epochs only, in bounded memory, and no epoch that was not sealed."""
+
+import pytest
+
+from dativo.kernel.limits import MAX_EPOCHS_WAITING
+from dativo.kernel.report import stream_reports
+from dativo.kernel.tally import Tally
+from dativo.protocol import events
+from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.state import StateEntry, Stream
+
+USERS = Stream("", "users")
+
+
+def sealed(sequence: int, rows: int, *, final: bool = False, state: str = "1") -> events.Sealed:
+    counts = (events.Counts(USERS, rows + 2, rows, 1, 1),)
+    states = (StateEntry("stream", USERS, state),)
+    return events.Sealed("0", sequence, final, (), states, counts)
+
+
+def committed(sequence: int, epoch: int, rows: int) -> events.Committed:
+    table = events.TableCommit(USERS, "shop.users", rows, 1, 100, "7", f"/m{epoch}.json")
+    return events.Committed("0", sequence, epoch, (table,) if rows else ())
+
+
+def test_sums_states_and_the_last_epoch() -> None:
+    tally = Tally()
+    tally.take_opened(events.Opened("0", 4, (StateEntry("stream", USERS, "0"),), ()))
+    tally.take_plan(events.StreamPlan("0", USERS, 1, "shop.users"))
+    tally.take_sealed(sealed(1, 10))
+    assert not tally.take_committed(committed(1, 5, 10))
+    tally.take_sealed(sealed(2, 5, final=True, state="2"))
+    assert tally.epoch == 5 and tally.states[0].text == "1" and tally.written() == 10
+    assert tally.take_committed(committed(2, 6, 5))
+    [report] = stream_reports(tally)
+    assert (report.read, report.written, report.rejected, report.filtered) == (19, 15, 2, 2)
+    assert report.read == report.written + report.rejected + report.filtered
+    assert (report.files, report.bytes, report.metadata_location) == (2, 200, "/m6.json")
+    assert (tally.commits, tally.epoch, tally.states[0].text) == (2, 6, "2")
+
+
+def test_rows_that_were_read_and_not_committed_show_in_read_alone() -> None:
+    tally = Tally()
+    tally.take_sealed(sealed(1, 10))
+    tally.take_committed(committed(1, 1, 10))
+    tally.stats = events.Stats("0", 1, 1, 0, 0, 0, 0, True, (events.Counts(USERS, 40, 10, 0, 0),))
+    [report] = stream_reports(tally)
+    assert (report.read, report.written) == (40, 10)
+
+
+def test_an_epoch_is_committed_once_and_only_when_it_was_sealed() -> None:
+    tally = Tally()
+    with pytest.raises(ProtocolViolation):
+        tally.take_committed(committed(1, 1, 10))
+    tally.take_sealed(sealed(1, 10))
+    tally.take_committed(committed(1, 1, 10))
+    with pytest.raises(ProtocolViolation):
+        tally.take_committed(committed(1, 2, 10))
+
+
+def test_a_writer_that_floods_epochs_is_stopped() -> None:
+    tally = Tally()
+    with pytest.raises(ProtocolViolation):
+        for sequence in range(1, MAX_EPOCHS_WAITING + 5):
+            tally.take_sealed(sealed(sequence, 1))
