@@ -10,7 +10,7 @@ pipeline: bad
 source:
   connector: ./plugins/bad
   config: {{mode: {mode}}}
-  grants: {{memory: 96MiB, pids: 32, {grants}}}
+  grants: {{pids: 32, {grants}}}
 target:
   connector: {target}
   config: {{warehouse: ./lake, namespace: bad}}
@@ -21,7 +21,7 @@ CASES = [
     ("dies", 4, "exit status 3", ""),
     ("kills_itself", 4, "signal 9", ""),
     ("half_line", 7, "framing.half_line", ""),
-    ("eats_memory", 6, "memory", ""),
+    ("eats_memory", 6, "memory", "memory: 96MiB"),
     ("never_ends", 6, "longer than 4 s", "time: 4s"),
     ("silent", 6, "silent", "idle: 2s"),
     ("forks", 6, "longer than 5 s", "time: 5s"),

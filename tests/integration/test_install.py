@@ -224,7 +224,13 @@ def test_a_wheel_that_changed_after_locking_is_refused(wheels: Site, tmp_path: P
     wheel(wheel_folder(wheels), "tap-own", "1.0", tap())
     wheels.add("singer:tap-own")
     wheel(wheel_folder(wheels), "tap-own", "1.0", {**tap(), "tap_own/more.py": "x = 1\n"})
-    other = Site(tmp_path / "other", UV_NO_INDEX="1", UV_FIND_LINKS=wheels.env["UV_FIND_LINKS"])
+    # A cache of its own: one that both shared would still hold the wheel that was locked.
+    other = Site(
+        tmp_path / "other",
+        UV_NO_INDEX="1",
+        UV_FIND_LINKS=wheels.env["UV_FIND_LINKS"],
+        UV_CACHE_DIR=str(tmp_path / "cache"),
+    )
     other.lock.write_bytes(wheels.lock.read_bytes())
     with pytest.raises(ConfigError, match=r"installing tap-own failed: [\s\S]*[Hh]ash"):
         other.add("singer:tap-own")

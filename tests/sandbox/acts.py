@@ -45,6 +45,10 @@ def write_file(path: str) -> None:
         file.write("x")
 
 
+def change_mode(path: str) -> None:
+    os.chmod(path, 0o755)
+
+
 def list_folder(path: str) -> list[str]:
     return sorted(os.listdir(path))
 

@@ -34,7 +34,7 @@ def test_a_file_that_was_not_granted_is_not_there(inside: Run, outside: Run, fol
     assert inside("read_file", path, grants=Grants(read=(folder,))).value == "content"
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "/boot", "/var", "/sys", "/.dativo/x"])
+@pytest.mark.parametrize("path", ["/etc/shadow", "/boot", "/var/lib", "/sys", "/.dativo/x"])
 def test_the_hosts_own_files_are_not_there(inside: Run, path: str) -> None:
     assert inside("list_folder", path).errno == "ENOENT"
 
@@ -53,9 +53,15 @@ def test_a_granted_read_cannot_be_written(inside: Run, outside: Run, folder: Pat
     assert (folder / "file").read_text() == "contentxx"
 
 
-@pytest.mark.parametrize("path", ["/usr/x", "/etc/x", "/x", "/.dativo/confine"])
+@pytest.mark.parametrize("path", ["/usr/x", "/etc/x", "/x", "/.dativo/x"])
 def test_the_root_cannot_be_written(inside: Run, path: str) -> None:
     assert inside("write_file", path).errno in ("EACCES", "EROFS")
+
+
+def test_stage_2_cannot_be_changed(inside: Run) -> None:
+    """Not even where it belongs to the user who runs it; that it runs (ETXTBSY) is no wall."""
+    assert inside("change_mode", "/.dativo/confine").errno == "EROFS"
+    assert inside("write_file", "/.dativo/confine").errno in ("EACCES", "EROFS", "ETXTBSY")
 
 
 def test_a_bind_is_seen_under_its_own_name(inside: Run, folder: Path) -> None:

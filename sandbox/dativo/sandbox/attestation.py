@@ -20,7 +20,7 @@ from dativo.sandbox.program import Identity
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 CAPABILITY_SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 SECCOMP_FILTER: Final = 2
-_UPGRADE: Final = "Build dativo's executables anew: uv sync."
+UPGRADE: Final = "Build dativo's executables anew: uv sync."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def verify(message: bytes, credentials: tuple[int, int, int], asked: Asked) -> A
         return _compare(said, credentials, asked)
     except (ValueError, KeyError, TypeError) as error:
         raise WallMissing(
-            "attestation", f"cannot be read ({type(error).__name__}: {error})", _UPGRADE
+            "attestation", f"cannot be read ({type(error).__name__}: {error})", UPGRADE
         ) from error
 
 
@@ -88,6 +88,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
             (0, 0),
         )
     _same("seccomp", "mode", (int(status["Seccomp"]), said["seccomp_mode"]), (2, SECCOMP_FILTER))
+    _check_filters(status)
     _same("seccomp", "no_new_privs", (int(status["NoNewPrivs"]), said["no_new_privileges"]), (1, 1))
     _same("identity", "dumpable", said["dumpable"], 0)
     _same("namespaces", "pid inside", said["pid"], 1)
@@ -112,7 +113,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
 
 def _same(wall: str, what: str, found: object, wanted: object) -> None:
     if found != wanted:
-        raise WallMissing(wall, f"{what} is {_shown(found)}, not {_shown(wanted)}", _UPGRADE)
+        raise WallMissing(wall, f"{what} is {_shown(found)}, not {_shown(wanted)}", UPGRADE)
 
 
 def _shown(value: object) -> str:
@@ -134,6 +135,14 @@ def _status(pid: int) -> dict[str, str]:
 
 def _ids(status: dict[str, str], name: str) -> set[int]:
     return {int(word) for word in status[name].split()}
+
+
+def _check_filters(status: dict[str, str]) -> None:
+    """Find a filter more than the launcher's own: one who stands under a filter (a container) hands it down to everything."""
+    filters = "Seccomp_filters"  # since Linux 5.9
+    if filters in status:
+        own = int(_status(os.getpid())[filters])
+        _same("seccomp", "filters", int(status[filters]), own + 1)
 
 
 def _check_namespaces(pid: int, said: dict[str, int]) -> None:

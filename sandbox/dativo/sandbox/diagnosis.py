@@ -22,6 +22,8 @@ _CONTAINER: Final = (
     "systempaths=unconfined --security-opt seccomp=unconfined; Kubernetes: procMount: Unmasked with hostUsers: false"
 )
 
+_UNKNOWN: Final = "Try each wall with: dativo doctor. Install bubblewrap 0.8 or later; build dativo's executables anew: uv sync."
+
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
@@ -58,8 +60,11 @@ _SIGNS: Final = (
 )  # fmt: skip
 
 
-def explain(stderr: bytes, status: int | None) -> SandboxError:
-    """Return the error for a launch that ended before the program ran; ``status`` is bubblewrap's or stage 1's."""
+def explain(stderr: bytes, status: int | None, *, attested: bool = False) -> SandboxError:
+    """Return the error for a launch that ended before the program ran; ``status`` is bubblewrap's or stage 1's.
+
+    ``attested``: the walls were found to stand before, so it is not they that are missing.
+    """
     lines = [line for line in stderr.splitlines() if line.strip()]
     said = lines[-1].decode("utf-8", "replace") if lines else "nothing was said"
     for sign in _SIGNS:
@@ -67,8 +72,11 @@ def explain(stderr: bytes, status: int | None) -> SandboxError:
             return WallMissing(sign.wall, f"{sign.meaning} ({said})", sign.remedy)
     wall, reason = stage_failure(said)
     if wall:
-        return WallMissing(wall, reason, "")
-    return StartFailed(f"bubblewrap ended with status {status}: {said}", stderr)
+        return WallMissing(wall, reason, _UNKNOWN)
+    reason = f"bubblewrap ended with status {status}: {said}"
+    if attested:
+        return StartFailed(reason, stderr)
+    return WallMissing("bubblewrap", reason, _UNKNOWN)
 
 
 def stage_failure(said: str) -> tuple[str, str]:

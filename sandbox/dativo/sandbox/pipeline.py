@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from dativo.sandbox import cgroup, diagnosis, executables, watchdog
-from dativo.sandbox.attestation import Asked, Attestation, verify
+from dativo.sandbox.attestation import UPGRADE, Asked, Attestation, verify
 from dativo.sandbox.confined import Confined, Handles
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 from dativo.sandbox.mounts import View, bubblewrap_options, etc_files, plan_view
@@ -305,7 +305,7 @@ def _start(
         message, credentials = exchange.receive()
         tree_fd = fds.own(os.pidfd_open(credentials[0]))
         attestation: Attestation = verify(message, credentials, attempt.asked)
-        report.send(b"go")
+        exchange.go()
         exchange.receive()
     except BaseException as error:
         _abort(monitor_fd, tree_fd, report)
@@ -352,6 +352,7 @@ class _Exchange:
         self._monitor_fd = monitor_fd
         self._stderr = stderr
         self._deadline = deadline
+        self._attested = False
 
     def receive(self) -> tuple[bytes, tuple[int, int, int]]:
         """Return one message and pid, uid and gid of its sender; raise what a failure means."""
@@ -370,9 +371,15 @@ class _Exchange:
             if self._monitor_fd in ready:
                 self._stderr.drain()
                 ended = os.waitid(os.P_PIDFD, self._monitor_fd, os.WEXITED | os.WNOWAIT)
-                raise diagnosis.explain(self._stderr.tail(), ended.si_status if ended else None)
+                raise diagnosis.explain(
+                    self._stderr.tail(),
+                    ended.si_status if ended else None,
+                    attested=self._attested,
+                )
             if left_s <= 0:
-                raise StartFailed("the walls were not attested in time")
+                if self._attested:
+                    raise StartFailed("the program was not started in time")
+                raise WallMissing("attestation", "did not come in time", UPGRADE)
             if self._report.fileno() in ready:
                 # Closed without a message: bubblewrap is about to end and to say why.
                 poll.unregister(self._report.fileno())
@@ -394,6 +401,11 @@ class _Exchange:
                 raise StartFailed(failed["reason"])
             raise WallMissing(failed["wall"], failed["reason"])
         return message, credentials
+
+    def go(self) -> None:
+        """Let stage 2 start the program: the attestation was compared."""
+        self._attested = True
+        self._report.send(b"go")
 
 
 def _abort(monitor_fd: int, tree_fd: int | None, report: socket.socket) -> None:

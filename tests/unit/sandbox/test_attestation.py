@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ STATUS = {
     "Groups": "77",
     **dict.fromkeys(attestation.CAPABILITY_SETS, "0" * 16),
     "Seccomp": "2",
+    "Seccomp_filters": "2",
     "NoNewPrivs": "1",
 }
+
+OWN = {"Seccomp_filters": "1"}  # as in a container
 
 
 def said() -> dict[str, Any]:
@@ -41,10 +45,14 @@ def said() -> dict[str, Any]:
     }
 
 
+def status_of(sender: dict[str, str]) -> Callable[[int], dict[str, str]]:
+    return lambda pid: OWN if pid == os.getpid() else sender
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """A process that stands as asked, except for what a test changes."""
-    monkeypatch.setattr(attestation, "_status", lambda pid: dict(STATUS))
+    monkeypatch.setattr(attestation, "_status", status_of(STATUS))
     monkeypatch.setattr(attestation, "_check_namespaces", lambda pid, said: None)
     (tmp_path / "cgroup.procs").write_text(f"1\n{PID}\n")
     return Asked(
@@ -96,13 +104,14 @@ def test_a_wall_that_does_not_stand_is_named(
         ("Groups", "77 0", "identity"),
         ("CapEff", "0000000000000001", "capabilities"),
         ("Seccomp", "0", "seccomp"),
+        ("Seccomp_filters", "1", "seccomp"),
         ("NoNewPrivs", "0", "seccomp"),
     ],
 )
 def test_what_is_seen_from_outside_counts(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, field: str, value: str, wall: str
 ) -> None:
-    monkeypatch.setattr(attestation, "_status", lambda pid: {**STATUS, field: value})
+    monkeypatch.setattr(attestation, "_status", status_of({**STATUS, field: value}))
     with pytest.raises(WallMissing) as caught:
         verify(json.dumps(said()).encode(), (PID, UID, UID), asked)
     assert caught.value.wall == wall

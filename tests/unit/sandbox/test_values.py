@@ -94,7 +94,7 @@ def test_granted_environment_wins() -> None:
         (
             b"dativo-confine stage1: cgroup: cannot join by /x: Permission denied (os error 13)\n",
             "cgroup",
-            "",
+            "dativo doctor",
         ),
     ],
 )
@@ -107,10 +107,12 @@ def test_messages_of_known_hosts(stderr: bytes, wall: str, remedy: str) -> None:
 
 def test_other_messages_are_passed_on() -> None:
     found = explain(b"bwrap: something new\n", 1)
-    assert isinstance(found, StartFailed)
-    assert "something new" in str(found)
-    assert found.stderr == b"bwrap: something new\n"
+    assert isinstance(found, WallMissing)
+    assert "something new" in found.reason and "dativo doctor" in found.remedy
     assert "nothing was said" in str(explain(b"", 1))
+    later = explain(b"bwrap: something new\n", 1, attested=True)
+    assert isinstance(later, StartFailed)
+    assert later.stderr == b"bwrap: something new\n"
 
 
 def test_bubblewrap_must_be_there_and_not_set_uid(
