@@ -81,7 +81,7 @@ def spec(site: Site, reference: str, workspace: Path) -> str:
 def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[str], str]]:
     """Ask the job's source whether its configuration works; returns the answer and what redacts its texts."""
     source, _ = prepare_source(site, _load(site, path))
-    with own_identity() as identity:
+    with own_identity() as identity, source.redactor.errors():
         status = verbs.check(asked(site, source, identity, new_run_id()), source.documents)
     return status, source.redactor.redact
 
@@ -89,7 +89,7 @@ def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[s
 def discover(site: Site, path: Path) -> Catalog:
     """Return the catalogue of the job's source, asked anew."""
     source, _ = prepare_source(site, _load(site, path))
-    with own_identity() as identity:
+    with own_identity() as identity, source.redactor.errors():
         how = asked(site, source, identity, new_run_id())
         return verbs.discover(
             how, source.documents, site.ledger, key=source.catalog_key, fresh=True
@@ -296,6 +296,9 @@ def init(folder: Path, reference: str) -> Path:
         reference=reference,
         config=jsontext.dumps(config),  # type: ignore[arg-type]  # a dict of plain values is Json
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write a job: {error.strerror}", Where(file=str(path))) from error
     return path

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -27,11 +29,25 @@ if TYPE_CHECKING:
 
 Output = Literal["table", "json"]
 
+
+@dataclass(slots=True)
+class _Asked:
+    """What of a command line must still be known when its command has failed."""
+
+    output: Output = "table"
+
+
+def _remember_output(context: click.Context, _: click.Parameter, output: Output) -> Output:
+    context.ensure_object(_Asked).output = output
+    return output
+
+
 _output = click.option(
     "--output",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="Form of what goes to stdout.",
+    callback=_remember_output,
+    help="A table for people, or one JSON object.",
 )
 _cgroup = click.option(
     "--cgroup",
@@ -50,8 +66,13 @@ def main() -> None:
 
 def run_command_line() -> int:
     """Run the command of ``sys.argv`` and return its exit status."""
+    show.open_standard_streams()
+    signal.signal(signal.SIGTERM, _terminate)
+    asked = _Asked()
     try:
-        return int(main.main(standalone_mode=False) or 0)
+        status = int(main.main(standalone_mode=False, obj=asked) or 0)
+        show.flush()
+        return status
     except click.exceptions.NoArgsIsHelpError as error:
         show.note(error.format_message())
         return ExitStatus.USAGE
@@ -60,21 +81,40 @@ def run_command_line() -> int:
         return ExitStatus.USAGE
     except (click.Abort, KeyboardInterrupt):
         return ExitStatus.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+    except _Terminated:
+        return ExitStatus.TERMINATED
     except DativoError as error:
-        _complain(error)
-        return int(error.status)
+        return _failed(error, asked.output)
     except Exception as error:
         from dativo.sandbox import SandboxError
 
-        if isinstance(error, SandboxError):
-            show.note(f"dativo: {show.foreign(str(error))}")
-            if error.hint:
-                show.note(f"  {error.hint}")
-            return ExitStatus.WALL_MISSING
-        raise
+        if not isinstance(error, SandboxError):
+            raise
+        from dativo.kernel import walls
+        from dativo.kernel.paths import Paths
+
+        return _failed(
+            walls.missing(error, Paths.from_environment(os.environ).policy), asked.output
+        )
+
+
+class _Terminated(BaseException):
+    """SIGTERM outside a run: everything is left on the way out, as with SIGINT. A run ends at its last state instead."""
+
+
+def _terminate(_: int, __: object) -> NoReturn:
+    raise _Terminated
+
+
+def _failed(error: DativoError, output: Output) -> int:
+    """Tell of a command that failed; with ``--output json`` stdout gets the same two keys as a run's report has."""
+    if output == "json":
+        from dativo.kernel.report import error_facts
+
+        show.data(json.dumps({"status": int(error.status), "error": error_facts(error)}))
+        show.flush()
+    _complain(error)
+    return int(error.status)
 
 
 def _complain(error: DativoError) -> None:
@@ -83,7 +123,10 @@ def _complain(error: DativoError) -> None:
         show.note(f"  where: {show.foreign(place)}")
     if error.value is not None:
         show.note(f"  seen:  {show.foreign(error.value)}")
-    show.note(f"  mend:  {error.blame}" + (f": {show.foreign(error.hint)}" if error.hint else ""))
+    first, *more = (error.hint or "").splitlines() or [""]
+    show.note(f"  mend:  {error.blame}" + (f": {show.foreign(first)}" if first else ""))
+    for line in more:
+        show.note(f"         {show.foreign(line)}")
 
 
 @contextmanager
@@ -114,7 +157,7 @@ def run(
     quiet: bool,
 ) -> int:
     """Run JOB: source, confined, into its target; data and state in one commit."""
-    from dativo.kernel import reader, report
+    from dativo.kernel import environment, reader, report
     from dativo.kernel.plan import make_plan, own_identity
     from dativo.kernel.run import Observer, RunFailed, new_run_id
     from dativo.kernel.run import run as carry_out
@@ -125,7 +168,8 @@ def run(
             plan = make_plan(
                 site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
             )
-        screen = _Screen(plan.source.redactor.redact, quiet=quiet)
+        terminal = sys.stderr.isatty() and site.env.get(environment.TERM.name) != "dumb"
+        screen = _Screen(plan.source.redactor.redact, terminal=terminal, quiet=quiet)
         error: DativoError | None = None
         try:
             told = carry_out(plan, site, run_id, Observer(screen.progress, screen.message))
@@ -137,34 +181,26 @@ def run(
     else:
         show.data(report.render(told, reader=reader.duckdb_line(told, job)))
     if error is not None:
-        _complain_redacted(error, plan.source.redactor.redact)
+        show.flush()
+        _complain(error)
     return told.status
-
-
-def _complain_redacted(error: DativoError, redact: Callable[[str], str]) -> None:
-    error.message = redact(error.message)
-    error.value = redact(error.value) if error.value is not None else None
-    error.hint = redact(error.hint) if error.hint is not None else None
-    _complain(error)
 
 
 class _Screen:
     """Progress on a terminal, log lines of the source anywhere; both on stderr."""
 
-    def __init__(self, redact: Callable[[str], str], *, quiet: bool) -> None:
+    def __init__(self, redact: Callable[[str], str], *, terminal: bool, quiet: bool) -> None:
         self._redact = redact
         self._quiet = quiet
-        self._terminal = sys.stderr.isatty() and not quiet
+        self._terminal = terminal and not quiet
         self._shown = False
 
     def progress(self, tally: Tally) -> None:
         if not self._terminal or tally.stats is None:
             return
         read = sum(count.read for count in tally.stats.counts)
-        sys.stderr.write(
-            f"\r\x1b[K{read:,} rows read, {tally.written():,} committed, epoch {tally.epoch}"
-        )
-        sys.stderr.flush()
+        done = f"{tally.written():,} committed, epoch {tally.epoch}"
+        show.note(f"\r\x1b[K{read:,} rows read, {done}", end="")
         self._shown = True
 
     def message(self, message: SourceMessage) -> None:
@@ -177,7 +213,7 @@ class _Screen:
 
     def clear(self) -> None:
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
+            show.note("\r\x1b[K", end="")
             self._shown = False
 
 
@@ -207,30 +243,15 @@ def runs_list(output: Output, limit: int) -> None:
 
     with _site() as site:
         rows = site.ledger.runs(limit=limit)
+    if output == "json":
+        names = ("run", "pipeline", "workspace", "status", "started_at", "ended_at", "summary")
+        found = [{name: getattr(row, name) for name in names} for row in rows]
+        show.data(json.dumps({"runs": found}))
+        return
     for row in rows:
-        if output == "json":
-            facts = {
-                "run": row.run,
-                "pipeline": row.pipeline,
-                "workspace": row.workspace,
-                "status": row.status,
-            }
-            show.data(
-                json.dumps(
-                    {
-                        **facts,
-                        "started_at": row.started_at,
-                        "ended_at": row.ended_at,
-                        "summary": row.summary,
-                    }
-                )
-            )
-        else:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.started_at))
-            ended = (
-                "-" if row.status is None else "done" if row.status == 0 else f"exit {row.status}"
-            )
-            show.data(f"{row.run}  {when}  {row.pipeline:20} {ended:9} {row.summary}")
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.started_at))
+        ended = "-" if row.status is None else "done" if row.status == 0 else f"exit {row.status}"
+        show.data(f"{row.run}  {when}  {row.pipeline:20} {ended:9} {row.summary}")
 
 
 @runs.command("show")
@@ -258,10 +279,17 @@ def files(
     from dataclasses import replace
 
     from dativo.kernel import api, reader
+    from dativo.protocol.errors import ConfigError
 
     with _site(cgroup) as site:
         found = api.committed(site, job)
     if stream is not None:
+        names = sorted({str(table.stream) for table in found.tables})
+        if stream not in names:
+            raise ConfigError(
+                f"nothing of a stream {stream!r} is committed",
+                hint="There is: " + (", ".join(names) or "nothing"),
+            )
         found = replace(found, tables=tuple(t for t in found.tables if str(t.stream) == stream))
     if view:
         for line in reader.views(found.tables):
@@ -285,7 +313,7 @@ def spec(reference: str, cgroup: Literal["required", "degraded"] | None) -> None
     from dativo.kernel import api
 
     with _site(cgroup) as site:
-        show.data(api.spec(site, reference, Path.cwd()))
+        show.data(show.document(api.spec(site, reference, Path.cwd())))
 
 
 @main.command()
@@ -316,7 +344,7 @@ def discover(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
     from dativo.kernel import api
 
     with _site(cgroup) as site:
-        show.data(api.discover(site, job).text)
+        show.data(show.document(api.discover(site, job).text))
 
 
 # --- plugins ---------------------------------------------------------------------------------------------------------------
@@ -356,11 +384,12 @@ def plugin_list(output: Output) -> None:
     from dativo.kernel import api
 
     with _site() as site:
-        for entry in api.plugins(site, Path.cwd()):
-            if output == "json":
-                show.data(json.dumps(entry))
-            else:
-                show.data(f"{entry['reference']:40} {entry['version']:12} {entry['state']}")
+        found = api.plugins(site, Path.cwd())
+    if output == "json":
+        show.data(json.dumps({"plugins": found}))
+        return
+    for entry in found:
+        show.data(f"{entry['reference']:40} {entry['version']:12} {entry['state']}")
 
 
 @plugin.command("verify")
@@ -429,14 +458,12 @@ def doctor(output: Output) -> int:
     from dativo.kernel import api
 
     walls = api.doctor()
-    for wall in walls:
-        facts: Mapping[str, str] = wall
-        if output == "json":
-            show.data(json.dumps(facts))
-            continue
-        show.data(f"{facts['state']:9} {facts['name']:20} {show.foreign(facts['meaning'])}")
-        if facts["remedy"]:
-            show.data(f"{'':9} {'':20} → {show.foreign(facts['remedy'])}")
+    if output == "json":
+        show.data(json.dumps({"walls": walls}))
+    for wall in walls if output == "table" else ():
+        show.data(f"{wall['state']:9} {wall['name']:20} {show.foreign(wall['meaning'])}")
+        for number, line in enumerate(wall["remedy"].splitlines()):
+            show.data(f"{'':9} {'':20} {' ' if number else '→'} {show.foreign(line)}")
     return (
         ExitStatus.WALL_MISSING
         if any(wall["state"] == "missing" for wall in walls)

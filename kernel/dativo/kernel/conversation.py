@@ -29,7 +29,9 @@ from dativo.kernel.limits import (
 from dativo.kernel.tally import Tally
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import (
+    Blame,
     DativoError,
+    ExitStatus,
     InternalError,
     LimitExceeded,
     PluginFailed,
@@ -44,9 +46,16 @@ TICK_S: Final = 0.1
 
 
 class Interrupted(DativoError):
-    """Ended by SIGINT or SIGTERM; ``signum`` tells which."""
+    """Ended by SIGINT."""
 
-    signum: int = signal.SIGINT
+    status = ExitStatus.INTERRUPTED
+    default_blame = Blame.USER
+
+
+class Terminated(Interrupted):
+    """Ended by SIGTERM."""
+
+    status = ExitStatus.TERMINATED
 
 
 class Peer:
@@ -220,10 +229,14 @@ class Conversation:
             confined.watch()
         for peer in self._peers():
             self._watch_peer(peer)
-        if self.signum is not None:
-            interrupted = Interrupted(f"ended by {signal.Signals(self.signum).name}")
-            interrupted.signum = self.signum
-            self._fail(interrupted)
+        if self.signum is not None and not self._final_committed:
+            kind = Terminated if self.signum == signal.SIGTERM else Interrupted
+            self._fail(
+                kind(
+                    f"ended by {signal.Signals(self.signum).name}",
+                    hint="Run it again: it goes on from the last state",
+                )
+            )
 
     def _peers(self) -> list[Peer]:
         return [peer for peer in (self._writer, self._committer) if peer is not None]

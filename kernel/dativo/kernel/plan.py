@@ -172,12 +172,13 @@ def make_plan(
     job = load_job(path, site.policy.variables(site.env))
     source, wanted = prepare_source(site, job)
     how = asked(site, source, identity, run)
-    spec = verbs.spec(how, site.ledger)
-    if spec is not None:
-        check_config(spec, source.documents.config, job)
-    discovered = verbs.discover(
-        how, source.documents, site.ledger, key=source.catalog_key, fresh=refresh_catalog
-    )
+    with source.redactor.errors():
+        spec = verbs.spec(how, site.ledger)
+        if spec is not None:
+            check_config(spec, source.documents.config, job)
+        discovered = verbs.discover(
+            how, source.documents, site.ledger, key=source.catalog_key, fresh=refresh_catalog
+        )
     return Plan(
         job=job,
         source=source,

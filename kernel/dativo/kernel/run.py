@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dativo.kernel import registry, report, show, verbs, warehouse
-from dativo.kernel.conversation import Conversation, Interrupted
+from dativo.kernel import registry, report, verbs, walls, warehouse
+from dativo.kernel.conversation import Conversation
 from dativo.kernel.job import Job
 from dativo.kernel.limits import (
     COMMITTER_MEMORY_BYTES,
@@ -41,7 +41,14 @@ from dativo.kernel.plan import Plan, Site, own_identity
 from dativo.kernel.tally import Tally
 from dativo.protocol import state
 from dativo.protocol.catalog import configured_airbyte, configured_singer
-from dativo.protocol.errors import Conflict, DativoError, ExitStatus, InternalError, Where
+from dativo.protocol.errors import (
+    Conflict,
+    DativoError,
+    InternalError,
+    PluginFailed,
+    TargetFailed,
+    Where,
+)
 from dativo.protocol.events import Opened, SourceMessage
 from dativo.sandbox import (
     Confined,
@@ -76,11 +83,12 @@ def run(plan: Plan, site: Site, run_id: str, observer: Observer) -> report.Repor
     going = _Going(plan, site, run_id, observer)
     error: DativoError | None = None
     try:
-        going.carry_out()
+        with plan.source.redactor.errors():
+            going.carry_out()
     except DativoError as failure:
         error = failure
     except SandboxError as failure:
-        error = WallMissing.from_sandbox(failure)
+        error = walls.missing(failure, site.paths.policy)
     finally:
         if error is None and not going.settled:
             error = InternalError("the run was left by an unexpected exception")
@@ -94,17 +102,6 @@ def run(plan: Plan, site: Site, run_id: str, observer: Observer) -> report.Repor
     return told
 
 
-class WallMissing(DativoError):
-    """The sandbox's own error, in the kernel's tree: exit 9."""
-
-    status = ExitStatus.WALL_MISSING
-
-    @classmethod
-    def from_sandbox(cls, error: SandboxError) -> WallMissing:
-        """Return ``error`` with its place and remedy."""
-        return cls(show.foreign(str(error)), hint=error.hint)
-
-
 class RunFailed(Exception):
     """A run that failed: why, and the report of what it did before."""
 
@@ -112,11 +109,6 @@ class RunFailed(Exception):
         super().__init__(str(error))
         self.error = error
         self.report = told
-
-
-def status_of(error: DativoError) -> int:
-    """Return the exit status of a failure; a signal's is 128 + its number."""
-    return 128 + error.signum if isinstance(error, Interrupted) else int(error.status)
 
 
 class _Going:
@@ -133,13 +125,6 @@ class _Going:
         """Do the run. Raises its failure after everything it started is gone."""
         plan, job = self.plan, self.plan.job
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_pipeline_lock(self.site, plan))
-            owner, _ = warehouse.prepare(job.target.warehouse)
-            writer_identity = stack.enter_context(own_identity())
-            staging = warehouse.make_staging(
-                job.target.warehouse, self.run_id, writer=writer_identity, committer=owner
-            )
-            stack.callback(staging.remove)
             conversation = stack.enter_context(
                 Conversation(
                     idle_time_s=plan.source.grants.idle_time_s,
@@ -149,17 +134,28 @@ class _Going:
             )
             self.tally = conversation.tally
             stack.enter_context(_signals(conversation))
+            stack.enter_context(_pipeline_lock(self.site, plan))
+            owner, created = warehouse.prepare(job.target.warehouse)
+            if created:
+                stack.callback(warehouse.remove_unused, job.target.warehouse)
+            writer_identity = stack.enter_context(own_identity())
+            staging = warehouse.make_staging(
+                job.target.warehouse, self.run_id, writer=writer_identity, committer=owner
+            )
+            stack.callback(staging.remove)
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
             with _closing(read_end):
-                lander = self._start(stack, *committer(plan.target, job), owner)
-                writer = self._start(
-                    stack,
-                    self._writer(staging.path),
-                    self._writer_grants(),
-                    writer_identity,
-                    stdin=read_end,
-                )
+                with walls.starting(plan.target.reference, TargetFailed):
+                    lander = self._start(stack, *committer(plan.target, job), owner)
+                with walls.starting("writer", InternalError):
+                    writer = self._start(
+                        stack,
+                        self._writer(staging.path),
+                        self._writer_grants(),
+                        writer_identity,
+                        stdin=read_end,
+                    )
             with _closing(write_end):
                 opened = conversation.open_target(
                     writer,
@@ -169,14 +165,15 @@ class _Going:
                     to_committer=open_committer(job, self.run_id, staging.path),
                 )
                 self._notice_lost_state(opened)
-                source, control = self._start(
-                    stack,
-                    self._source(opened),
-                    plan.source.walled(),
-                    stack.enter_context(own_identity()),
-                    stdout=write_end,
-                    controlled=False,
-                )
+                with walls.starting(plan.source.plugin.reference, PluginFailed):
+                    source, control = self._start(
+                        stack,
+                        self._source(opened),
+                        plan.source.walled(),
+                        stack.enter_context(own_identity()),
+                        stdout=write_end,
+                        controlled=False,
+                    )
                 control.close()
             conversation.carry(source)
         self.settled = True
@@ -301,18 +298,11 @@ class _Going:
                 state.digest(tally.states),
             )
         exits: list[Exit | None] = [confined.poll_exit() for confined in self.processes]
-        redactor = plan.source.redactor
-        facts = report.error_facts(error) if error is not None else None
-        if facts is not None:
-            facts = {
-                key: redactor.redact(value) if isinstance(value, str) else value
-                for key, value in facts.items()
-            }
         return report.Report(
             run=self.run_id,
             pipeline=job.pipeline,
-            status=status_of(error) if error is not None else 0,
-            error=facts,
+            status=int(error.status) if error is not None else 0,
+            error=report.error_facts(error) if error is not None else None,
             seconds=round(seconds, 3),
             source=f"{plan.source.plugin.reference}=={plan.source.plugin.version}",
             target=plan.target.reference,
@@ -330,7 +320,7 @@ class _Going:
             kernel_cpu_s=round(time.process_time(), 3),
             kernel_cpu_to_first_byte_s=tally.first_byte_cpu_s,
             degraded=("cgroup: limits are kept by rlimits and a watchdog",)
-            if plan.walls.cgroup == "degraded"
+            if any(p.attestation.cgroup == "degraded" for p in self.processes)
             else (),
             notices=tuple(self.notices),
             states=len(tally.states),

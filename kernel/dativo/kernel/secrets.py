@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from dativo.kernel import limits
 from dativo.kernel.document import read_bounded
 from dativo.protocol import jsontext
-from dativo.protocol.errors import ConfigError, NotPermitted, Where
+from dativo.protocol.errors import ConfigError, DativoError, NotPermitted, Where
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 REDACTED: Final = "[secret]"
@@ -161,6 +162,23 @@ class Redactor:
     def redact_bytes(self, data: bytes) -> bytes:
         """Return ``data`` with every form of every value replaced by ``[secret]``."""
         return self._bytes.sub(REDACTED.encode(), data) if self._bytes else data
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Redact what an error that passes through says: a plugin's last words may hold what it was given."""
+        try:
+            yield
+        except DativoError as error:
+            self.redact_error(error)
+            raise
+
+    def redact_error(self, error: DativoError) -> None:
+        """Redact the texts of ``error`` in place."""
+        error.message = self.redact(error.message)
+        error.value = None if error.value is None else self.redact(error.value)
+        error.hint = None if error.hint is None else self.redact(error.hint)
+        if error.where.stream is not None:
+            error.where = replace(error.where, stream=self.redact(error.where.stream))
 
     def __repr__(self) -> str:
         return "Redactor(…)"

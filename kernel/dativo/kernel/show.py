@@ -6,8 +6,11 @@ line separators; Trojan Source, CVE-2021-42574). They are shown as escapes, so t
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Final
+from typing import Final, TextIO
+
+from dativo.protocol.errors import Blame, DativoError
 
 MAX_SHOWN_CHARS: Final = 2000
 
@@ -18,6 +21,10 @@ _ESCAPES: Final[dict[int, str]] = {
     0x09: "\\t",
     0x0A: "\\n",
     0x0D: "\\r",
+}
+# Space between the parts of a document may hold tab and line ends; its strings may not.
+_JSON_ESCAPES: Final[dict[int, str]] = {
+    code: f"\\u{code:04x}" for code in (0x7F, *range(0x80, 0xA0), *map(ord, _BIDI_AND_SEPARATORS))
 }
 
 
@@ -31,11 +38,57 @@ def foreign(text: str | bytes, *, max_chars: int = MAX_SHOWN_CHARS) -> str:
     return clipped + "…" if len(text) > max_chars else clipped
 
 
+def document(text: str) -> str:
+    """Return a JSON document with every control character that may stand in its strings escaped, which changes no value."""
+    return text.translate(_JSON_ESCAPES)
+
+
 def data(text: str) -> None:
-    """Write one line of data to stdout."""
-    sys.stdout.write(text + "\n")
+    """Write one line of data to stdout. Raises DativoError when it cannot be written."""
+    try:
+        sys.stdout.write(text + "\n")
+    except OSError as error:
+        _lost(error)
 
 
-def note(text: str) -> None:
-    """Write one line for people to stderr."""
-    sys.stderr.write(text + "\n")
+def flush() -> None:
+    """Write out what stdout still holds. Raises DativoError when it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lost(error)
+
+
+def note(text: str, *, end: str = "\n") -> None:
+    """Write one line for people to stderr; nobody may be left to read it."""
+    try:
+        sys.stderr.write(text + end)
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+
+
+def open_standard_streams() -> None:
+    """Put /dev/null where this process was started without stdin, stdout or stderr, so that no file takes their place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+
+
+def _lost(error: OSError) -> None:
+    """Go on without a reader (`dativo … | head`): what a command does and how it ends is not his to decide."""
+    _silence(sys.stdout)
+    if not isinstance(error, BrokenPipeError):
+        raise DativoError(
+            f"cannot write to stdout: {error.strerror}", blame=Blame.MACHINE
+        ) from error
+
+
+def _silence(stream: TextIO) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

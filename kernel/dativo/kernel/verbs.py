@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from dativo.kernel import grants, show
+from dativo.kernel import grants, show, walls
 from dativo.kernel.ledger import Ledger
 from dativo.kernel.limits import (
     MAX_DOCUMENT_BYTES,
@@ -23,7 +23,7 @@ from dativo.kernel.limits import (
     VERB_TIMEOUT_S,
 )
 from dativo.kernel.registry import Installed
-from dativo.protocol import airbyte, catalog, commands
+from dativo.protocol import airbyte, catalog, commands, jsontext
 from dativo.protocol.errors import (
     LimitExceeded,
     PluginFailed,
@@ -150,16 +150,17 @@ def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
 
 
 def _collect(asked: Asked, program: Program) -> Answer:
-    confined = launch(
-        program,
-        asked.grants,
-        identity=asked.identity,
-        walls=asked.walls,
-        stdin=None,
-        stdout=None,
-        control=None,
-        run=asked.run,
-    )
+    with walls.starting(asked.plugin.reference, PluginFailed):
+        confined = launch(
+            program,
+            asked.grants,
+            identity=asked.identity,
+            walls=asked.walls,
+            stdin=None,
+            stdout=None,
+            control=None,
+            run=asked.run,
+        )
     with confined:
         text = _read_document(confined, f"{asked.plugin.reference} {program.name}")
         ended = confined.wait(VERB_TIMEOUT_S)
@@ -244,9 +245,11 @@ def spec(asked: Asked, ledger: Ledger, *, fresh: bool = False) -> airbyte.Spec |
 def about(asked: Asked) -> str:
     """Return what a tap of singer-sdk says with ``--about --format=json``. Raises PluginFailed for other taps."""
     answer = ask(asked, "spec", Documents(b"{}"))
-    if not answer.text.lstrip().startswith("{"):
+    text = answer.text.strip()
+    if answer.exit.code != 0 or not text.startswith("{"):
         raise _failed(asked, "--about", answer)
-    return answer.text.strip()
+    jsontext.loads(text, "--about")
+    return text
 
 
 def trial(asked: Asked, ledger: Ledger) -> None:

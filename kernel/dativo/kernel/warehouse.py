@@ -7,6 +7,8 @@ since the committer's uid can change what lies in the warehouse while root works
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -82,6 +84,23 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
         return Identity(info.st_uid, info.st_gid), created
     finally:
         os.close(fd)
+
+
+def remove_unused(path: Path) -> None:
+    """Remove a warehouse that this run has made and that nothing was written to, as when a wall was missing."""
+    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+        fds = [os.open(path, _FOLDER)]
+        stack.callback(os.close, fds[0])
+        for name in ("_dativo", "staging"):
+            fds.append(os.open(name, _FOLDER, dir_fd=fds[-1]))
+            stack.callback(os.close, fds[-1])
+        try:
+            os.rmdir("staging", dir_fd=fds[1])
+            os.rmdir("_dativo", dir_fd=fds[0])
+            path.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
 
 def make_staging(
