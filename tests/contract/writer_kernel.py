@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from dativo.protocol import events
 
 Event = dict[str, Any]
 
@@ -110,6 +113,7 @@ class Writer:
     events: list[Event] = field(default_factory=list)
     status: int | None = None
     usage: resource.struct_rusage | None = None
+    peak_bytes: int = 0
 
     def __enter__(self) -> Writer:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -131,8 +135,25 @@ class Writer:
         os.close(read_end)
         self._pending = bytearray()
         self._feeder: threading.Thread | None = None
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
         self.send(self.open_)
         return self
+
+    def _watch(self) -> None:
+        """Keep the peak of its memory. (ru_maxrss holds that of the test's own process from before the exec.)"""
+        while self.status is None:
+            try:
+                status = Path(f"/proc/{self.pid}/status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            peaks = [
+                int(line.split()[1]) * 1024
+                for line in status.splitlines()
+                if line.startswith("VmHWM:")
+            ]
+            self.peak_bytes = max([self.peak_bytes, *peaks])
+            time.sleep(0.002)
 
     def __exit__(
         self,
@@ -146,14 +167,16 @@ class Writer:
         self.close_stdin()
         if self._feeder is not None:
             self._feeder.join(DEADLINE_S)
+        self._watcher.join(DEADLINE_S)
         self._sock.close()
         os.close(self._stderr_path)
 
     # --- towards the writer
 
     def send(self, event: Event) -> None:
-        """Send one control message."""
-        self._sock.sendall(json.dumps(event).encode() + b"\n")
+        """Send one control message; one that has ended is told nothing: its last event says why."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._sock.sendall(json.dumps(event).encode() + b"\n")
 
     def feed(self, data: bytes) -> None:
         """Write to stdin; ``data`` must fit the pipe or be read."""
@@ -199,6 +222,7 @@ class Writer:
             self._pending += data
         event: Event = json.loads(self._pending[:end])
         del self._pending[: end + 1]
+        events.parse(event)  # the kernel's own check: raises on what breaks the contract
         self.events.append(event)
         if event["type"] == "stream_schema" and (plan := self.plan(event)) is not None:
             self.send(plan)

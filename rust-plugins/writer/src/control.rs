@@ -1,7 +1,7 @@
 //! The control socket: one JSON object per line, both ways.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -36,7 +36,7 @@ impl Control {
         self.socket.as_raw_fd()
     }
 
-    /// Write one event; blocks until the socket has taken it.
+    /// Write one event; blocks until the socket has taken it. Commands may arrive meanwhile.
     pub fn send(&mut self, event: &impl Serialize) -> Result<(), Stop> {
         let mut line = serde_json::to_vec(event).map_err(|error| internal("an event", error))?;
         if line.len() > MAX_EVENT_BYTES {
@@ -47,7 +47,48 @@ impl Control {
             return Err(Fault::plugin("limit.event_bytes", message).into());
         }
         line.push(b'\n');
-        self.socket.write_all(&line).map_err(|_| Stop::KernelLost)
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            match self.send_some(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Commands are taken in meanwhile: two ends that both wait to write would wait for ever.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.wait_for(libc::POLLIN | libc::POLLOUT)? & libc::POLLIN != 0 {
+                        self.receive()?;
+                    }
+                }
+                Err(_) => return Err(Stop::KernelLost),
+            }
+        }
+        Ok(())
+    }
+
+    /// send(2) what the socket takes at once.
+    fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the kernel reads at most `bytes.len()` bytes from `bytes`.
+        let count = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(count as usize)
+        }
+    }
+
+    /// Block until the socket is ready for one of `events`, and return those it is ready for: poll(2).
+    fn wait_for(&self, events: libc::c_short) -> Result<libc::c_short, Stop> {
+        let mut socket = libc::pollfd {
+            fd: self.fd(),
+            events,
+            revents: 0,
+        };
+        // SAFETY: `socket` outlives the call, which is told that it is one.
+        let ready = unsafe { libc::poll(&mut socket, 1, -1) };
+        if ready < 0 && io::Error::last_os_error().kind() != ErrorKind::Interrupted {
+            return Err(Stop::KernelLost);
+        }
+        Ok(socket.revents)
     }
 
     /// The next command that has arrived whole; none if there is none yet.

@@ -24,6 +24,10 @@ use crate::staging::{StagedFile, Written, io_fault};
 const SAMPLE: usize = 1024;
 /// A dictionary pays where at most one in so many sampled values is new.
 const REPEATS: usize = 8;
+/// Memory that an empty dictionary takes before its first value.
+pub const DICTIONARY_BYTES: usize = 64 << 10;
+/// Column chunks of a file: what the footer says of each stays in memory until the file is closed.
+const MAX_CHUNKS: usize = 8192;
 /// Bounds of texts in statistics are cut to this length.
 const BOUND_BYTES: usize = 32;
 
@@ -37,15 +41,18 @@ pub struct ParquetFile {
     writer: ArrowWriter<StagedFile>,
     pub name: String,
     pub rows: u64,
+    /// Columns that have a dictionary.
+    pub dictionaries: usize,
 }
 
 impl ParquetFile {
-    /// A file of `schema` that is to start with `first`.
+    /// A file of `schema` that is to start with `first`, with at most `max_dictionaries`.
     pub fn new(
         file: StagedFile,
         schema: SchemaRef,
         first: &RecordBatch,
         settings: &Parquet,
+        max_dictionaries: usize,
     ) -> Result<ParquetFile, Box<Fault>> {
         let level = ZstdLevel::try_new(settings.zstd_level).map_err(|error| internal(&error))?;
         let mut properties = WriterProperties::builder()
@@ -56,8 +63,10 @@ impl ParquetFile {
             .set_statistics_truncate_length(Some(BOUND_BYTES))
             .set_column_index_truncate_length(Some(BOUND_BYTES))
             .set_dictionary_enabled(false);
+        let mut dictionaries = 0;
         for (field, column) in schema.fields().iter().zip(first.columns()) {
-            if repeats(column.as_ref()) {
+            if dictionaries < max_dictionaries && repeats(column.as_ref()) {
+                dictionaries += 1;
                 let path = ColumnPath::new(vec![field.name().clone()]);
                 properties = properties.set_column_dictionary_enabled(path, true);
             }
@@ -72,6 +81,7 @@ impl ParquetFile {
             writer,
             name,
             rows: 0,
+            dictionaries,
         })
     }
 
@@ -100,6 +110,16 @@ impl ParquetFile {
     /// Bytes of the file so far, the open row group as it will be encoded.
     pub fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Whether its footer has grown as far as it may.
+    pub fn has_many_chunks(&self) -> bool {
+        let groups = self.writer.flushed_row_groups();
+        groups
+            .iter()
+            .map(|group| group.num_columns())
+            .sum::<usize>()
+            >= MAX_CHUNKS
     }
 
     /// Write the footer, make the file durable, close it.

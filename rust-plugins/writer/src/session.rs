@@ -19,7 +19,7 @@ use crate::events::{
     self, Command, Open, OpenDialect, SchemaColumn, Sealed, SealedFile, SealedState, StateSeen,
     StreamId, StreamPlan,
 };
-use crate::parquet_file::ParquetFile;
+use crate::parquet_file::{DICTIONARY_BYTES, ParquetFile};
 use crate::staging::Staging;
 use crate::stream::{Stream, Table};
 
@@ -517,6 +517,7 @@ impl<'c> Session<'c> {
 
     /// Encode the open batch of a stream.
     fn write_batch(&mut self, index: usize) -> Result<(), Stop> {
+        let max_dictionaries = self.max_dictionaries();
         let stream = &mut self.streams[index];
         let Some(table) = stream.table.as_mut() else {
             return Ok(());
@@ -534,16 +535,32 @@ impl<'c> Session<'c> {
                     table.schema.clone(),
                     &batch,
                     &self.open.parquet,
+                    max_dictionaries,
                 )?)
             }
         };
         file.write(&batch)?;
         self.measure(index, before)?;
-        let full = self.streams[index]
-            .table
-            .as_ref()
-            .is_some_and(|table| table.file_bytes >= self.open.parquet.file_bytes);
+        let limit = self.open.parquet.file_bytes;
+        let is_full = |table: &Table| {
+            table.file_bytes >= limit
+                || table
+                    .file
+                    .as_ref()
+                    .is_some_and(ParquetFile::has_many_chunks)
+        };
+        let full = self.streams[index].table.as_ref().is_some_and(is_full);
         if full { self.close_file(index) } else { Ok(()) }
+    }
+
+    /// Dictionaries that a new file may have: together they start with at most an eighth of the memory.
+    fn max_dictionaries(&self) -> usize {
+        let files = self
+            .streams
+            .iter()
+            .filter_map(|stream| stream.table.as_ref()?.file.as_ref());
+        let open: usize = files.map(|file| file.dictionaries).sum();
+        (self.open.limits.memory_bytes / 8 / DICTIONARY_BYTES).saturating_sub(open)
     }
 
     /// Take note of what a table holds after a write; `before` is what it held.
@@ -592,6 +609,9 @@ impl<'c> Session<'c> {
             }
             self.measure(index, before)?;
         }
+        // The allocator keeps what thousands of small buffers took; the limit is on what the process holds.
+        // SAFETY: malloc_trim(3) only returns free memory.
+        unsafe { libc::malloc_trim(0) };
         Ok(())
     }
 
@@ -641,7 +661,7 @@ impl<'c> Session<'c> {
     /// Seal the open epoch if it stands at a state and is asked for, large or old enough.
     pub fn cut_if_due(&mut self) -> Result<(), Stop> {
         let due = self.seal_asked || self.epoch.is_due(&self.open.epoch, self.epoch_bytes);
-        if due && self.epoch.can_be_cut() && !self.is_blocked() && !self.finishing {
+        if due && self.epoch.can_be_cut() && !self.is_blocked() {
             self.seal(false)
         } else {
             Ok(())
