@@ -1,5 +1,7 @@
 //! What is done with each line and each command: streams, plans, batches, epochs.
 
+mod files;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,10 @@ use dativo_wire::schema::{self, Column};
 
 use crate::Stop;
 use crate::control::Control;
-use crate::epoch::{Epoch, MAX_FILES};
+use crate::epoch::Epoch;
 use crate::events::{
-    self, Command, Open, OpenDialect, SchemaColumn, Sealed, SealedFile, SealedState, StateSeen,
-    StreamId, StreamPlan,
+    self, Command, Open, OpenDialect, SchemaColumn, SealedState, StateSeen, StreamId, StreamPlan,
 };
-use crate::parquet_file::{DICTIONARY_BYTES, ParquetFile};
 use crate::staging::Staging;
 use crate::stream::{Stream, Table};
 
@@ -511,228 +511,6 @@ impl<'c> Session<'c> {
             .iter()
             .copied()
             .find(is)
-    }
-
-    // --- batches and files ------------------------------------------------------------------------------------
-
-    /// Encode the open batch of a stream.
-    fn write_batch(&mut self, index: usize) -> Result<(), Stop> {
-        let max_dictionaries = self.max_dictionaries();
-        let stream = &mut self.streams[index];
-        let Some(table) = stream.table.as_mut() else {
-            return Ok(());
-        };
-        let before = table.memory_bytes();
-        let Some(batch) = table.take_batch()? else {
-            return Ok(());
-        };
-        let file = match &mut table.file {
-            Some(file) => file,
-            none => {
-                let staged = self.staging.create(&self.epoch.name_file())?;
-                none.insert(ParquetFile::new(
-                    staged,
-                    table.schema.clone(),
-                    &batch,
-                    &self.open.parquet,
-                    max_dictionaries,
-                )?)
-            }
-        };
-        file.write(&batch)?;
-        self.measure(index, before)?;
-        let limit = self.open.parquet.file_bytes;
-        let is_full = |table: &Table| {
-            table.file_bytes >= limit
-                || table
-                    .file
-                    .as_ref()
-                    .is_some_and(ParquetFile::has_many_chunks)
-        };
-        let full = self.streams[index].table.as_ref().is_some_and(is_full);
-        if full { self.close_file(index) } else { Ok(()) }
-    }
-
-    /// Dictionaries that a new file may have: together they start with at most an eighth of the memory.
-    fn max_dictionaries(&self) -> usize {
-        let files = self
-            .streams
-            .iter()
-            .filter_map(|stream| stream.table.as_ref()?.file.as_ref());
-        let open: usize = files.map(|file| file.dictionaries).sum();
-        (self.open.limits.memory_bytes / 8 / DICTIONARY_BYTES).saturating_sub(open)
-    }
-
-    /// Take note of what a table holds after a write; `before` is what it held.
-    fn measure(&mut self, index: usize, before: usize) -> Result<(), Stop> {
-        let Some(table) = self.streams[index].table.as_mut() else {
-            return Ok(());
-        };
-        let file_bytes = table.file.as_ref().map_or(0, ParquetFile::bytes);
-        table.group_bytes = table.file.as_ref().map_or(0, ParquetFile::memory_bytes);
-        self.memory = self.memory + table.memory_bytes() - before;
-        self.epoch_bytes = self.epoch_bytes + file_bytes - table.file_bytes;
-        table.file_bytes = file_bytes;
-        let limit = self.open.limits.max_staged_bytes;
-        if self.staged_bytes() > limit {
-            let fault = Fault::plugin(
-                "limit.staged_bytes",
-                format!("more than {limit} bytes in staging"),
-            );
-            return Err(fault
-                .hint("limits.max_staged_bytes sets the most; a source frees it by sending a STATE")
-                .into());
-        }
-        Ok(())
-    }
-
-    /// Bytes in staging that are not committed.
-    pub fn staged_bytes(&self) -> u64 {
-        self.epoch_bytes + self.waiting.iter().map(|sealed| sealed.bytes).sum::<u64>()
-    }
-
-    /// Bring memory well below its limit: the largest holders end their row groups.
-    fn relieve(&mut self) -> Result<(), Stop> {
-        while self.memory > self.open.limits.memory_bytes / 4 * 3 {
-            let held = |stream: &Stream| stream.table.as_ref().map_or(0, Table::memory_bytes);
-            let largest = (0..self.streams.len()).max_by_key(|&index| held(&self.streams[index]));
-            let Some(index) = largest.filter(|&index| held(&self.streams[index]) > 0) else {
-                return Ok(());
-            };
-            self.write_batch(index)?;
-            let Some(table) = self.streams[index].table.as_mut() else {
-                return Ok(());
-            };
-            let before = table.memory_bytes();
-            if let Some(file) = &mut table.file {
-                file.flush()?;
-            }
-            self.measure(index, before)?;
-        }
-        // The allocator keeps what thousands of small buffers took; the limit is on what the process holds.
-        // SAFETY: malloc_trim(3) only returns free memory.
-        unsafe { libc::malloc_trim(0) };
-        Ok(())
-    }
-
-    /// Close the open file of a stream, its open batch in it.
-    fn close_file(&mut self, index: usize) -> Result<(), Stop> {
-        if self.streams[index]
-            .table
-            .as_ref()
-            .is_some_and(|table| table.decoder.rows() > 0)
-        {
-            // May close a full file itself.
-            self.write_batch(index)?;
-        }
-        let stream = &mut self.streams[index];
-        let Some(table) = stream.table.as_mut() else {
-            return Ok(());
-        };
-        let Some(file) = table.file.take() else {
-            return Ok(());
-        };
-        let (rows, path) = (file.rows, file.name.clone());
-        self.memory -= std::mem::take(&mut table.group_bytes);
-        self.epoch_bytes -= std::mem::take(&mut table.file_bytes);
-        // Listed first: should closing fail, the file is known and removed.
-        self.epoch.files.push(SealedFile {
-            stream: StreamId::from(&stream.name),
-            revision: stream.revision,
-            path,
-            rows,
-            bytes: 0,
-            sha256: String::new(),
-        });
-        let written = file.close()?;
-        self.epoch_bytes += written.bytes;
-        if let Some(entry) = self.epoch.files.last_mut() {
-            (entry.bytes, entry.sha256) = (written.bytes, written.sha256);
-        }
-        if self.epoch.files.len() > MAX_FILES {
-            let message = format!("more than {MAX_FILES} files without a STATE between them");
-            return Err(Fault::plugin("limit.files", message).into());
-        }
-        Ok(())
-    }
-
-    // --- epochs -----------------------------------------------------------------------------------------------
-
-    /// Seal the open epoch if it stands at a state and is asked for, large or old enough.
-    pub fn cut_if_due(&mut self) -> Result<(), Stop> {
-        let due = self.seal_asked || self.epoch.is_due(&self.open.epoch, self.epoch_bytes);
-        if due && self.epoch.can_be_cut() && !self.is_blocked() {
-            self.seal(false)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Close and sync all files and tell the kernel.
-    pub fn seal(&mut self, last: bool) -> Result<(), Stop> {
-        for index in 0..self.streams.len() {
-            self.close_file(index)?;
-        }
-        self.staging.sync()?;
-        self.seal_asked = false;
-        let sequence = self.epoch.sequence;
-        let sealed = std::mem::replace(&mut self.epoch, Epoch::new(sequence + 1));
-        self.waiting.push_back(Waiting {
-            sequence,
-            bytes: std::mem::take(&mut self.epoch_bytes),
-        });
-        let counts = self
-            .streams
-            .iter_mut()
-            .filter_map(Stream::seal_counts)
-            .collect();
-        self.control.send(&Sealed {
-            input: &self.open.input,
-            sequence,
-            last,
-            files: sealed.files,
-            states: sealed.states,
-            counts,
-        })
-    }
-
-    /// Remove the open epoch's files. They are the kernel's to remove where this fails.
-    pub fn drop_epoch(&mut self) {
-        let open = self
-            .streams
-            .iter_mut()
-            .filter_map(|stream| stream.table.as_mut()?.file.take())
-            .map(|file| file.name);
-        let closed = self.epoch.files.drain(..).map(|file| file.path);
-        for name in open.chain(closed).collect::<Vec<_>>() {
-            if let Err(error) = self.staging.remove(&name) {
-                eprintln!("{}: cannot remove {name}: {error}", crate::PROGRAM);
-            }
-        }
-    }
-
-    /// Running totals. `idle` is how long the pipe has been empty now, `blocked` how long reading has stood
-    /// still in all.
-    pub fn send_stats(
-        &mut self,
-        bytes: u64,
-        lines: u64,
-        idle: Duration,
-        blocked: Duration,
-        ended: bool,
-    ) -> Result<(), Stop> {
-        self.control.send(&events::Stats {
-            input: &self.open.input,
-            bytes,
-            lines,
-            text_lines: self.text_lines,
-            suppressed: self.suppressed,
-            idle_s: idle.as_secs_f64(),
-            blocked_s: blocked.as_secs_f64(),
-            staged_bytes: self.staged_bytes(),
-            ended,
-            counts: self.streams.iter().map(Stream::totals).collect(),
-        })
     }
 }
 
