@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sysconfig
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +47,8 @@ class Workspace:
     flags: tuple[str, ...] = ()
 
     lake_name: str = "lake"
+    # What the command is started through, such as a program that takes something away from it.
+    prefix: tuple[str, ...] = ()
 
     @property
     def lake(self) -> Path:
@@ -61,13 +65,10 @@ class Workspace:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(DATIVO), *arguments],
+            [*self.prefix, str(DATIVO), *arguments],
             cwd=self.folder,
             env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
         )
 
     def dativo(self, *arguments: str, timeout_s: float = 300) -> Result:
@@ -159,6 +160,31 @@ def reader() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"extension_directory": str(extensions)})
     connection.execute("LOAD avro; LOAD iceberg")
     return connection
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Find every process that a command leaves behind: orphans become our children (PR_SET_CHILD_SUBREAPER, prctl(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    subreaper = 36
+    assert libc.prctl(subreaper, 1, 0, 0, 0) == 0
+    before = set(descendants(os.getpid()))
+    yield
+    deadline = time.monotonic() + 10
+    while left := {pid for pid in descendants(os.getpid()) if not ended(pid)} - before:
+        assert time.monotonic() < deadline, [
+            Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left
+        ]
+        time.sleep(0.02)
+    assert libc.prctl(subreaper, 0, 0, 0, 0) == 0
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is gone; one that only waits for us to ask is asked."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return not Path(f"/proc/{pid}").exists()
 
 
 @pytest.fixture

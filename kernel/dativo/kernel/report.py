@@ -142,7 +142,6 @@ def render(report: Report, *, reader: str | None) -> str:
         f"{report.pipeline}: {outcome} in {report.seconds:.1f} s   run {report.run}",
         f"  {report.source} → {report.target} {report.warehouse}",
         f"  committed: epoch {report.epoch}, {report.states} state{'s' * (report.states != 1)}",
-        "",
         *_table(
             ("stream", "read", "written", "rejected", "bytes", "files", "table"),
             [
@@ -162,7 +161,6 @@ def render(report: Report, *, reader: str | None) -> str:
         "",
         f"  {size(report.source_bytes)} from the source, {report.commits} commit{'s' * (report.commits != 1)}"
         + (f", {report.text_lines} lines of text skipped" if report.text_lines else ""),
-        "",
         *_table(
             ("process", "ended", "peak memory", "CPU", "walls"),
             [
@@ -191,8 +189,11 @@ def render(report: Report, *, reader: str | None) -> str:
 def _table(
     head: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[int, ...]
 ) -> list[str]:
+    """Return the lines of a table after an empty one; none where it would have no row."""
+    if not rows:
+        return []
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    shown = []
+    shown = [""]
     for row in (head, *rows):
         cells = [
             cell.rjust(width) if i in right else cell.ljust(width)

@@ -142,7 +142,7 @@ def _check_filters(status: dict[str, str]) -> None:
     filters = "Seccomp_filters"  # since Linux 5.9
     if filters in status:
         own = int(_status(os.getpid())[filters])
-        _same("seccomp", "filters", int(status[filters]), own + 1)
+        _same("seccomp", "number of filters", int(status[filters]), own + 1)
 
 
 def _check_namespaces(pid: int, said: dict[str, int]) -> None:

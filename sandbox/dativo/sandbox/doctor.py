@@ -24,7 +24,7 @@ _WITHIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WallStatus:
-    """One wall: its name in docs/spec/sandbox.md, how it stands, what that means, and what to type (empty when up)."""
+    """One wall: its name in docs/spec/sandbox.md, how it stands, what that means, and what to type (empty when up or not tried)."""
 
     name: str
     state: State
@@ -41,9 +41,7 @@ def probes() -> tuple[WallStatus, ...]:
         others = [name for name in _WALLS if name != error.wall]
         found.append(WallStatus(error.wall, "missing", error.reason, error.remedy))
         found += [
-            WallStatus(
-                name, "missing", f"could not be tried: {error.wall} is missing", error.remedy
-            )
+            WallStatus(name, "missing", f"could not be tried: {error.wall} is missing")
             for name in others
             if name not in {status.name for status in found}
         ]
