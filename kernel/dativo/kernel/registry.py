@@ -89,7 +89,7 @@ def installed(entry: Locked, record: store.Record, paths: Paths) -> Installed:
         raise ConfigError(
             f"the Python {record.python} that {entry.reference} was installed with is gone",
             Where(file=record.prefix, plugin=entry.reference),
-            hint=f"dativo plugin remove {entry.reference}, then dativo plugin add {entry.reference}",
+            hint=store.again(entry, paths),
         )
     return Installed(
         reference=entry.reference,

@@ -56,7 +56,7 @@ def record_of(entry: Locked, paths: Paths) -> Record | None:
         raise ConfigError(
             "the store's record of a plugin is damaged",
             Where(file=str(file)),
-            hint=f"Delete {file.parent}, then: dativo plugin add {entry.reference}",
+            hint=again(entry, paths),
         ) from error
 
 
@@ -75,4 +75,14 @@ def check(entry: Locked, record: Record, paths: Paths, *, always: bool = False) 
             hint=f"dativo plugin add {entry.reference}",
         )
     env_folder, listing = folder / ENV_FOLDER, folder / LISTING_FILE
-    tree.check(env_folder, listing, record.tree, paths.cache, always=always)
+    try:
+        tree.check(env_folder, listing, record.tree, paths.cache, always=always)
+    except tree.TreeMismatch as error:
+        error.hint = again(entry, paths)
+        raise
+
+
+def again(entry: Locked, paths: Paths) -> str:
+    """Return what to type to install a plugin anew: an environment without its record is not installed."""
+    record = paths.plugins / entry.folder / RECORD_FILE
+    return f"Install it again: rm {record}; dativo plugin add {entry.reference}"

@@ -22,7 +22,14 @@ from typing import Final, TypeAlias
 from dativo.kernel import limits
 from dativo.kernel.document import write_atomic
 from dativo.kernel.paths import make_folder
-from dativo.protocol.errors import DativoError, ExitStatus, InternalError, LimitExceeded, Where
+from dativo.protocol.errors import (
+    Blame,
+    DativoError,
+    ExitStatus,
+    InternalError,
+    LimitExceeded,
+    Where,
+)
 
 Metadata: TypeAlias = "tuple[int, int, int, int]"
 """Mode, size, ctime in ns, inode."""
@@ -35,6 +42,7 @@ class TreeMismatch(DativoError):
     """An installed plugin is not what was installed; names the first file that differs."""
 
     status = ExitStatus.CONFIGURATION
+    default_blame = Blame.USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +132,15 @@ def _expected(listing: Path, digest: str) -> dict[str, str]:
         kept = Listing(listing.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise TreeMismatch(
-            "the list of a plugin's files cannot be read", Where(file=str(listing)), hint=_AGAIN
+            "the list of a plugin's files cannot be read", Where(file=str(listing))
         ) from error
     if kept.digest != digest:
-        raise TreeMismatch(
-            "the list of a plugin's files was changed", Where(file=str(listing)), hint=_AGAIN
-        )
+        raise TreeMismatch("the list of a plugin's files was changed", Where(file=str(listing)))
     return kept.entries()
 
 
-_AGAIN: Final = "Install it again: dativo plugin remove, then dativo plugin add"
-
-
 def _mismatch(root: Path, path: str, what: str) -> TreeMismatch:
-    return TreeMismatch(
-        f"a file of an installed plugin {what}", Where(file=str(root / path)), hint=_AGAIN
-    )
+    return TreeMismatch(f"a file of an installed plugin {what}", Where(file=str(root / path)))
 
 
 def _fingerprint(root: Path) -> tuple[str, int]:
@@ -190,7 +191,6 @@ def _folders(root: Path) -> Iterator[tuple[str, list[tuple[str, int, int, int, i
         raise TreeMismatch(
             f"a plugin's files cannot be read: {error.strerror}",
             Where(file=str(error.filename or root)),
-            hint=_AGAIN,
         ) from error
 
 

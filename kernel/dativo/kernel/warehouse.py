@@ -8,7 +8,6 @@ since the committer's uid can change what lies in the warehouse while root works
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -87,20 +86,23 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
 
 
 def remove_unused(path: Path) -> None:
-    """Remove a warehouse that this run has made and that nothing was written to, as when a wall was missing."""
-    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
-        fds = [os.open(path, _FOLDER)]
-        stack.callback(os.close, fds[0])
+    """Remove a warehouse that this run has made and that nothing was written to, as when a wall was missing.
+
+    Never fails a run: what cannot be removed stays.
+    """
+    fds: list[int] = []
+    with contextlib.suppress(OSError):
+        fds.append(os.open(path, _FOLDER))
         for name in ("_dativo", "staging"):
+            if [entry.name for entry in os.scandir(fds[-1])] != [name]:
+                break
             fds.append(os.open(name, _FOLDER, dir_fd=fds[-1]))
-            stack.callback(os.close, fds[-1])
-        try:
+        else:
             os.rmdir("staging", dir_fd=fds[1])
             os.rmdir("_dativo", dir_fd=fds[0])
             path.rmdir()
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
+    for fd in fds:
+        os.close(fd)
 
 
 def make_staging(
