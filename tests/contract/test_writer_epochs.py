@@ -154,6 +154,70 @@ def test_the_last_state_of_each_stream_is_sealed(tmp_path: Path) -> None:
     assert [(c["stream"]["name"], c["read"]) for c in sealed["counts"]] == [("a", 1), ("b", 1)]
 
 
+def test_a_cut_leaves_open_the_streams_that_are_past_their_own_state(tmp_path: Path) -> None:
+    """Rows of a stream are sealed with a state of that stream that covers them, or not before the end."""
+    data = (
+        rows(0, 5, "a")
+        + rows(0, 7, "b")
+        + state(1, "b")
+        + rows(7, 2, "b")
+        + state(1, "a")  # due: a stands at its state, b does not
+        + rows(5, 1, "a")
+        + rows(9, 1, "b")
+        + state(2, "b")  # due: b stands at its state, a does not
+        + rows(6, 1, "a")
+    )
+    writer = play(airbyte(tmp_path, "a", "b", epoch={"max_rows": 5}), data)
+    sealed = writer.of("sealed")
+    found = [
+        (
+            ids(tmp_path, one, "a"),
+            ids(tmp_path, one, "b"),
+            [s["stream"]["name"] for s in one["states"]],
+        )
+        for one in sealed
+    ]
+    assert found == [
+        (list(range(0)), list(range(7)), ["b"]),
+        (list(range(5)), [], ["a"]),
+        ([5, 6], [7, 8, 9], ["b"]),
+    ]
+    assert [one["final"] for one in sealed] == [False, False, True]
+
+
+@pytest.mark.parametrize("every", [(3, 5, 7), (1, 50, 4), (1000, 2, 9)])
+def test_interleaved_streams_never_commit_rows_beyond_their_state(
+    tmp_path: Path, every: tuple[int, ...]
+) -> None:
+    """Whatever is sealed before the end can be gone on from: each stream has exactly the rows that its state covers."""
+    names = ["a", "b", "c"]
+    data = b""
+    for n in range(120):
+        for name, step in zip(names, every, strict=True):
+            data += rows(n, 1, name)
+            if (n + 1) % step == 0:
+                data += state(n + 1, name)
+    open_ = airbyte(tmp_path, *names, epoch={"max_rows": 20}, parquet={"file_bytes": 500})
+    with Writer(open_) as writer:
+        writer.feed_all(iter([data]))
+        writer.send({"type": "finish"})
+        writer.drain()
+    sealed = writer.of("sealed")
+    assert len(sealed) > 3
+    have: dict[str, list[int]] = {name: [] for name in names}
+    for one in sealed:
+        for name in names:
+            have[name] += ids(tmp_path, one, name)
+        if one["final"]:
+            break
+        for entry in one["states"]:
+            name, inner = entry["stream"]["name"], json.loads(entry["text"])
+            assert have[name] == list(range(int(inner["stream"]["stream_state"]["n"])))
+        covered = {entry["stream"]["name"] for entry in one["states"]}
+        assert {file["stream"]["name"] for file in one["files"]} <= covered
+    assert have == {name: list(range(120)) for name in names}
+
+
 def test_the_kernel_asks_for_a_seal(tmp_path: Path) -> None:
     with Writer(airbyte(tmp_path)) as writer:
         writer.feed(rows(0, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -51,13 +52,13 @@ VICTIMS = {
 ENDS_WITH = {"source": 4, "writer": 1, "committer": 5, "kernel": -signal.SIGKILL}
 
 
-def wait_for_commit(workspace: Workspace, marker: Path, process_alive: object) -> None:
+def wait_for_commit(kernel: subprocess.Popen[str], data: Path) -> None:
+    """Wait until the second file is committed; the run must be under way all the while."""
     deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if marker.is_dir() and len(list(marker.glob("*.parquet"))) >= 2:
-            return
+    while not (data.is_dir() and len(list(data.glob("*.parquet"))) >= 2):
+        assert kernel.poll() is None, kernel.communicate()
+        assert time.monotonic() < deadline, f"nothing was committed within {DEADLINE_S} s"
         time.sleep(0.02)
-    raise AssertionError(f"nothing was committed within {DEADLINE_S} s: {process_alive}")
 
 
 DATA = {"iceberg": "lake/numbers/numbers/data", "parquet": "lake/numbers/numbers"}
@@ -69,7 +70,7 @@ def test_every_row_once(workspace: Workspace, victim: str, target: str) -> None:
     workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
     workspace.job(JOB.replace("TARGET", target).replace("PAUSE", "0.2"))
     kernel = workspace.start("run", "job.yaml", "--output", "json", *workspace.flags)
-    wait_for_commit(workspace, workspace.folder / DATA[target], kernel.poll())
+    wait_for_commit(kernel, workspace.folder / DATA[target])
     pid = kernel.pid if victim == "kernel" else find(kernel.pid, VICTIMS[victim])
     inner = descendants(kernel.pid)
     os.kill(pid, signal.SIGKILL)
@@ -88,3 +89,24 @@ def test_every_row_once(workspace: Workspace, victim: str, target: str) -> None:
     [stream] = result.report["streams"]
     assert stream["read"] == ROWS - before
     assert workspace.read(target, "numbers.numbers", WHAT) == TRUTH
+
+
+@pytest.mark.parametrize("victim", ["source", "writer"])
+def test_every_row_of_interleaved_streams_once(workspace: Workspace, victim: str) -> None:
+    """Three streams at once, each with states at other rows: none is committed beyond its own state."""
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    job = JOB.replace("TARGET", "iceberg").replace("{rows:", "{streams: 3, rows:", 1)
+    workspace.job(job.replace("PAUSE", "0.2"))
+    kernel = workspace.start("run", "job.yaml", "--output", "json", *workspace.flags)
+    wait_for_commit(kernel, workspace.folder / DATA["iceberg"])
+    os.kill(find(kernel.pid, VICTIMS[victim]), signal.SIGKILL)
+    kernel.communicate(timeout=DEADLINE_S)
+    assert kernel.returncode == ENDS_WITH[victim]
+    tables = ["numbers.numbers", "numbers.numbers_2", "numbers.numbers_3"]
+    before = [workspace.count(table) for table in tables]
+    assert all(rows < ROWS for rows in before) and any(before)
+
+    workspace.job(job.replace("PAUSE", "0"))
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    assert [workspace.count(table, WHAT) for table in tables] == [TRUTH] * 3

@@ -5,7 +5,8 @@ The truth for `rows: 100000`:
     python3 -c "n = 100000; print(n, sum(i * 2654435761 % 2**32 for i in range(n)))"
 
 which is count(*) and sum(value) of its table, however often the run was killed and begun again.
-It speaks Airbyte's protocol with the standard library alone. Config: rows, state_every, pause_s (after each state).
+It speaks Airbyte's protocol with the standard library alone. Config: rows, state_every, pause_s (after each state of the first
+stream), streams (1; with more, rows of all of them are interleaved and each has states at other rows).
 """
 
 import argparse
@@ -32,22 +33,28 @@ SPEC = {
             "rows": {"type": "integer", "minimum": 0},
             "state_every": {"type": "integer", "minimum": 1, "default": 1000},
             "pause_s": {"type": "number", "minimum": 0, "default": 0},
+            "streams": {"type": "integer", "minimum": 1, "default": 1},
             "token": {"type": "string", "airbyte_secret": True},
         },
     },
 }
-CATALOG = {
-    "streams": [
-        {
-            "name": "numbers",
-            "json_schema": SCHEMA,
-            "supported_sync_modes": ["full_refresh", "incremental"],
-            "source_defined_cursor": True,
-            "default_cursor_field": ["id"],
-            "source_defined_primary_key": [["id"]],
-        }
-    ]
-}
+
+
+def catalog(config):
+    names = ["numbers", *(f"numbers_{k}" for k in range(2, config.get("streams", 1) + 1))]
+    return {
+        "streams": [
+            {
+                "name": name,
+                "json_schema": SCHEMA,
+                "supported_sync_modes": ["full_refresh", "incremental"],
+                "source_defined_cursor": True,
+                "default_cursor_field": ["id"],
+                "source_defined_primary_key": [["id"]],
+            }
+            for name in names
+        ]
+    }
 
 
 def write(message):
@@ -61,26 +68,25 @@ def record(i):
 
 
 def read(config, catalog, states):
-    names = {entry["stream"]["name"] for entry in catalog["streams"]}
-    if "numbers" not in names:
-        return
-    start = 0
+    names = [entry["stream"]["name"] for entry in catalog["streams"]]
+    starts = dict.fromkeys(names, 0)
     for state in states:
-        start = state["stream"]["stream_state"]["next"]
+        starts[state["stream"]["stream_descriptor"]["name"]] = state["stream"]["stream_state"][
+            "next"
+        ]
     every = config.get("state_every", 1000)
-    for i in range(start, config["rows"]):
-        write(
-            {"type": "RECORD", "record": {"stream": "numbers", "data": record(i), "emitted_at": 0}}
-        )
-        if (i + 1) % every == 0 or i + 1 == config["rows"]:
-            descriptor = {"name": "numbers"}
-            state = {
-                "type": "STREAM",
-                "stream": {"stream_descriptor": descriptor, "stream_state": {"next": i + 1}},
-            }
-            write({"type": "STATE", "state": state})
-            sys.stdout.flush()
-            time.sleep(config.get("pause_s", 0))
+    for i in range(min(starts.values()), config["rows"]):
+        for k, name in enumerate(names):
+            if i < starts[name]:
+                continue
+            write(
+                {"type": "RECORD", "record": {"stream": name, "data": record(i), "emitted_at": 0}}
+            )
+            if (i + 1) % (every + 7 * k) == 0 or i + 1 == config["rows"]:
+                stream = {"stream_descriptor": {"name": name}, "stream_state": {"next": i + 1}}
+                write({"type": "STATE", "state": {"type": "STREAM", "stream": stream}})
+                sys.stdout.flush()
+                time.sleep(config.get("pause_s", 0) if k == 0 else 0)
 
 
 def load(path):
@@ -106,7 +112,7 @@ def main():
         )
         write({"type": "CONNECTION_STATUS", "connectionStatus": status})
     elif options.verb == "discover":
-        write({"type": "CATALOG", "catalog": CATALOG})
+        write({"type": "CATALOG", "catalog": catalog(load(options.config))})
     else:
         read(
             load(options.config),

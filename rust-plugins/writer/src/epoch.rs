@@ -1,26 +1,24 @@
-//! The open epoch: what has come since the last cut.
+//! The open epoch: what has come and is not sealed.
+//!
+//! A state of one stream says nothing about the rows of another. So a cut seals the streams that stand at their own last state, and
+//! leaves those with rows past theirs open; a state that speaks for the whole source seals everything, and only at once.
 
-use std::time::{Duration, Instant};
-
-use crate::events::{EpochLimits, SealedFile, SealedState};
+use crate::events::{SealedFile, SealedState, StreamId};
 
 /// States are cut off into a new epoch before they fill a control message.
-const MAX_STATES_BYTES: usize = 2 << 20;
+pub const MAX_STATES_BYTES: usize = 2 << 20;
 /// So many files end an epoch at its next STATE.
-const MANY_FILES: usize = 1_000;
+pub const MANY_FILES: usize = 1_000;
 /// A source that needs more files than this before a STATE is stopped.
 pub const MAX_FILES: usize = 10_000;
 
 pub struct Epoch {
     pub sequence: u64,
-    pub rows: u64,
     /// Closed files.
     pub files: Vec<SealedFile>,
     pub states: Vec<SealedState>,
-    states_bytes: usize,
+    pub states_bytes: usize,
     next_file: usize,
-    /// When its first row or state came.
-    started: Option<Instant>,
     /// No row has come since the last state.
     at_state: bool,
 }
@@ -29,12 +27,10 @@ impl Epoch {
     pub fn new(sequence: u64) -> Epoch {
         Epoch {
             sequence,
-            rows: 0,
             files: Vec::new(),
             states: Vec::new(),
             states_bytes: 0,
             next_file: 0,
-            started: None,
             at_state: false,
         }
     }
@@ -48,11 +44,7 @@ impl Epoch {
 
     #[inline(always)]
     pub fn add_row(&mut self) {
-        self.rows += 1;
         self.at_state = false;
-        if self.started.is_none() {
-            self.started = Some(Instant::now());
-        }
     }
 
     /// Keep the last state of each stream, else the last one of all.
@@ -62,48 +54,66 @@ impl Epoch {
             None => self.states.clear(),
         }
         self.states.push(state);
-        self.states_bytes = self.states.iter().map(|state| state.text.len()).sum();
+        self.count_states();
         self.at_state = true;
-        self.started.get_or_insert_with(Instant::now);
     }
 
-    /// Whether it stands at a state and holds something: only there it may be cut.
-    pub fn can_be_cut(&self) -> bool {
-        self.at_state
+    /// Whether a state that speaks for the whole source waits for rows that came after it: nothing can be sealed before the next one.
+    pub fn is_past_whole_state(&self) -> bool {
+        !self.at_state && self.states.iter().any(|state| state.stream.is_none())
     }
 
-    /// Whether it is large or old enough to be cut at a state. `bytes` is its size in staging.
-    pub fn is_due(&self, limits: &EpochLimits, bytes: u64) -> bool {
-        self.rows >= limits.max_rows
-            || bytes >= limits.max_bytes
-            || self.states_bytes >= MAX_STATES_BYTES
-            || self.files.len() >= MANY_FILES
-            || self
-                .started
-                .is_some_and(|at| at.elapsed() >= Duration::from_secs(limits.max_seconds))
+    /// Take files and states of the streams that `is_sealed` names, in order; the next epoch goes on with the others.
+    pub fn split(&mut self, is_sealed: impl Fn(&StreamId) -> bool) -> Epoch {
+        let (files, open_files) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition(|file| is_sealed(&file.stream));
+        let (states, open_states) = std::mem::take(&mut self.states)
+            .into_iter()
+            .partition(|state| state.stream.as_ref().is_none_or(&is_sealed));
+        let mut next = Epoch::new(self.sequence + 1);
+        next.files = open_files;
+        next.states = open_states;
+        next.count_states();
+        next.at_state = self.at_state;
+        let mut sealed = std::mem::replace(self, next);
+        sealed.files = files;
+        sealed.states = states;
+        sealed
+    }
+
+    fn count_states(&mut self) {
+        self.states_bytes = self.states.iter().map(|state| state.text.len()).sum();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::StreamId;
 
-    const LIMITS: EpochLimits = EpochLimits {
-        max_bytes: 1000,
-        max_rows: 10,
-        max_seconds: 3600,
-    };
-
-    fn state(kind: &'static str, stream: Option<&str>, text: &str) -> SealedState {
-        let stream = stream.map(|name| StreamId {
+    fn id(name: &str) -> StreamId {
+        StreamId {
             namespace: None,
             name: name.to_owned(),
-        });
+        }
+    }
+
+    fn state(kind: &'static str, stream: Option<&str>, text: &str) -> SealedState {
         SealedState {
             kind,
-            stream,
+            stream: stream.map(id),
             text: text.to_owned(),
+        }
+    }
+
+    fn file(stream: &str, path: &str) -> SealedFile {
+        SealedFile {
+            stream: id(stream),
+            revision: 1,
+            path: path.to_owned(),
+            rows: 1,
+            bytes: 1,
+            sha256: String::new(),
         }
     }
 
@@ -129,33 +139,36 @@ mod tests {
     }
 
     #[test]
-    fn it_is_cut_only_at_a_state_and_when_due() {
-        let mut epoch = Epoch::new(1);
-        assert!(!epoch.can_be_cut() && !epoch.is_due(&LIMITS, 0));
-        (0..10).for_each(|_| epoch.add_row());
-        assert!(!epoch.can_be_cut() && epoch.is_due(&LIMITS, 0));
-        epoch.add_state(state("singer", None, "{}"));
-        assert!(epoch.can_be_cut());
-        let fresh = Epoch::new(2);
-        assert!(fresh.is_due(&LIMITS, 1000) && !fresh.is_due(&LIMITS, 999));
-        let mut old = Epoch::new(3);
-        old.add_row();
-        assert!(old.is_due(
-            &EpochLimits {
-                max_seconds: 0,
-                ..LIMITS
-            },
-            0
-        ));
+    fn a_split_takes_the_sealed_streams_and_leaves_the_others_whole() {
+        let mut epoch = Epoch::new(4);
+        epoch.files = vec![file("a", "1"), file("b", "2"), file("a", "3")];
+        epoch.add_state(state("stream", Some("a"), "a1"));
+        epoch.add_state(state("stream", Some("b"), "b1"));
+        let sealed = epoch.split(|stream| stream.name == "a");
+        assert_eq!(sealed.sequence, 4);
+        assert_eq!(texts(&sealed), ["a1"]);
+        let paths: Vec<_> = sealed.files.iter().map(|file| &file.path).collect();
+        assert_eq!(paths, ["1", "3"]);
+        assert_eq!(epoch.sequence, 5);
+        assert_eq!(texts(&epoch), ["b1"]);
+        assert_eq!(epoch.files.len(), 1);
+        assert_eq!(epoch.states_bytes, 2);
     }
 
     #[test]
-    fn large_states_end_it() {
+    fn after_a_state_for_all_a_row_closes_the_way_until_the_next() {
         let mut epoch = Epoch::new(1);
-        epoch.add_state(state("stream", Some("a"), &"x".repeat(MAX_STATES_BYTES)));
-        assert!(epoch.is_due(&LIMITS, 0));
-        epoch.add_state(state("stream", Some("a"), "x"));
-        assert!(!epoch.is_due(&LIMITS, 0));
+        assert!(!epoch.is_past_whole_state());
+        epoch.add_state(state("singer", None, "{}"));
+        assert!(!epoch.is_past_whole_state());
+        epoch.add_row();
+        assert!(epoch.is_past_whole_state());
+        epoch.add_state(state("singer", None, "{}"));
+        assert!(!epoch.is_past_whole_state());
+        let mut per_stream = Epoch::new(1);
+        per_stream.add_state(state("stream", Some("a"), "{}"));
+        per_stream.add_row();
+        assert!(!per_stream.is_past_whole_state());
     }
 
     #[test]

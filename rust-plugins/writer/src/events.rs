@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The longest stream name in an event about a stream that was not declared.
 const MAX_FOREIGN_NAME_CHARS: usize = 200;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StreamId {
     pub namespace: Option<String>,
     pub name: String,

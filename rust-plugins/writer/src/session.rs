@@ -300,7 +300,7 @@ impl<'c> Session<'c> {
     fn count_row(&mut self, index: usize, line: Line<'_>) -> Result<(), Stop> {
         let stream = &mut self.streams[index];
         self.last = index;
-        stream.read += 1;
+        stream.add_row();
         self.epoch.add_row();
         let Some(table) = stream.table.as_mut() else {
             return Ok(());
@@ -328,9 +328,9 @@ impl<'c> Session<'c> {
                 Fault::plugin("state.too_large", message).hint("limits.max_state_bytes sets it");
             return Err(fault.at(line.number, line.byte).value(state.text).into());
         }
-        let (kind, stream) = match &state.kind {
+        let (kind, index) = match &state.kind {
             StateKind::Stream(stream) => match self.find(stream) {
-                Some(index) => ("stream", Some(self.streams[index].id())),
+                Some(index) => ("stream", Some(index)),
                 None => {
                     let fault = Fault::plugin(
                         "state.undeclared",
@@ -347,6 +347,7 @@ impl<'c> Session<'c> {
             StateKind::Legacy => ("legacy", None),
             StateKind::Singer => ("singer", None),
         };
+        let stream = index.map(|index| self.streams[index].id());
         if self
             .state_seen_at
             .is_none_or(|at| at.elapsed() >= STATE_SEEN_INTERVAL)
@@ -359,6 +360,10 @@ impl<'c> Session<'c> {
                 line: line.number,
             };
             self.control.send(&seen)?;
+        }
+        match index {
+            Some(index) => self.streams[index].stand_at_state(),
+            None => self.streams.iter_mut().for_each(Stream::stand_at_state),
         }
         let text = String::from_utf8_lossy(state.text).into_owned();
         self.epoch.add_state(SealedState { kind, stream, text });

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -23,6 +24,12 @@ pub struct Stream {
     /// Records read in the whole run, and of them those in sealed epochs.
     pub read: u64,
     pub sealed: u64,
+    /// No row of it has come since the last state that speaks for it.
+    pub at_state: bool,
+    /// When the first row or state came that is not sealed.
+    pub open_since: Option<Instant>,
+    /// Bytes of its closed files that are not sealed.
+    pub closed_bytes: u64,
 }
 
 impl Stream {
@@ -35,6 +42,9 @@ impl Stream {
             table: None,
             read: 0,
             sealed: 0,
+            at_state: false,
+            open_since: None,
+            closed_bytes: 0,
         }
     }
 
@@ -53,10 +63,37 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
+    pub fn add_row(&mut self) {
+        self.read += 1;
+        self.at_state = false;
+        if self.open_since.is_none() {
+            self.open_since = Some(Instant::now());
+        }
+    }
+
+    /// A state that speaks for this stream has come.
+    pub fn stand_at_state(&mut self) {
+        self.at_state = true;
+        self.open_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Rows that are not sealed.
+    pub fn open_rows(&self) -> u64 {
+        self.read - self.sealed
+    }
+
+    /// Bytes in staging that are not sealed.
+    pub fn open_bytes(&self) -> u64 {
+        self.closed_bytes + self.table.as_ref().map_or(0, |table| table.file_bytes)
+    }
+
     /// What the epoch that is being sealed adds; none if nothing.
     pub fn seal_counts(&mut self) -> Option<Counts> {
-        let read = self.read - self.sealed;
+        let read = self.open_rows();
         self.sealed = self.read;
+        self.open_since = None;
+        self.closed_bytes = 0;
         (read > 0).then(|| Counts {
             stream: self.id(),
             read,

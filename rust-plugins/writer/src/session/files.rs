@@ -1,12 +1,13 @@
 //! The files of a session's streams, its memory, and its epochs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dativo_wire::fault::Fault;
 
 use super::{Session, Waiting};
 use crate::Stop;
-use crate::epoch::{Epoch, MAX_FILES};
+use crate::epoch::{MANY_FILES, MAX_FILES, MAX_STATES_BYTES};
 use crate::events::{self, Sealed, SealedFile, StreamId};
 use crate::parquet_file::{DICTIONARY_BYTES, ParquetFile};
 use crate::stream::{Stream, Table};
@@ -143,6 +144,7 @@ impl Session<'_> {
         });
         let written = file.close()?;
         self.epoch_bytes += written.bytes;
+        stream.closed_bytes += written.bytes;
         if let Some(entry) = self.epoch.files.last_mut() {
             (entry.bytes, entry.sha256) = (written.bytes, written.sha256);
         }
@@ -155,37 +157,67 @@ impl Session<'_> {
 
     // --- epochs -----------------------------------------------------------------------------------------------
 
-    /// Seal the open epoch if it stands at a state and is asked for, large or old enough.
+    /// Seal the streams that stand at a state if that is asked for, or they are large or old enough.
     pub fn cut_if_due(&mut self) -> Result<(), Stop> {
-        let due = self.seal_asked || self.epoch.is_due(&self.open.epoch, self.epoch_bytes);
-        if due && self.epoch.can_be_cut() && !self.is_blocked() {
-            self.seal(false)
+        if self.is_blocked() || self.epoch.is_past_whole_state() {
+            return Ok(());
+        }
+        let sealable: Vec<usize> = (0..self.streams.len())
+            .filter(|&index| {
+                let stream = &self.streams[index];
+                stream.at_state && stream.open_since.is_some()
+            })
+            .collect();
+        if !sealable.is_empty() && (self.seal_asked || self.is_due(&sealable)) {
+            self.seal_streams(&sealable, false)
         } else {
             Ok(())
         }
     }
 
-    /// Close and sync all files and tell the kernel.
+    fn is_due(&self, sealable: &[usize]) -> bool {
+        let limits = &self.open.epoch;
+        let sum =
+            |of: fn(&Stream) -> u64| sealable.iter().map(|&i| of(&self.streams[i])).sum::<u64>();
+        let old = |stream: &Stream| {
+            stream
+                .open_since
+                .is_some_and(|at| at.elapsed() >= Duration::from_secs(limits.max_seconds))
+        };
+        sum(Stream::open_rows) >= limits.max_rows
+            || sum(Stream::open_bytes) >= limits.max_bytes
+            || self.epoch.states_bytes >= MAX_STATES_BYTES
+            || self.epoch.files.len() >= MANY_FILES
+            || sealable.iter().any(|&index| old(&self.streams[index]))
+    }
+
+    /// Seal everything.
     pub fn seal(&mut self, last: bool) -> Result<(), Stop> {
-        for index in 0..self.streams.len() {
+        self.seal_streams(&(0..self.streams.len()).collect::<Vec<_>>(), last)
+    }
+
+    /// Close and sync the files of `streams` and tell the kernel, with their states. Ascending.
+    fn seal_streams(&mut self, streams: &[usize], last: bool) -> Result<(), Stop> {
+        for &index in streams {
             self.close_file(index)?;
         }
         self.staging.sync()?;
         self.seal_asked = false;
-        let sequence = self.epoch.sequence;
-        let sealed = std::mem::replace(&mut self.epoch, Epoch::new(sequence + 1));
+        let bytes = streams.iter().map(|&i| self.streams[i].closed_bytes).sum();
+        let names: HashSet<StreamId> = streams.iter().map(|&i| self.streams[i].id()).collect();
+        let sealed = self.epoch.split(|stream| names.contains(stream));
+        self.epoch_bytes -= bytes;
         self.waiting.push_back(Waiting {
-            sequence,
-            bytes: std::mem::take(&mut self.epoch_bytes),
+            sequence: sealed.sequence,
+            bytes,
         });
-        let counts = self
-            .streams
-            .iter_mut()
-            .filter_map(Stream::seal_counts)
+        let counts = streams
+            .iter()
+            .filter_map(|&index| self.streams[index].seal_counts())
             .collect();
         self.control.send(&Sealed {
             input: &self.open.input,
-            sequence,
+            sequence: sealed.sequence,
             last,
             files: sealed.files,
             states: sealed.states,
