@@ -421,6 +421,7 @@ class Conversation:
             ),
             value=show.foreign(said.value) if said.value is not None else None,
             hint=show.foreign(said.hint) if said.hint else None,
+            blame=said.blame,
         )
 
     def _fail(self, error: DativoError) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from dativo.protocol.control import Event
-from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.errors import Blame, ProtocolViolation
 from dativo.protocol.state import StateEntry, Stream
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_ITEMS: Final = 100_000
 _FILE = re.compile(r"[0-9a-z-]{1,100}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLAME = re.compile("|".join(Blame))
 _MESSAGE_KIND = re.compile(
     r"log|trace_error|trace_status|trace_estimate|trace_other|control|text|unknown"
 )
@@ -200,7 +201,7 @@ class Failure:
     """Last words of a process that gives up. ``value``, ``field`` and ``message`` may hold hostile text."""
 
     code: str
-    blame: str
+    blame: Blame
     message: str
     stream: Stream | None
     line: int | None
@@ -447,7 +448,7 @@ def _message(r: _Reader) -> SourceMessage:
 def _error(r: _Reader) -> Failure:
     return Failure(
         r.text("code"),
-        r.text("blame"),
+        Blame(r.text("blame", pattern=_BLAME)),
         r.text("message", max_chars=MAX_TEXT_CHARS),
         r.optional_stream(),
         r.optional_count("line"),
