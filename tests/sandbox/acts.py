@@ -220,6 +220,21 @@ def eat_in_child(size: str) -> None:
     time.sleep(30)
 
 
+def share(size: str, count: str) -> int:
+    """Hold memory in one piece that a number of children share and none changes."""
+    held = b"x" * int(size)
+    ready, write = os.pipe()
+    for _ in range(int(count)):
+        if os.fork() == 0:
+            os.write(write, b"x")
+            time.sleep(3)
+            os._exit(0)
+    for _ in range(int(count)):
+        os.read(ready, 1)
+    time.sleep(1)
+    return len(held)
+
+
 def fill(path: str, size: str) -> None:
     with open(path, "wb", buffering=0) as file:
         for _ in range(int(size) // 65536):

@@ -119,6 +119,19 @@ def test_degraded_memory_is_of_the_tree(act: Launch, without_cgroup: Walls) -> N
     assert confined.wait(WITHIN_S).cause == "memory"
 
 
+def test_degraded_memory_that_is_shared_counts_once(inside: Run, without_cgroup: Walls) -> None:
+    """Four processes with the same 64 MiB need 64 MiB."""
+    limits = Limits(memory_bytes=128 * MIB, wall_time_s=60)
+    found = inside("share", str(64 * MIB), "3", limits=limits, walls=without_cgroup)
+    assert found.end is not None and found.end.succeeded, found
+    assert found.value == 64 * MIB
+    assert found.end.usage.peak_memory_bytes is not None
+    assert 64 * MIB < found.end.usage.peak_memory_bytes < 128 * MIB
+    few = Limits(memory_bytes=48 * MIB, wall_time_s=60)
+    ended = inside("share", str(64 * MIB), "3", limits=few, walls=without_cgroup).end
+    assert ended is not None and ended.cause == "memory"
+
+
 def test_degraded_fork_bomb(act: Launch, without_cgroup: Walls) -> None:
     limits = Limits(pids=30, wall_time_s=2)
     confined = act("fork_for_ever", limits=limits, walls=without_cgroup)

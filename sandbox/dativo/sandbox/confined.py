@@ -202,7 +202,7 @@ class Confined:
 
     def _watch_tree(self) -> None:
         limits = self.limits
-        seen = watchdog.sample(self.pid, limits.pids)
+        seen = watchdog.sample(self.pid, enough_tasks=limits.pids, enough_bytes=limits.memory_bytes)
         self._peak_memory_bytes = max(self._peak_memory_bytes, seen.memory_bytes)
         self._peak_tasks = max(self._peak_tasks, seen.tasks)
         if seen.memory_bytes > limits.memory_bytes:

@@ -24,7 +24,7 @@ _WITHIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WallStatus:
-    """One wall: its name in docs/spec/sandbox.md, how it stands, what that means, and what to type (empty when up or not tried)."""
+    """One wall: its name in docs/spec/sandbox.md, how it stands, what that means, and what to type (empty when up or untried)."""
 
     name: str
     state: State

@@ -13,7 +13,7 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """``memory_bytes``: anonymous and shared pages, summed, so that shared ones count more than once."""
+    """``memory_bytes``: anonymous and shared pages. What a fork shares counts for each process, unless that was too much."""
 
     memory_bytes: int
     tasks: int
@@ -29,18 +29,23 @@ def require_children_files() -> None:
         )
 
 
-def sample(root: int, enough_tasks: int) -> Sample:
+def sample(root: int, *, enough_tasks: int, enough_bytes: int) -> Sample:
     """Add up the tree below ``root``, itself left out; stop counting at ``enough_tasks`` tasks.
 
-    Orphans inside fall to process 1 of their pid namespace, which is ``root``, so that none is missed for long.
+    Orphans inside fall to process 1 of their pid namespace, which is ``root``, so that none is missed for long. Above
+    ``enough_bytes`` each process's proportional share is asked for, which costs the kernel a walk over all its pages.
     """
-    memory = tasks = 0
+    tasks = 0
+    pids: list[int] = []
     waiting = _children(root)
     while waiting and tasks <= enough_tasks:
         pid = waiting.pop()
-        memory += _memory_bytes(pid)
+        pids.append(pid)
         tasks += len(_tasks(pid))
         waiting += _children(pid)
+    memory = sum(map(_memory_bytes, pids))
+    if memory > enough_bytes:
+        memory = sum(map(_share_bytes, pids))
     return Sample(memory, tasks)
 
 
@@ -67,8 +72,20 @@ def _memory_bytes(pid: int) -> int:
         text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return 0  # it has just ended
-    kib = 0
-    for line in text.splitlines():
-        if line.startswith(("RssAnon:", "RssShmem:")):
-            kib += int(line.split()[1])
+    return _sum(text, ("RssAnon:", "RssShmem:"))
+
+
+def _share_bytes(pid: int) -> int:
+    """Return the proportional share (proc_pid_smaps(5)); all of it for a process that does not let itself be looked at."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it has just ended, or has no memory any more
+    except PermissionError:
+        return _memory_bytes(pid)
+    return _sum(text, ("Pss_Anon:", "Pss_Shmem:"))
+
+
+def _sum(text: str, names: tuple[str, ...]) -> int:
+    kib = sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(names))
     return kib * _KIB
