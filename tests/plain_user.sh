@@ -53,11 +53,17 @@ chown -R "$uid:$uid" "$place"/{checkout,bin,home,tmp,cache,env}
 chmod -R u+rwX,go+rX "$place/checkout" "$place/bin"
 
 cd "$place/checkout"
+as_user=(setpriv --reuid="$uid" --regid="$uid" --clear-groups --bounding-set=-all --inh-caps=-all)
 passed=()
 for name in SSL_CERT_FILE UV_DEFAULT_INDEX UV_INDEX_URL DATIVO_CORPORA DATIVO_CAPTURES DATIVO_NIGHTLY; do
-    [ -z "${!name:-}" ] || passed+=("$name=${!name}")
+    value=${!name:-}
+    if [[ $value == /* ]] && ! "${as_user[@]}" test -r "$value"; then
+        printf 'plain_user.sh: left out %s: the user cannot read %s\n' "$name" "$value" >&2
+    elif [ -n "$value" ]; then
+        passed+=("$name=$value")
+    fi
 done
-exec setpriv --reuid="$uid" --regid="$uid" --clear-groups --bounding-set=-all --inh-caps=-all \
+exec "${as_user[@]}" \
     env -i PATH="$place/env/bin:/usr/bin:/bin" HOME="$place/home" TMPDIR="$place/tmp" LANG=C.UTF-8 \
     UV_CACHE_DIR="$place/cache" DATIVO_BIN_DIR="$place/bin" "${passed[@]}" \
     python -m pytest -p no:cacheprovider "$@"
