@@ -164,9 +164,10 @@ class Writer:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
-        self.close_stdin()
+        # The feeder first: it ends by itself once nobody reads, and must not find its descriptor closed or taken by another file.
         if self._feeder is not None:
             self._feeder.join(DEADLINE_S)
+        self.close_stdin()
         self._watcher.join(DEADLINE_S)
         self._sock.close()
         os.close(self._stderr_path)
