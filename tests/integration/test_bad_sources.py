@@ -25,12 +25,14 @@ CASES = [
     ("never_ends", 6, "longer than 4 s", "time: 4s"),
     ("silent", 6, "silent", "idle: 2s"),
     ("forks", 6, "longer than 5 s", "time: 5s"),
+    ("writes_forever_to_disk", 4, "exit status 1", "file_size: 4MiB"),
     ("forges_state", 7, "state.undeclared", ""),
 ]
 
 
 def prepare(workspace: Workspace, mode: str, grants: str = "", target: str = "iceberg") -> None:
-    workspace.plugin(ROOT / "tests/plugins/bad", "bad")
+    if not (workspace.folder / "plugins").exists():
+        workspace.plugin(ROOT / "tests/plugins/bad", "bad")
     workspace.job(JOB.format(mode=mode, grants=grants, target=target))
 
 
@@ -50,6 +52,18 @@ def test_bad_source(workspace: Workspace, mode: str, status: int, said: str, gra
     assert not list((workspace.lake / "_dativo" / "staging").iterdir())
     state = workspace.dativo("state", "show", "job.yaml", *workspace.flags)
     assert '"epoch": 0' in state.stdout
+
+
+def test_the_limits_that_were_hit_are_named(workspace: Workspace) -> None:
+    prepare(workspace, "writes_forever_to_disk", "file_size: 4MiB")
+    assert "File too large" in workspace.run().stderr
+    prepare(workspace, "writes_forever_to_disk", "tmp: 4MiB")
+    assert "No space left on device" in workspace.run().stderr
+    prepare(workspace, "forks", "time: 3s")
+    said = workspace.run().stderr
+    assert "longer than 3 s" in said
+    if not workspace.flags:
+        assert "was refused" in said and "32 processes" in said
 
 
 def test_text_on_stdout_is_counted_and_the_run_is_done(workspace: Workspace) -> None:
