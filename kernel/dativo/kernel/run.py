@@ -147,9 +147,9 @@ class _Going:
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
             with _closing(read_end):
                 with walls.starting(plan.target.reference, TargetFailed):
-                    lander = self._start(stack, *committer(plan.target, job), owner)
+                    lander = self._start_tool(stack, *committer(plan.target, job), owner)
                 with walls.starting("writer", InternalError):
-                    writer = self._start(
+                    writer = self._start_tool(
                         stack,
                         self._writer(staging.path),
                         self._writer_grants(),
@@ -166,19 +166,32 @@ class _Going:
                 )
                 self._notice_lost_state(opened)
                 with walls.starting(plan.source.plugin.reference, PluginFailed):
-                    source, control = self._start(
+                    source = self._start(
                         stack,
                         self._source(opened),
                         plan.source.walled(),
                         stack.enter_context(own_identity()),
                         stdout=write_end,
-                        controlled=False,
                     )
-                control.close()
             conversation.carry(source)
         self.settled = True
 
     # --- the three programs ------------------------------------------------------------------------------------------
+
+    def _start_tool(
+        self,
+        stack: contextlib.ExitStack,
+        program: Program,
+        grants: Grants,
+        identity: Identity | None,
+        *,
+        stdin: int | None = None,
+    ) -> tuple[Confined, socket.socket]:
+        """Start writer or committer with our end of its control socket."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            control = theirs.fileno()
+            return self._start(stack, program, grants, identity, stdin=stdin, control=control), ours
 
     def _start(
         self,
@@ -189,24 +202,22 @@ class _Going:
         *,
         stdin: int | None = None,
         stdout: int | None = None,
-        controlled: bool = True,
-    ) -> tuple[Confined, socket.socket]:
-        """Start one confined process with our end of its control socket."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            confined = launch(
-                program,
-                grants,
-                identity=identity,
-                walls=self.plan.walls,
-                stdin=stdin,
-                stdout=stdout,
-                control=theirs.fileno() if controlled else None,
-                run=self.run_id,
-            )
+        control: int | None = None,
+    ) -> Confined:
+        """Start one confined process that is gone when the run is over."""
+        confined = launch(
+            program,
+            grants,
+            identity=identity,
+            walls=self.plan.walls,
+            stdin=stdin,
+            stdout=stdout,
+            control=control,
+            run=self.run_id,
+        )
         stack.enter_context(confined)
         self.processes.append(confined)
-        return confined, ours
+        return confined
 
     def _source(self, opened: Opened) -> Program:
         plan = self.plan
