@@ -33,13 +33,20 @@ def hunt(where: bytes, place: str) -> None:
 
 
 def hunt_processes(kernel: int) -> None:
-    """Look through argv and environment of everything that the kernel started; the kernel itself was given the variable."""
+    """Look through argv and environment of everything that the kernel started; the kernel itself was given the variable.
+
+    Between vfork and execve a child shows the kernel's own memory: one that still has its argv is looked at the next time.
+    """
+    own = Path(f"/proc/{kernel}/cmdline").read_bytes()
     for pid in descendants(kernel):
         for name in ("cmdline", "environ"):
             try:
-                hunt(Path(f"/proc/{pid}/{name}").read_bytes(), f"/proc/{pid}/{name}")
+                found = Path(f"/proc/{pid}/{name}").read_bytes()
             except (PermissionError, ProcessLookupError, FileNotFoundError):
                 continue  # an undumpable or ended process shows nothing to anybody
+            if name == "cmdline" and found == own:
+                break
+            hunt(found, f"/proc/{pid}/{name}")
 
 
 @pytest.mark.parametrize(
