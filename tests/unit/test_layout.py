@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import ExitStatus
 
@@ -78,18 +80,14 @@ def test_the_version_imports_nothing_at_all() -> None:
     assert modules == "['dativo.kernel', 'dativo.kernel.__main__', 'dativo.kernel._version']"
 
 
-def test_the_product_speaks_of_itself_alone() -> None:
-    """No path of a developer's machine stands in a tracked file."""
+def test_no_tracked_file_names_the_place_of_this_checkout() -> None:
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    forbidden = re.compile(r"(?<![\w./-])/(?:work|farm)/|/tmp/lab|\.library/")
+    if listed.returncode != 0:
+        pytest.skip("this is no git checkout")
+    place = re.compile(rf"(?<![\w./-]){re.escape(str(ROOT))}/")
     for name in listed.stdout.splitlines():
         path = ROOT / name
-        if (
-            path.suffix in {".lock", ".bpf", ".parquet"}
-            or name == "tests/unit/test_layout.py"
-            or not path.is_file()
-        ):
-            continue
-        assert not forbidden.search(path.read_text(errors="replace")), name
+        if path.suffix not in {".bpf", ".parquet"} and path.is_file():
+            assert not place.search(path.read_text(errors="replace")), name
