@@ -21,6 +21,7 @@ from dativo.protocol.errors import ConfigError, DativoError, NotPermitted, Where
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 REDACTED: Final = "[secret]"
+SHORTEST_CUT_OFF: Final = 3
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -137,7 +138,7 @@ class Redactor:
     given a secret can write it in ways that nobody looks for.
     """
 
-    __slots__ = ("_bytes", "_text")
+    __slots__ = ("_bytes", "_forms", "_text")
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         forms = sorted(
@@ -150,6 +151,7 @@ class Redactor:
             },
             key=lambda form: (-len(form), form),
         )
+        self._forms = tuple(forms)
         self._text = re.compile("|".join(map(re.escape, forms))) if forms else None
         self._bytes = (
             re.compile(b"|".join(re.escape(form.encode()) for form in forms)) if forms else None
@@ -157,7 +159,17 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every form of every value replaced by ``[secret]``."""
-        return self._text.sub(REDACTED, text) if self._text else text
+        return self._without_cut_off(self._text.sub(REDACTED, text)) if self._text else text
+
+    def _without_cut_off(self, text: str) -> str:
+        """Take out the beginning of a value that clipping has left before a final ``…``: a whole form no longer matches there."""
+        if not text.endswith("…"):
+            return text
+        body = text[:-1]
+        for length in range(min(len(self._forms[0]), len(body)), SHORTEST_CUT_OFF - 1, -1):
+            if any(form.startswith(body[-length:]) for form in self._forms):
+                return f"{body[:-length]}{REDACTED}…"
+        return text
 
     def redact_bytes(self, data: bytes) -> bytes:
         """Return ``data`` with every form of every value replaced by ``[secret]``."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dativo.kernel.secrets import Redactor, SecretRef, Secrets, inject, resolve
+from dativo.kernel.secrets import REDACTED, Redactor, SecretRef, Secrets, inject, resolve
 from dativo.protocol.errors import ConfigError, NotPermitted
 
 ENV = SecretRef("env", "TOKEN")
@@ -134,3 +134,11 @@ def test_the_longer_value_wins() -> None:
 def test_any_value_leaves_base64(value: str, before: bytes, after: bytes) -> None:
     text = base64.b64encode(before + value.encode() + after).decode()
     assert "[secret]" in Redactor([value]).redact(text)
+
+
+@pytest.mark.parametrize("kept", range(3, 20))
+def test_what_clipping_leaves_of_a_value_is_taken_out_too(kept: int) -> None:
+    secret = "tok-0123456789abcdefgh"
+    shown = Redactor([secret]).redact("x" * 30 + secret[:kept] + "…")
+    assert shown == "x" * 30 + REDACTED + "…"
+    assert Redactor([secret]).redact("plain text…") == "plain text…"
