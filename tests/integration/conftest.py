@@ -116,7 +116,8 @@ class Workspace:
     def metadata(self, table: str) -> str:
         import sqlite3
 
-        with sqlite3.connect(f"file:{self.lake}/catalog.db?mode=ro", uri=True) as db:
+        # Not read-only: after a kill the first reader has to roll the half transaction back.
+        with sqlite3.connect(self.lake / "catalog.db") as db:
             namespace, name = table.split(".")
             [(location,)] = db.execute(
                 "SELECT metadata_location FROM iceberg_tables WHERE table_namespace = ? AND table_name = ?",
@@ -129,7 +130,7 @@ class Workspace:
 
         if not (self.lake / "catalog.db").exists():
             return []
-        with sqlite3.connect(f"file:{self.lake}/catalog.db?mode=ro", uri=True) as db:
+        with sqlite3.connect(self.lake / "catalog.db") as db:
             found = db.execute(
                 "SELECT table_namespace || '.' || table_name FROM iceberg_tables ORDER BY 1"
             )
