@@ -26,6 +26,9 @@ _BLAME = re.compile("|".join(Blame))
 _MESSAGE_KIND = re.compile(
     r"log|trace_error|trace_status|trace_estimate|trace_other|control|text|unknown"
 )
+_STREAM_OF_THREE = re.compile(r"stdin|stdout|stderr")
+_PUMP_END = re.compile(r"eof|closed|error")
+_ODDITY = re.compile(r"[a-z_]{1,32}")
 _TYPE = re.compile(
     r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
 )
@@ -130,8 +133,24 @@ class StagedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """One STATE that an epoch makes durable, as the source wrote it; ``number`` counts those of the input from 1."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Singer's ACTIVATE_VERSION: rows of any other version are obsolete."""
+
+    stream: Stream
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
-    """One epoch, ready to be committed."""
+    """One epoch, ready to be committed. ``complete``: the source is known to have given everything."""
 
     input: str
     sequence: int
@@ -139,6 +158,9 @@ class Sealed:
     files: tuple[StagedFile, ...]
     states: tuple[StateEntry, ...]
     counts: tuple[Counts, ...]
+    complete: bool = False
+    echo: tuple[Echo, ...] = ()
+    activations: tuple[Activation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +188,11 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Running totals of the writer. ``ended``: the source's output has ended and every whole line of it is taken."""
+    """Running totals of a writer or relay. ``ended``: the source's output has ended and every whole line of it is taken.
+
+    ``idle_s``: for how long the pipe has been empty now; ``waited_s``: in all; ``blocked_s``: how long, in all, reading stood
+    still because what comes behind did not take more. ``oddities``: what was tolerated, by name.
+    """
 
     input: str
     bytes: int
@@ -177,6 +203,8 @@ class Stats:
     staged_bytes: int
     ended: bool
     counts: tuple[Counts, ...]
+    waited_s: float = 0.0
+    oddities: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +217,51 @@ class SourceMessage:
     text: str
     line: int | None
     suppressed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatePassed:
+    """A STATE has gone on to the reader; ``sent`` is what it got, the source's own text where that is the same."""
+
+    input: str
+    number: int
+    state: StateEntry
+    sent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Every stream has given as many records as were asked for."""
+
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A foreign target says that a state is durable. ``text`` is hostile."""
+
+    input: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A relay has handed everything on, and ends."""
+
+    input: str
+    lines: int
+    counts: tuple[Counts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pumped:
+    """One direction of a pump has ended: ``eof`` of what it reads, ``closed`` by who reads from it, or ``error``."""
+
+    name: str
+    bytes: int
+    end: str
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +295,11 @@ ControlMessage: TypeAlias = (
     | Committed
     | Stats
     | SourceMessage
+    | StatePassed
+    | Limited
+    | Acknowledged
+    | Passed
+    | Pumped
     | Closed
     | Failure
 )
@@ -273,6 +351,41 @@ class _Reader:
         if not isinstance(value, bool):
             raise self._fail(key, "true or false")
         return value
+
+    def has(self, key: str) -> bool:
+        return key in self._event
+
+    def optional_flag(self, key: str) -> bool:
+        return self.flag(key) if key in self._event else False
+
+    def optional_items(
+        self, key: str, read: Callable[[Any], T], *, max_items: int = MAX_ITEMS
+    ) -> tuple[T, ...]:
+        return self.items(key, read, max_items=max_items) if key in self._event else ()
+
+    def is_null(self, key: str) -> bool:
+        return self._event.get(key) is None
+
+    def state(self) -> StateEntry:
+        """Return the event itself as a state: kind, stream and text."""
+        self.optional_stream()
+        return StateEntry.from_event(self._event)
+
+    def state_text(self, key: str) -> str:
+        """Return a state's text; the line's own bound (max_event_bytes) is the bound."""
+        value = self._event.get(key)
+        if not isinstance(value, str):
+            raise self._fail(key, "a text")
+        return value
+
+    def oddities(self) -> tuple[tuple[str, int], ...]:
+        value = self._event.get("oddities")
+        if not isinstance(value, dict) or len(value) > 64:
+            raise self._fail("oddities", "an object of at most 64 counts")
+        counts = _Reader(value, "stats.oddities")
+        if not all(_ODDITY.fullmatch(name) for name in value):
+            raise self._fail("oddities", "an object with short names")
+        return tuple((name, counts.count(name)) for name in value)
 
     def items(
         self, key: str, read: Callable[[Any], T], *, max_items: int = MAX_ITEMS
@@ -387,7 +500,18 @@ def _file(value: Any) -> StagedFile:
     r = _Reader(value, "sealed.files")
     r.text("sha256", pattern=_SHA256)
     r.count("revision")
+    r.optional_count("version")
     return StagedFile(r.stream(), r.text("path", pattern=_FILE), r.count("rows"), r.count("bytes"))
+
+
+def _echo(value: Any) -> Echo:
+    r = _Reader(value, "sealed.echo")
+    return Echo(r.count("number"), r.state_text("text"))
+
+
+def _activation(value: Any) -> Activation:
+    r = _Reader(value, "sealed.activations")
+    return Activation(r.stream(), r.count("version"))
 
 
 def _sealed(r: _Reader) -> Sealed:
@@ -398,6 +522,9 @@ def _sealed(r: _Reader) -> Sealed:
         r.items("files", _file),
         r.items("states", StateEntry.from_event),
         r.items("counts", _counts),
+        r.optional_flag("complete"),
+        r.optional_items("echo", _echo),
+        r.optional_items("activations", _activation, max_items=1000),
     )
 
 
@@ -431,6 +558,8 @@ def _stats(r: _Reader) -> Stats:
         r.count("staged_bytes"),
         r.flag("ended"),
         r.items("counts", _counts),
+        r.seconds("waited_s") if r.has("waited_s") else 0.0,
+        r.oddities() if r.has("oddities") else (),
     )
 
 
@@ -459,6 +588,31 @@ def _error(r: _Reader) -> Failure:
     )
 
 
+def _state_passed(r: _Reader) -> StatePassed:
+    sent = None if r.has("sent") and r.is_null("sent") else r.state_text("sent")
+    state = r.state()
+    return StatePassed(
+        r.text("input"), r.count("number"), state, state.text if sent is None else sent
+    )
+
+
+def _acknowledged(r: _Reader) -> Acknowledged:
+    return Acknowledged(r.text("input"), r.count("line"), r.state_text("text"))
+
+
+def _passed(r: _Reader) -> Passed:
+    return Passed(r.text("input"), r.count("lines"), r.items("counts", _counts))
+
+
+def _pumped(r: _Reader) -> Pumped:
+    return Pumped(
+        r.text("name", pattern=_STREAM_OF_THREE),
+        r.count("bytes"),
+        r.text("end", pattern=_PUMP_END),
+        r.optional_text("message"),
+    )
+
+
 _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "hello": _hello,
     "opened": _opened,
@@ -470,6 +624,11 @@ _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "committed": _committed,
     "stats": _stats,
     "message": _message,
+    "state_passed": _state_passed,
+    "limited": lambda r: Limited(r.text("input")),
+    "acknowledged": _acknowledged,
+    "passed": _passed,
+    "pumped": _pumped,
     "closed": lambda _: Closed(),
     "error": _error,
 }
