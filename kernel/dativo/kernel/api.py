@@ -15,10 +15,13 @@ from typing import Any
 
 from dativo.kernel import grants, install, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
+from dativo.kernel.conversation import Observer
 from dativo.kernel.job import Job, load_job
+from dativo.kernel.landing import committer, open_committer
 from dativo.kernel.limits import HELLO_TIMEOUT_S
-from dativo.kernel.plan import Plan, Site, asked, make_plan, own_identity, prepare_source
-from dativo.kernel.run import Observer, RunFailed, committer, new_run_id, open_committer, run
+from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source
+from dativo.kernel.processes import own_identity
+from dativo.kernel.run import RunFailed, new_run_id, own_target, run
 from dativo.protocol import airbyte, control, events, handshake, jsontext
 from dativo.protocol.catalog import Catalog
 from dativo.protocol.errors import (
@@ -206,8 +209,9 @@ def committed(site: Site, path: Path) -> Committed:
         return Committed(job.pipeline, 0, (), ())
     owner, _ = warehouse.prepare(job.target.warehouse)
     run_id = new_run_id()
-    program, walled = committer(registry.find_target(job.target.connector), job)
-    opening = open_committer(job, run_id, job.target.warehouse, read_only=True)
+    target = own_target(registry.find_target(job.target.connector), job)
+    program, walled = committer(target)
+    opening = open_committer(target, run_id, job.target.warehouse, read_only=True)
     ours, theirs = socket.socketpair()
     ours.settimeout(HELLO_TIMEOUT_S)
     with (

@@ -158,8 +158,10 @@ def run(
 ) -> int:
     """Run JOB: source, confined, into its target; data and state in one commit."""
     from dativo.kernel import environment, reader, report
-    from dativo.kernel.plan import make_plan, own_identity
-    from dativo.kernel.run import Observer, RunFailed, new_run_id
+    from dativo.kernel.conversation import Observer
+    from dativo.kernel.plan import make_plan
+    from dativo.kernel.processes import own_identity
+    from dativo.kernel.run import RunFailed, new_run_id
     from dativo.kernel.run import run as carry_out
 
     run_id = new_run_id()
@@ -222,7 +224,8 @@ class _Screen:
 @_cgroup
 def plan(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
     """Print what JOB would do and may do, before anything starts."""
-    from dativo.kernel.plan import make_plan, own_identity, render
+    from dativo.kernel.plan import make_plan, render
+    from dativo.kernel.processes import own_identity
     from dativo.kernel.run import new_run_id
 
     with _site(cgroup) as site, own_identity() as identity:

@@ -1,31 +1,34 @@
-"""The conversation of a run: two control sockets, one source, and who ends whom.
+"""The conversation of a run: one source or our own stdin, the processes behind it, and who ends whom.
 
-    source ──stdout──▶ writer ──sealed──▶ kernel ──sealed──▶ committer ──committed──▶ kernel ──committed──▶ writer
+    source ──stdout──▶ writer or relay ──…       events ──▶ kernel
 
-One thread, one selector. Messages are parsed (dativo.protocol.events) before they are looked at or relayed. The first failure is
-the run's failure; what follows from it (a source whose reader is gone, a writer that is told to abort) is never blamed.
-Epochs that were sealed and handed to the committer before a failure are committed; the open one is dropped.
+This is the loop that every kind of run shares: one thread, one selector. Messages are parsed (dativo.protocol.events) before they
+are looked at or relayed. The first failure is the run's failure; what follows from it (a source whose reader is gone, a writer
+that is told to abort) is never blamed. Where the output goes is told by the two kinds: ``Landing`` (writer and committer) and
+``Passing`` (a relay, with a reader or a foreign target behind it).
 """
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from dativo.kernel import show
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
-    CLOSE_TIMEOUT_S,
     DRAIN_TIMEOUT_S,
     FINISH_TIMEOUT_S,
     HELLO_TIMEOUT_S,
     MAX_VALUE_CHARS,
     STOP_GRACE_S,
 )
+from dativo.kernel.peer import Peer
 from dativo.kernel.tally import Tally
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import (
@@ -36,13 +39,14 @@ from dativo.protocol.errors import (
     LimitExceeded,
     PluginFailed,
     ProtocolViolation,
-    TargetFailed,
     Where,
     error_for_code,
 )
 from dativo.sandbox import Confined, Exit
 
 TICK_S: Final = 0.1
+
+Rest: TypeAlias = Literal["commit", "checkpoint"]
 
 
 class Interrupted(DativoError):
@@ -58,192 +62,184 @@ class Terminated(Interrupted):
     status = ExitStatus.TERMINATED
 
 
-class Peer:
-    """One of dativo's own processes: confined, with a control socket that speaks the native handshake."""
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is told while a run goes on; each may be called many times a second.
+
+    ``on_durable`` is called once for every epoch, in order, as soon as its data and states are durable.
+    """
+
+    on_progress: Callable[[Tally], None] = lambda _: None
+    on_message: Callable[[events.SourceMessage], None] = lambda _: None
+    on_durable: Callable[[events.Sealed], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of the input means: which rows stay, and whether the source is known to have given everything.
+
+    ``at_once``: the rest of the input is not waited for.
+    """
+
+    rest: Rest = "commit"
+    complete: bool = True
+    at_once: bool = False
+
+
+class Conversation(ABC):
+    """Carry one run from ``open`` to its end. Not reusable.
+
+    ``source_name`` is who is blamed for what is read: "source", or "stdin" for a run that reads our own.
+    """
 
     def __init__(
-        self,
-        program: str,
-        confined: Confined,
-        sock: socket.socket,
-        selector: selectors.BaseSelector,
-    ) -> None:
-        self.program = program
-        self.confined = confined
-        self.exit: Exit | None = None
-        self.session: handshake.Session | None = None
-        self.said_goodbye = False
-        self._sock = sock
-        self._selector = selector
-        self._incoming = control.LineBuffer()
-        self._outgoing = bytearray()
-        sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ, self)
-
-    def send(self, event: Mapping[str, object]) -> None:
-        """Queue one event; written as the socket takes it."""
-        self._outgoing += control.encode(event)
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._outgoing:
-                sent = self._sock.send(self._outgoing)
-                del self._outgoing[:sent]
-        except BlockingIOError:
-            pass  # the rest goes out when the selector says so
-        except (BrokenPipeError, ConnectionResetError):
-            self._outgoing.clear()  # it is gone; its exit tells why
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
-        if self._sock.fileno() >= 0 and self._sock in self._selector.get_map():
-            self._selector.modify(self._sock, wanted, self)
-
-    def ready(self, mask: int) -> list[control.Event]:
-        """Move bytes both ways; return the events that arrived."""
-        if mask & selectors.EVENT_WRITE:
-            self._flush()
-        if not mask & selectors.EVENT_READ:
-            return []
-        try:
-            data = self._sock.recv(262144)
-        except BlockingIOError:
-            return []
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self._selector.unregister(self._sock)
-            return []
-        return list(self._incoming.feed(data))
-
-    def drain(self) -> list[control.Event]:
-        """Return what is left on the socket of a process that has ended."""
-        arrived: list[control.Event] = []
-        while self._sock in self._selector.get_map():
-            before = len(arrived)
-            arrived += self.ready(selectors.EVENT_READ)
-            if len(arrived) == before and self._sock in self._selector.get_map():
-                break
-        return arrived
-
-    def close(self) -> None:
-        """Close the socket."""
-        if self._sock in self._selector.get_map():
-            self._selector.unregister(self._sock)
-        self._sock.close()
-
-
-class Conversation:
-    """Carry one run from ``open`` to the last commit. Not reusable."""
-
-    def __init__(
-        self,
-        *,
-        idle_time_s: float | None,
-        on_progress: Callable[[Tally], None],
-        on_message: Callable[[events.SourceMessage], None],
+        self, *, idle_time_s: float | None, observer: Observer, source_name: str = "source"
     ) -> None:
         self.tally = Tally()
+        self.observer = observer
+        self.failure: DativoError | None = None
         self._selector = selectors.DefaultSelector()
         self._idle_time_s = idle_time_s
-        self._on_progress = on_progress
-        self._on_message = on_message
-        self._writer: Peer | None = None
-        self._committer: Peer | None = None
+        self._source_name = source_name
+        self._peers: list[Peer] = []
+        self._watched: list[Confined] = []
         self._source: Confined | None = None
         self._source_exit: Exit | None = None
         self._finish_sent_at: float | None = None
-        self._final_committed = False
-        self._failure: DativoError | None = None
-        self.signum: int | None = None
+        self._signals: list[int] = []
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for peer in (self._writer, self._committer):
-            if peer is not None:
-                peer.close()
+        for peer in self._peers:
+            peer.close()
         self._selector.close()
+
+    # --- what the kinds of run say -------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def reader(self) -> Peer | None:
+        """The process that reads the source's output: it is told ``finish`` and ``abort``."""
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether everything is durable or handed on."""
+
+    @abstractmethod
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with one checked message of ``peer``. Raises ProtocolViolation for what it may not send."""
+
+    @abstractmethod
+    def may_end(self, peer: Peer) -> bool:
+        """Whether a peer that has exited with 0 without a goodbye did so in its time."""
+
+    @abstractmethod
+    def failed_with(self, peer: Peer) -> type[DativoError]:
+        """Return the error of a peer that ended badly."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is behind the reader, after success or failure. May set ``failure``."""
+
+    def take_end(self) -> Ending:
+        """Return what the end of the input means. The default is that of a source that exited with 0."""
+        return Ending()
 
     # --- the path of a run ---------------------------------------------------------------------------------------------
 
-    def open_target(
-        self,
-        writer: tuple[Confined, socket.socket],
-        committer: tuple[Confined, socket.socket],
-        *,
-        program: str,
-        to_writer: Mapping[str, object],
-        to_committer: Mapping[str, object],
-    ) -> events.Opened:
-        """Shake hands with both, open the target and return its state. Raises the first failure."""
-        self._writer = Peer("dativo-writer", *writer, self._selector)
-        self._committer = Peer(program, *committer, self._selector)
-        for peer in (self._writer, self._committer):
-            self._selector.register(peer.confined.stderr_fd, selectors.EVENT_READ, peer.confined)
-        deadline = time.monotonic() + HELLO_TIMEOUT_S
-        # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
-        opens = {self._committer: to_committer, self._writer: to_writer}
-        while self.tally.opened is None:
-            self._turn()
-            while opens and (peer := next(iter(opens))).session is not None:
-                peer.send(opens.pop(peer))
-            if time.monotonic() > deadline and self._failure is None:
-                late = " and ".join(p.program for p in opens) or program
-                self._fail(InternalError(f"{late} did not answer within {HELLO_TIMEOUT_S:.0f} s"))
-            if self._failure is not None:
-                raise self._failure
-        return self.tally.opened
+    def add_peer(self, peer: Peer) -> Peer:
+        """Follow a process that has a control socket."""
+        self._peers.append(peer)
+        self.watch(peer.confined)
+        return peer
 
-    def carry(self, source: Confined) -> None:
-        """Follow source, writer and committer to the end. Raises the run's failure after everything has settled."""
+    def new_peer(self, program: str, started: tuple[Confined, Any]) -> Peer:
+        """Follow a process that was started with our end of its control socket."""
+        return self.add_peer(Peer(program, *started, self._selector))
+
+    def watch(self, confined: Confined) -> None:
+        """Read the stderr of a process and keep its limits."""
+        self._watched.append(confined)
+        self._selector.register(confined.stderr_fd, selectors.EVENT_READ, confined)
+
+    def open(self, opens: Mapping[Peer, Mapping[str, object]], until: Callable[[], bool]) -> None:
+        """Shake hands with every peer of ``opens``, in order, and send each its ``open``. Raises the first failure."""
+        waiting = dict(opens)
+        deadline = time.monotonic() + HELLO_TIMEOUT_S
+        while waiting or not until():
+            self.turn()
+            while waiting and (peer := next(iter(waiting))).session is not None:
+                peer.send(waiting.pop(peer))
+            if time.monotonic() > deadline:
+                late = " and ".join(peer.program for peer in waiting or opens)
+                self.fail(InternalError(f"{late} did not answer within {HELLO_TIMEOUT_S:.0f} s"))
+            if self.failure is not None:
+                raise self.failure
+
+    def carry(self, source: Confined | None) -> None:
+        """Follow the run to its end; without a source the input is our own stdin. Raises its failure when all has settled."""
         self._source = source
-        self._selector.register(source.stderr_fd, selectors.EVENT_READ, source)
-        while not self._final_committed and self._failure is None:
-            self._turn()
-            self._watch_source(source)
+        if source is not None:
+            self.watch(source)
+        while not self.is_done and self.failure is None:
+            self.turn()
+            self._watch_input()
             self._watch_finish()
-        if (
-            isinstance(self._failure, PluginFailed | LimitExceeded)
-            and self._source_exit is not None
-        ):
+        if isinstance(self.failure, PluginFailed | LimitExceeded) and self._source_exit is not None:
             # What it wrote before it died is still in the pipe: its last words, and states that it really sent.
-            self._until(self._is_drained, DRAIN_TIMEOUT_S)
-            self._failure.value = self._last_words(source)
-        if self._failure is not None:
-            self._abandon(source)
-        self._close_committer()
-        if self._failure is not None:
-            raise self._failure
+            self.until(self._is_drained, DRAIN_TIMEOUT_S)
+            self.failure.value = self._last_words()
+        if self.failure is not None:
+            self._abandon()
+        self.close()
+        if self.failure is not None:
+            raise self.failure
 
     # --- one turn of the loop ------------------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Wait for at most TICK_S, then deal with what is there."""
         for key, mask in self._selector.select(TICK_S):
             if isinstance(key.data, Peer):
                 self._take(key.data, key.data.ready(mask))
             else:
                 self._log(key.data)
-        for confined in self._everyone():
+        for confined in self._watched:
             confined.watch()
-        for peer in self._peers():
+        for peer in self._peers:
             self._watch_peer(peer)
-        if self.signum is not None and not self._final_committed:
-            kind = Terminated if self.signum == signal.SIGTERM else Interrupted
-            self._fail(
+        if self._signals and not self.is_done:
+            number = self._signals[0]
+            kind = Terminated if number == signal.SIGTERM else Interrupted
+            self.fail(
                 kind(
-                    f"ended by {signal.Signals(self.signum).name}",
+                    f"ended by {signal.Signals(number).name}",
                     hint="Run it again: it goes on from the last state",
                 )
             )
 
-    def _peers(self) -> list[Peer]:
-        return [peer for peer in (self._writer, self._committer) if peer is not None]
+    def until(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        """Turn until ``reached`` or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while not reached() and time.monotonic() < deadline:
+            self.turn()
 
-    def _everyone(self) -> list[Confined]:
-        source = [self._source] if self._source is not None else []
-        return [*source, *(peer.confined for peer in self._peers())]
+    def fail(self, error: DativoError) -> None:
+        """Note the run's failure; only the first counts."""
+        if self.failure is None:
+            self.failure = error
+
+    def interrupt(self, signum: int, _: object = None) -> None:
+        """Handle SIGINT or SIGTERM: the run ends at its last state; a second one ends it at once."""
+        self._signals.append(signum)
+
+    def relay(self, peer: Peer | None, event: control.Event) -> None:
+        """Send a checked event on, unchanged."""
+        if peer is not None and peer.exit is None:
+            peer.send(event)
 
     def _log(self, confined: Confined) -> None:
         confined.read_stderr()
@@ -256,68 +252,28 @@ class Conversation:
                 self._dispatch(peer, event, events.parse(event))
             except ProtocolViolation as error:
                 error.where = Where(plugin=peer.program)
-                self._fail(error)
+                self.fail(error)
 
     def _dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with one checked message; relay those that belong to the other side."""
         match message:
             case events.Hello():
                 peer.session = handshake.agree(message, program=peer.program)
-            case events.Opened() if peer is self._committer:
-                self.tally.take_opened(message)
-            case (
-                events.StreamSchema()
-                | events.StateSeen()
-                | events.Sealed()
-                | events.Stats()
-                | events.SourceMessage()
-            ) if peer is self._writer:
-                self._from_writer(event, message)
-            case events.StreamPlan() | events.Committed() | events.Closed() if (
-                peer is self._committer
-            ):
-                self._from_committer(event, message)
             case events.Failure():
                 peer.said_goodbye = True
-                self._fail(self._blamed(peer, message))
-            case _:
-                raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
-
-    def _from_writer(self, event: control.Event, message: Any) -> None:
-        match message:
-            case events.StreamSchema():
-                self._relay(self._committer, event)
-            case events.Sealed():
-                self.tally.take_sealed(message)
-                self._relay(self._committer, event)
-            case events.Stats():
+                self.fail(self.blamed(peer, message))
+            case events.Stats() if peer is self.reader:
                 self.tally.stats = message
                 if message.bytes and self.tally.first_byte_cpu_s is None:
                     self.tally.first_byte_cpu_s = time.process_time()
-                self._on_progress(self.tally)
-            case events.SourceMessage():
+                self.observer.on_progress(self.tally)
+            case events.SourceMessage() if peer is self.reader:
                 if message.kind == "trace_error":
                     self.tally.last_error = message.text
-                self._on_message(message)
+                self.observer.on_message(message)
+            case events.StateSeen() if peer is self.reader:
+                pass  # progress comes with stats
             case _:
-                pass  # StateSeen: progress comes with stats
-
-    def _from_committer(self, event: control.Event, message: Any) -> None:
-        match message:
-            case events.StreamPlan():
-                self.tally.take_plan(message)
-                self._relay(self._writer, event)
-            case events.Committed():
-                self._final_committed = self.tally.take_committed(message)
-                self._relay(self._writer, event)
-                self._on_progress(self.tally)
-            case _:
-                if self._committer is not None:
-                    self._committer.said_goodbye = True
-
-    def _relay(self, peer: Peer | None, event: control.Event) -> None:
-        if peer is not None and peer.exit is None:
-            peer.send(event)
+                self.dispatch(peer, event, message)
 
     # --- who ended, and why --------------------------------------------------------------------------------------------
 
@@ -329,84 +285,101 @@ class Conversation:
             return
         peer.exit = ended
         self._take(peer, peer.drain())
-        finished = peer is self._writer and self.tally.final_sealed
-        if (
-            ended.cause == "exited" and ended.code == 0 and (finished or peer.said_goodbye)
-        ) or peer.said_goodbye:
-            return
-        self._fail(self._crashed(peer, ended))
+        clean = ended.cause == "exited" and ended.code == 0
+        if not (peer.said_goodbye or (clean and self.may_end(peer))):
+            self.fail(self.crashed(peer.confined, peer.program, ended, self.failed_with(peer)))
 
-    def _watch_source(self, source: Confined) -> None:
-        if self._source_exit is None:
-            ended = source.poll_exit()
-            if ended is None:
-                self._watch_idle()
-                return
-            self._source_exit = ended
-            source.read_stderr()
-            if ended.cause == "exited" and ended.code == 0:
-                if self._writer is not None and self._failure is None:
-                    self._writer.send({"type": "finish"})
-                    self._finish_sent_at = time.monotonic()
-            else:
-                self._fail(self._source_failed(ended))
+    def _watch_input(self) -> None:
+        if self._finish_sent_at is not None or self.failure is not None:
+            return
+        if self._source is None:
+            if self.tally.stats is not None and self.tally.stats.ended:
+                self.finish(self.take_end())
+            return
+        if self._source_exit is not None:
+            return
+        ended = self._source.poll_exit()
+        if ended is None:
+            self._watch_idle()
+            return
+        self._source_exit = ended
+        self._source.read_stderr()
+        if (ended.cause == "exited" and ended.code == 0) or self.ended_on_purpose():
+            self.finish(self.take_end())
+        else:
+            self.fail(self.source_failed(ended))
+
+    def ended_on_purpose(self) -> bool:
+        """Whether the source was ended because no more of it was wanted."""
+        return False
+
+    def finish(self, ending: Ending) -> None:
+        """Tell the reader that the input is done."""
+        if self.reader is not None and self.reader.exit is None:
+            self.reader.send(
+                {
+                    "type": "finish",
+                    "rest": ending.rest,
+                    "complete": ending.complete,
+                    "at_once": ending.at_once,
+                }
+            )
+            self._finish_sent_at = time.monotonic()
+            self.tally.complete = ending.complete
 
     def _watch_idle(self) -> None:
         stats = self.tally.stats
         if self._idle_time_s is not None and stats is not None and stats.idle_s > self._idle_time_s:
-            self._fail(
+            self.fail(
                 LimitExceeded(
                     f"the source was silent for {stats.idle_s:.0f} s",
-                    Where(plugin="source"),
+                    Where(plugin=self._source_name),
                     hint=f"The limit is source.grants.idle: {self._idle_time_s:.0f}s",
                 )
             )
 
+    finish_timeout_s: float | None = FINISH_TIMEOUT_S
+
     def _watch_finish(self) -> None:
         if (
-            self._finish_sent_at is not None
-            and time.monotonic() - self._finish_sent_at > FINISH_TIMEOUT_S
+            self.finish_timeout_s is not None
+            and self._finish_sent_at is not None
+            and time.monotonic() - self._finish_sent_at > self.finish_timeout_s
         ):
-            self._fail(
-                InternalError(
-                    f"writer and committer did not finish within {FINISH_TIMEOUT_S:.0f} s"
-                )
-            )
+            late = " and ".join(peer.program for peer in self._peers if peer.exit is None)
+            self.fail(InternalError(f"{late} did not finish within {self.finish_timeout_s:.0f} s"))
 
     def _is_drained(self) -> bool:
         stats = self.tally.stats
-        return (
-            (stats is not None and stats.ended)
-            or self._writer is None
-            or self._writer.exit is not None
-        )
+        ended = stats is not None and stats.ended
+        return ended or self.reader is None or self.reader.exit is not None
 
-    def _last_words(self, source: Confined) -> str | None:
+    def _last_words(self) -> str | None:
         """Return what the source said last: a TRACE of an error, else the last line of its stderr."""
-        tail = source.stderr_tail().splitlines()
+        tail = self._source.stderr_tail().splitlines() if self._source is not None else []
         last = self.tally.last_error or (
             tail[-1].decode("utf-8", "backslashreplace") if tail else None
         )
         return show.foreign(last, max_chars=MAX_VALUE_CHARS) if last else None
 
-    def _source_failed(self, ended: Exit) -> DativoError:
-        where = Where(plugin="source")
-        if ended.cause in ("memory", "pids", "wall_time", "file_size"):
-            return LimitExceeded(f"the source hit its limit: {ended.detail}", where)
-        how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
-        return PluginFailed(f"the source failed with {how}", where)
+    def source_failed(self, ended: Exit) -> DativoError:
+        """Return the error of a source that did not exit with 0."""
+        return self.crashed(None, "the source", ended, PluginFailed)
 
-    def _crashed(self, peer: Peer, ended: Exit) -> DativoError:
-        tail = show.foreign(peer.confined.stderr_tail()[-400:]) or None
-        where = Where(plugin=peer.program)
+    def crashed(
+        self, confined: Confined | None, program: str, ended: Exit, kind: type[DativoError]
+    ) -> DativoError:
+        """Return the error of a process that ended badly: a limit that it hit, else one of ``kind``."""
+        tail = show.foreign(confined.stderr_tail()[-400:]) or None if confined is not None else None
+        where = Where(plugin=program if confined is not None else self._source_name)
         if ended.cause in ("memory", "pids", "wall_time", "file_size"):
-            return LimitExceeded(f"{peer.program} hit its limit: {ended.detail}", where, value=tail)
+            return LimitExceeded(f"{program} hit its limit: {ended.detail}", where, value=tail)
         how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
-        if peer is self._committer:
-            return TargetFailed(f"{peer.program} ended with {how}", where, value=tail)
-        return InternalError(f"{peer.program} ended with {how}", where, value=tail)
+        verb = "failed" if confined is None else "ended"
+        return kind(f"{program} {verb} with {how}", where, value=tail)
 
-    def _blamed(self, peer: Peer, said: events.Failure) -> DativoError:
+    def blamed(self, peer: Peer, said: events.Failure) -> DativoError:
+        """Return the error that a peer gave as its last words; what the reader of the source says is about the source."""
         kind = error_for_code(said.code)
         message = f"{said.code}: {show.foreign(said.message)}"
         if said.field is not None:
@@ -414,7 +387,7 @@ class Conversation:
         return kind(
             message,
             Where(
-                plugin="source" if peer is self._writer else peer.program,
+                plugin=self._source_name if peer is self.reader else peer.program,
                 stream=show.foreign(str(said.stream)) if said.stream else None,
                 line=said.line,
                 byte=said.byte,
@@ -424,45 +397,45 @@ class Conversation:
             blame=said.blame,
         )
 
-    def _fail(self, error: DativoError) -> None:
-        if self._failure is None:
-            self._failure = error
-
     # --- the end -------------------------------------------------------------------------------------------------------
 
-    def _abandon(self, source: Confined) -> None:
-        """End source and writer after a failure; the open epoch is dropped."""
-        if self._source_exit is None:
-            source.terminate(
-                grace_s=STOP_GRACE_S if isinstance(self._failure, Interrupted) else 0.0
-            )
-            self._source_exit = source.poll_exit()
-        writer = self._writer
-        if writer is None or writer.exit is not None:
+    def _abandon(self) -> None:
+        """End source and reader after a failure. A run that was interrupted still commits up to its last state."""
+        interrupted = isinstance(self.failure, Interrupted)
+        if self._source is not None and self._source_exit is None:
+            self._source.terminate(grace_s=STOP_GRACE_S if interrupted else 0.0)
+            self._source_exit = self._source.poll_exit()
+        reader = self.reader
+        if reader is None or reader.has_ended():
             return
-        writer.said_goodbye = True
-        writer.send({"type": "abort"})
-        self._until(lambda: writer.exit is not None, ABORT_TIMEOUT_S)
-        if writer.exit is None:
-            writer.confined.kill()
-
-    def _close_committer(self) -> None:
-        """Let the committer finish what it was handed, then close it."""
-        committer = self._committer
-        if committer is None or committer.exit is not None:
+        if interrupted and self._finish_sent_at is None and reader.session is not None:
+            self.stop_at_last_state()
+            self.until(lambda: self._is_stopped(reader), STOP_GRACE_S)
+        if reader.has_ended():
             return
-        committer.send({"type": "close"})
-        self._until(lambda: committer.exit is not None, CLOSE_TIMEOUT_S)
-        if committer.exit is None:
-            committer.confined.kill()
-            self._fail(
-                TargetFailed(f"{committer.program} did not close within {CLOSE_TIMEOUT_S:.0f} s")
-            )
-        writer = self._writer
-        if writer is not None and writer.exit is None:
-            self._until(lambda: writer.exit is not None, ABORT_TIMEOUT_S)
+        reader.said_goodbye = True
+        reader.send({"type": "abort"})
+        self.until(reader.has_ended, ABORT_TIMEOUT_S)
+        if not reader.has_ended():
+            reader.confined.kill()
 
-    def _until(self, reached: Callable[[], bool], timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not reached() and time.monotonic() < deadline:
-            self._turn()
+    def stop_at_last_state(self) -> None:
+        """Let the reader keep what is covered by states that the source has sent."""
+        self.finish(Ending("checkpoint", complete=False, at_once=self._source is None))
+
+    def _is_stopped(self, reader: Peer) -> bool:
+        return self.is_done or reader.has_ended() or len(self._signals) > 1
+
+
+@contextlib.contextmanager
+def signals(conversation: Conversation) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the run at its last state."""
+    before = {
+        number: signal.signal(number, conversation.interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,10 +6,8 @@ job + policy + lock → grants (demanded where they go beyond the default) → s
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,7 +24,7 @@ from dativo.protocol.airbyte import Spec
 from dativo.protocol.catalog import Catalog, select
 from dativo.protocol.errors import ConfigError, Where
 from dativo.sandbox import Grants as Walled
-from dativo.sandbox import Identity, Walls, allocate_identity
+from dativo.sandbox import Identity, Walls
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +115,6 @@ class Plan:
             "beyond_default": [str(ask) for ask in self.asks],
             "walls": {"cgroup": self.walls.cgroup},
         }
-
-
-@contextlib.contextmanager
-def own_identity() -> Iterator[Identity | None]:
-    """Give one process an own uid and gid as root, for as long as the context lasts; None as a plain user."""
-    if os.geteuid() != 0:
-        yield None
-        return
-    with allocate_identity() as lease:
-        yield lease.identity
 
 
 def prepare_source(site: Site, job: Job) -> tuple[Source, kernel_grants.Request]:

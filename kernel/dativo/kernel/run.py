@@ -9,65 +9,22 @@ every path out. The failure of a run is raised after its report is written.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
 import secrets as random
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from dativo.kernel import registry, report, verbs, walls, warehouse
-from dativo.kernel.conversation import Conversation
+from dativo.kernel import report, verbs, walls
+from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.job import Job
-from dativo.kernel.limits import (
-    COMMITTER_MEMORY_BYTES,
-    FILE_BYTES,
-    MAX_EPOCHS_WAITING,
-    OPEN_FILES,
-    PARQUET_FILE_BYTES,
-    ROW_GROUP_ROWS,
-    STDERR_TAIL_BYTES,
-    TOOL_PIDS,
-    WRITER_CGROUP_BYTES,
-    WRITER_MEMORY_BYTES,
-    ZSTD_LEVEL,
-    EpochLimits,
-)
-from dativo.kernel.plan import Plan, Site, own_identity
+from dativo.kernel.landing import Input, Landing, Table, Target
+from dativo.kernel.plan import Plan, Site
+from dativo.kernel.processes import Processes, own_identity, pipe, pipeline_lock
+from dativo.kernel.registry import Installed
 from dativo.kernel.tally import Tally
 from dativo.protocol import state
 from dativo.protocol.catalog import configured_airbyte, configured_singer
-from dativo.protocol.errors import (
-    Conflict,
-    DativoError,
-    InternalError,
-    PluginFailed,
-    TargetFailed,
-    Where,
-)
-from dativo.protocol.events import Opened, SourceMessage
-from dativo.sandbox import (
-    Confined,
-    Exit,
-    Grants,
-    Identity,
-    Limits,
-    Program,
-    SandboxError,
-    launch,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """Who is told while a run goes on; both may be called many times a second."""
-
-    on_progress: Callable[[Tally], None] = lambda _: None
-    on_message: Callable[[SourceMessage], None] = lambda _: None
+from dativo.protocol.errors import DativoError, InternalError, PluginFailed, Where
+from dativo.protocol.events import Opened
+from dativo.sandbox import Confined, Exit, Program, SandboxError
 
 
 def new_run_id() -> str:
@@ -125,99 +82,29 @@ class _Going:
         """Do the run. Raises its failure after everything it started is gone."""
         plan, job = self.plan, self.plan.job
         with contextlib.ExitStack() as stack:
-            conversation = stack.enter_context(
-                Conversation(
-                    idle_time_s=plan.source.grants.idle_time_s,
-                    on_progress=self.observer.on_progress,
-                    on_message=self.observer.on_message,
-                )
+            processes = Processes(stack, plan.walls, self.run_id, self.site.env, self.processes)
+            landing = stack.enter_context(
+                Landing(idle_time_s=plan.source.grants.idle_time_s, observer=self.observer)
             )
-            self.tally = conversation.tally
-            stack.enter_context(_signals(conversation))
-            stack.enter_context(_pipeline_lock(self.site, plan))
-            owner, created = warehouse.prepare(job.target.warehouse)
-            if created:
-                stack.callback(warehouse.remove_unused, job.target.warehouse)
-            writer_identity = stack.enter_context(own_identity())
-            staging = warehouse.make_staging(
-                job.target.warehouse, self.run_id, writer=writer_identity, committer=owner
-            )
-            stack.callback(staging.remove)
-            read_end, write_end = os.pipe2(os.O_CLOEXEC)
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
-            with _closing(read_end):
-                with walls.starting(plan.target.reference, TargetFailed):
-                    lander = self._start_tool(stack, *committer(plan.target, job), owner)
-                with walls.starting("writer", InternalError):
-                    writer = self._start_tool(
-                        stack,
-                        self._writer(staging.path),
-                        self._writer_grants(),
-                        writer_identity,
-                        stdin=read_end,
-                    )
-            with _closing(write_end):
-                opened = conversation.open_target(
-                    writer,
-                    lander,
-                    program=f"dativo-{plan.target.reference}",
-                    to_writer=self._open_writer(),
-                    to_committer=open_committer(job, self.run_id, staging.path),
+            self.tally = landing.tally
+            stack.enter_context(signals(landing))
+            stack.enter_context(_lock(self.site, plan))
+            with pipe() as (read_end, write_end):
+                opened = landing.start(
+                    processes, own_target(plan.target, job), self._input(), stdin=read_end
                 )
                 self._notice_lost_state(opened)
                 with walls.starting(plan.source.plugin.reference, PluginFailed):
-                    source = self._start(
-                        stack,
+                    source = processes.start(
                         self._source(opened),
                         plan.source.walled(),
                         stack.enter_context(own_identity()),
                         stdout=write_end,
                     )
-            conversation.carry(source)
+            landing.carry(source)
         self.settled = True
 
-    # --- the three programs ------------------------------------------------------------------------------------------
-
-    def _start_tool(
-        self,
-        stack: contextlib.ExitStack,
-        program: Program,
-        grants: Grants,
-        identity: Identity | None,
-        *,
-        stdin: int | None = None,
-    ) -> tuple[Confined, socket.socket]:
-        """Start writer or committer with our end of its control socket."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            control = theirs.fileno()
-            return self._start(stack, program, grants, identity, stdin=stdin, control=control), ours
-
-    def _start(
-        self,
-        stack: contextlib.ExitStack,
-        program: Program,
-        grants: Grants,
-        identity: Identity | None,
-        *,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        control: int | None = None,
-    ) -> Confined:
-        """Start one confined process that is gone when the run is over."""
-        confined = launch(
-            program,
-            grants,
-            identity=identity,
-            walls=self.plan.walls,
-            stdin=stdin,
-            stdout=stdout,
-            control=control,
-            run=self.run_id,
-        )
-        stack.enter_context(confined)
-        self.processes.append(confined)
-        return confined
+    # --- what is started ---------------------------------------------------------------------------------------------
 
     def _source(self, opened: Opened) -> Program:
         plan = self.plan
@@ -231,56 +118,17 @@ class _Going:
         documents = verbs.Documents(plan.source.documents.config, catalog, state_file)
         return verbs.program(plan.source.plugin, "read", documents, name="source")
 
-    def _writer(self, staging: Path) -> Program:
-        binary = registry.executable("dativo-writer", self.site.env)
-        return Program(
-            name="writer",
-            argv=(str(binary),),
-            runtime=(binary,),
-            binds=((staging, "/staging", True),),
+    def _input(self) -> Input:
+        dialect = self.plan.source.plugin.dialect
+        tables = tuple(
+            Table(
+                entry.stream,
+                entry.key,
+                entry.selected_schema() if dialect == "airbyte" else None,
+            )
+            for entry in self.plan.selected.streams
         )
-
-    def _writer_grants(self) -> Grants:
-        return Grants(limits=_tool_limits(WRITER_CGROUP_BYTES))
-
-    # --- what they are told ------------------------------------------------------------------------------------------
-
-    def _open_writer(self) -> dict[str, object]:
-        plan, job = self.plan, self.plan.job
-        airbyte = plan.source.plugin.dialect == "airbyte"
-        limits = job.limits
-        return {
-            "type": "open",
-            "input": "0",
-            "dialect": plan.source.plugin.dialect,
-            "staging": "/staging",
-            "streams": [
-                {
-                    "stream": entry.stream.to_event(),
-                    "key": list(entry.key),
-                    **({"json_schema": entry.selected_schema()} if airbyte else {}),
-                }
-                for entry in plan.selected.streams
-            ],
-            "undeclared": "refuse",
-            "limits": {
-                "max_line_bytes": limits.max_line_bytes,
-                "max_depth": limits.max_depth,
-                "max_columns": limits.max_columns,
-                "max_streams": limits.max_streams,
-                "max_state_bytes": limits.max_state_bytes,
-                "max_text_lines": limits.max_text_lines,
-                "max_staged_bytes": limits.max_staged_bytes,
-                "memory_bytes": int(WRITER_MEMORY_BYTES),
-            },
-            "epoch": _epoch(job.target.epoch),
-            "max_epochs_waiting": int(MAX_EPOCHS_WAITING),
-            "parquet": {
-                "row_group_rows": int(ROW_GROUP_ROWS),
-                "file_bytes": int(PARQUET_FILE_BYTES),
-                "zstd_level": int(ZSTD_LEVEL),
-            },
-        }
+        return Input(dialect, tables, self.plan.job.limits)
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
@@ -338,95 +186,24 @@ class _Going:
         )
 
 
-def committer(target: registry.Installed, job: Job) -> tuple[Program, Grants]:
-    """Return the committer of a job's target: it may write the warehouse, which it sees at its real path, and nothing else."""
-    program = Program(name="committer", argv=target.argv, runtime=target.runtime)
-    return program, Grants(
-        write=(job.target.warehouse,), limits=_tool_limits(COMMITTER_MEMORY_BYTES)
+def own_target(plugin: Installed, job: Job) -> Target:
+    """Return the target of a job as writer and committer are told of it."""
+    said = job.target
+    return Target(
+        plugin, job.pipeline, said.warehouse, said.namespace, mode=said.mode, epoch=said.epoch
     )
 
 
-def open_committer(
-    job: Job, run_id: str, staging: Path, *, read_only: bool = False
-) -> dict[str, object]:
-    """Return the committer's ``open`` message (docs/spec/events.md)."""
-    return {
-        "type": "open",
-        "input": "0",
-        "run": run_id,
-        "pipeline": job.pipeline,
-        "partition": "",
-        "owner": f"default/{job.pipeline}",
-        "warehouse": str(job.target.warehouse),
-        "namespace": job.target.namespace,
-        "staging": str(staging),
-        "mode": "read" if read_only else job.target.mode,
-    }
-
-
-def _epoch(limits: EpochLimits) -> dict[str, int]:
-    return {
-        "max_bytes": limits.max_bytes,
-        "max_rows": limits.max_rows,
-        "max_seconds": limits.max_seconds,
-    }
-
-
-def _tool_limits(memory_bytes: int) -> Limits:
-    return Limits(
-        memory_bytes=memory_bytes,
-        cpus=2.0,
-        pids=TOOL_PIDS,
-        open_files=OPEN_FILES,
-        file_bytes=FILE_BYTES,
-        wall_time_s=None,
-        stderr_bytes=STDERR_TAIL_BYTES,
-    )
-
-
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _pipeline_lock(site: Site, plan: Plan) -> Iterator[None]:
+def _lock(site: Site, plan: Plan) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of this pipeline and warehouse on this machine. Raises Conflict when another run has it."""
     job = plan.job
-    name = hashlib.sha256(f"{job.target.warehouse}\0{job.pipeline}".encode()).hexdigest()[:32]
-    folder = site.paths.state / "locks"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with _closing(fd):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"another run of pipeline {job.pipeline} into this warehouse is under way",
-                Where(file=str(job.path)),
-                hint="Wait for it; see: dativo runs list",
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _signals(conversation: Conversation) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the run at its last state."""
-
-    def interrupt(signum: int, _: object) -> None:
-        conversation.signum = signum
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return pipeline_lock(
+        site.paths.state / "locks",
+        str(job.target.warehouse),
+        job.pipeline,
+        Where(file=str(job.path)),
+        hint="Wait for it; see: dativo runs list",
+    )
 
 
 def _summary(told: report.Report) -> str:

@@ -38,6 +38,8 @@ class Tally:
     last_error: str | None = None
     # CPU of this process when the source's first byte was known to be read.
     first_byte_cpu_s: float | None = None
+    # What the reader was told of the end of the input; only then may an epoch say that it is complete.
+    complete: bool = False
     _waiting: dict[int, events.Sealed] = field(default_factory=dict)
     final_sealed: bool = False
 
@@ -57,11 +59,13 @@ class Tally:
             raise ProtocolViolation(
                 "an epoch was sealed that nobody may send yet", value=str(message.sequence)
             )
+        if message.complete and not (self.complete and message.final):
+            raise ProtocolViolation("an epoch was called complete that is not")
         self._waiting[message.sequence] = message
         self.final_sealed = self.final_sealed or message.final
 
-    def take_committed(self, message: events.Committed) -> bool:
-        """Add a committed epoch; return whether it was the run's last. Raises ProtocolViolation for one that was not sealed."""
+    def take_committed(self, message: events.Committed) -> events.Sealed:
+        """Add a committed epoch and return it as it was sealed. Raises ProtocolViolation for one that was not sealed."""
         sealed = self._waiting.pop(message.sequence, None)
         if sealed is None:
             raise ProtocolViolation(
@@ -81,7 +85,7 @@ class Tally:
             totals.bytes += table.bytes
             totals.files += table.files
             totals.metadata_location = table.metadata_location or totals.metadata_location
-        return sealed.final
+        return sealed
 
     def written(self) -> int:
         """Return the rows committed so far."""

@@ -28,10 +28,10 @@ def test_sums_states_and_the_last_epoch() -> None:
     tally.take_opened(events.Opened("0", 4, (StateEntry("stream", USERS, "0"),), ()))
     tally.take_plan(events.StreamPlan("0", USERS, 1, "shop.users"))
     tally.take_sealed(sealed(1, 10))
-    assert not tally.take_committed(committed(1, 5, 10))
+    assert not tally.take_committed(committed(1, 5, 10)).final
     tally.take_sealed(sealed(2, 5, final=True, state="2"))
     assert tally.epoch == 5 and tally.states[0].text == "1" and tally.written() == 10
-    assert tally.take_committed(committed(2, 6, 5))
+    assert tally.take_committed(committed(2, 6, 5)).final
     [report] = stream_reports(tally)
     assert (report.read, report.written, report.rejected, report.filtered) == (19, 15, 2, 2)
     assert report.read == report.written + report.rejected + report.filtered

@@ -1,0 +1,272 @@
+"""A run into dativo's own target: writer and committer.
+
+    source ──stdout──▶ writer ──sealed──▶ kernel ──sealed──▶ committer ──committed──▶ kernel ──committed──▶ writer
+
+Epochs that were sealed and handed to the committer before a failure are committed; the open one is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dativo.kernel import registry, walls, warehouse
+from dativo.kernel.conversation import Conversation, Ending, Observer
+from dativo.kernel.limits import (
+    ABORT_TIMEOUT_S,
+    CLOSE_TIMEOUT_S,
+    COMMITTER_MEMORY_BYTES,
+    MAX_EPOCHS_WAITING,
+    PARQUET_FILE_BYTES,
+    ROW_GROUP_ROWS,
+    WRITER_CGROUP_BYTES,
+    WRITER_MEMORY_BYTES,
+    ZSTD_LEVEL,
+    EpochLimits,
+    ReadLimits,
+)
+from dativo.kernel.peer import Peer
+from dativo.kernel.processes import Processes, own_identity, tool_limits
+from dativo.protocol import control, events
+from dativo.protocol.catalog import Dialect
+from dativo.protocol.errors import (
+    DativoError,
+    InternalError,
+    ProtocolViolation,
+    TargetFailed,
+)
+from dativo.protocol.state import Stream
+from dativo.sandbox import Grants, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One stream that is known before it is read. ``json_schema`` is None for Singer, whose SCHEMA messages bring it."""
+
+    stream: Stream
+    key: tuple[str, ...]
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What the writer is to read. ``declare``: streams may declare themselves (Singer); ``echo``: every state is told."""
+
+    dialect: Dialect
+    tables: tuple[Table, ...]
+    limits: ReadLimits
+    declare: bool = False
+    strict: bool = False
+    echo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where it lands. ``overwrites``: streams that overwrite, with the caller's generation, although ``mode`` is append."""
+
+    plugin: registry.Installed
+    pipeline: str
+    warehouse: Path
+    namespace: str
+    mode: str = "append"
+    epoch: EpochLimits = field(default_factory=EpochLimits)
+    overwrites: tuple[tuple[Stream, int], ...] = ()
+
+
+def committer(target: Target) -> tuple[Program, Grants]:
+    """Return the committer of a target: it may write the warehouse, which it sees at its real path, and nothing else."""
+    program = Program(name="committer", argv=target.plugin.argv, runtime=target.plugin.runtime)
+    return program, Grants(write=(target.warehouse,), limits=tool_limits(COMMITTER_MEMORY_BYTES))
+
+
+def open_committer(
+    target: Target, run_id: str, staging: Path, *, read_only: bool = False
+) -> dict[str, object]:
+    """Return the committer's ``open`` message (docs/spec/events.md)."""
+    return {
+        "type": "open",
+        "input": "0",
+        "run": run_id,
+        "pipeline": target.pipeline,
+        "partition": "",
+        "owner": f"default/{target.pipeline}",
+        "warehouse": str(target.warehouse),
+        "namespace": target.namespace,
+        "staging": str(staging),
+        "mode": "read" if read_only else target.mode,
+        "overwrites": [
+            {"stream": stream.to_event(), "generation": generation}
+            for stream, generation in target.overwrites
+        ],
+    }
+
+
+def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
+    """Return the writer's ``open`` message (docs/spec/events.md)."""
+    limits = source.limits
+    return {
+        "type": "open",
+        "input": "0",
+        "dialect": source.dialect,
+        "staging": "/staging",
+        "streams": [
+            {
+                "stream": table.stream.to_event(),
+                "key": list(table.key),
+                **({"json_schema": table.json_schema} if table.json_schema is not None else {}),
+            }
+            for table in source.tables
+        ],
+        "undeclared": "accept" if source.declare else "refuse",
+        "strict": source.strict,
+        "echo": source.echo,
+        "limits": {
+            "max_line_bytes": limits.max_line_bytes,
+            "max_depth": limits.max_depth,
+            "max_columns": limits.max_columns,
+            "max_streams": limits.max_streams,
+            "max_state_bytes": limits.max_state_bytes,
+            "max_text_lines": limits.max_text_lines,
+            "max_staged_bytes": limits.max_staged_bytes,
+            "memory_bytes": int(WRITER_MEMORY_BYTES),
+        },
+        "epoch": {
+            "max_bytes": epoch.max_bytes,
+            "max_rows": epoch.max_rows,
+            "max_seconds": epoch.max_seconds,
+        },
+        "max_epochs_waiting": int(MAX_EPOCHS_WAITING),
+        "parquet": {
+            "row_group_rows": int(ROW_GROUP_ROWS),
+            "file_bytes": int(PARQUET_FILE_BYTES),
+            "zstd_level": int(ZSTD_LEVEL),
+        },
+    }
+
+
+class Landing(Conversation):
+    """Carry one run into writer and committer.
+
+    ``ending`` says what the end of the input means, when it is reached; by default it is that of a source that exited with 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        idle_time_s: float | None,
+        observer: Observer,
+        source_name: str = "source",
+        ending: Callable[[], Ending] = Ending,
+    ) -> None:
+        super().__init__(idle_time_s=idle_time_s, observer=observer, source_name=source_name)
+        self._ending = ending
+        self._writer: Peer | None = None
+        self._committer: Peer | None = None
+        self._final_committed = False
+
+    def start(
+        self, processes: Processes, target: Target, source: Input, *, stdin: int
+    ) -> events.Opened:
+        """Start writer and committer and open the target; ``stdin`` is the read end of a pipe. Returns what the target holds.
+
+        The warehouse is made where it is missing, and removed again if nothing comes of it. Raises the first failure.
+        """
+        owner, created = warehouse.prepare(target.warehouse)
+        if created:
+            processes.stack.callback(warehouse.remove_unused, target.warehouse)
+        writer_identity = processes.stack.enter_context(own_identity())
+        staging = warehouse.make_staging(
+            target.warehouse, processes.run_id, writer=writer_identity, committer=owner
+        )
+        processes.stack.callback(staging.remove)
+        with walls.starting(target.plugin.reference, TargetFailed):
+            committing = processes.start_tool(*committer(target), owner)
+        with walls.starting("writer", InternalError):
+            binary = registry.executable("dativo-writer", processes.env)
+            writing = processes.start_tool(
+                Program(
+                    name="writer",
+                    argv=(str(binary),),
+                    runtime=(binary,),
+                    binds=((staging.path, "/staging", True),),
+                ),
+                Grants(limits=tool_limits(WRITER_CGROUP_BYTES)),
+                writer_identity,
+                stdin=stdin,
+            )
+        self._writer = self.new_peer("dativo-writer", writing)
+        self._committer = self.new_peer(f"dativo-{target.plugin.reference}", committing)
+        # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
+        self.open(
+            {
+                self._committer: open_committer(target, processes.run_id, staging.path),
+                self._writer: open_writer(source, target.epoch),
+            },
+            until=lambda: self.tally.opened is not None,
+        )
+        if self.tally.opened is None:
+            raise InternalError("the target was not opened")
+        return self.tally.opened
+
+    @property
+    def reader(self) -> Peer | None:
+        """The writer."""
+        return self._writer
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is committed."""
+        return self._final_committed
+
+    def take_end(self) -> Ending:
+        """Return what the end of the input means."""
+        return self._ending()
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with one checked message; relay those that belong to the other side."""
+        match message:
+            case events.StreamSchema() if peer is self._writer:
+                self.relay(self._committer, event)
+            case events.Sealed() if peer is self._writer:
+                self.tally.take_sealed(message)
+                self.relay(self._committer, event)
+            case events.Opened() if peer is self._committer:
+                self.tally.take_opened(message)
+            case events.StreamPlan() if peer is self._committer:
+                self.tally.take_plan(message)
+                self.relay(self._writer, event)
+            case events.Committed() if peer is self._committer:
+                sealed = self.tally.take_committed(message)
+                self._final_committed = sealed.final
+                self.relay(self._writer, event)
+                self.observer.on_durable(sealed)
+                self.observer.on_progress(self.tally)
+            case events.Closed() if peer is self._committer:
+                peer.said_goodbye = True
+            case _:
+                raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
+
+    def may_end(self, peer: Peer) -> bool:
+        """The writer ends after its last epoch."""
+        return peer is self._writer and self.tally.final_sealed
+
+    def failed_with(self, peer: Peer) -> type[DativoError]:
+        """The committer is the target; the writer is ours."""
+        return TargetFailed if peer is self._committer else InternalError
+
+    def close(self) -> None:
+        """Let the committer finish what it was handed, then close it."""
+        committing = self._committer
+        if committing is None or committing.has_ended():
+            return
+        committing.send({"type": "close"})
+        self.until(committing.has_ended, CLOSE_TIMEOUT_S)
+        if not committing.has_ended():
+            committing.confined.kill()
+            self.fail(
+                TargetFailed(f"{committing.program} did not close within {CLOSE_TIMEOUT_S:.0f} s")
+            )
+        writing = self._writer
+        if writing is not None and not writing.has_ended():
+            self.until(writing.has_ended, ABORT_TIMEOUT_S)

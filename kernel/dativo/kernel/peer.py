@@ -1,0 +1,88 @@
+"""One of dativo's own processes in a conversation: confined, with a control socket that speaks the native handshake."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Mapping
+
+from dativo.protocol import control, handshake
+from dativo.sandbox import Confined, Exit
+
+
+class Peer:
+    """A process and our end of its socket. ``said_goodbye``: it has told that it ends, and how."""
+
+    def __init__(
+        self,
+        program: str,
+        confined: Confined,
+        sock: socket.socket,
+        selector: selectors.BaseSelector,
+    ) -> None:
+        self.program = program
+        self.confined = confined
+        self.exit: Exit | None = None
+        self.session: handshake.Session | None = None
+        self.said_goodbye = False
+        self._sock = sock
+        self._selector = selector
+        self._incoming = control.LineBuffer()
+        self._outgoing = bytearray()
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_READ, self)
+
+    def send(self, event: Mapping[str, object]) -> None:
+        """Queue one event; written as the socket takes it."""
+        self._outgoing += control.encode(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                sent = self._sock.send(self._outgoing)
+                del self._outgoing[:sent]
+        except BlockingIOError:
+            pass  # the rest goes out when the selector says so
+        except (BrokenPipeError, ConnectionResetError):
+            self._outgoing.clear()  # it is gone; its exit tells why
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+        if self._sock.fileno() >= 0 and self._sock in self._selector.get_map():
+            self._selector.modify(self._sock, wanted, self)
+
+    def ready(self, mask: int) -> list[control.Event]:
+        """Move bytes both ways; return the events that arrived."""
+        if mask & selectors.EVENT_WRITE:
+            self._flush()
+        if not mask & selectors.EVENT_READ:
+            return []
+        try:
+            data = self._sock.recv(262144)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._selector.unregister(self._sock)
+            return []
+        return list(self._incoming.feed(data))
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended and was reaped."""
+        return self.exit is not None
+
+    def drain(self) -> list[control.Event]:
+        """Return what is left on the socket of a process that has ended."""
+        arrived: list[control.Event] = []
+        while self._sock in self._selector.get_map():
+            before = len(arrived)
+            arrived += self.ready(selectors.EVENT_READ)
+            if len(arrived) == before and self._sock in self._selector.get_map():
+                break
+        return arrived
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._sock in self._selector.get_map():
+            self._selector.unregister(self._sock)
+        self._sock.close()

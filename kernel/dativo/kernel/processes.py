@@ -1,0 +1,141 @@
+"""What one run has started: every process behind its walls, gone when the run is over."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dativo.kernel.limits import FILE_BYTES, OPEN_FILES, STDERR_TAIL_BYTES, TOOL_PIDS
+from dativo.protocol.errors import Conflict, Where
+from dativo.sandbox import (
+    Confined,
+    Grants,
+    Identity,
+    Limits,
+    Program,
+    Walls,
+    allocate_identity,
+    launch,
+)
+
+PIPE_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Processes:
+    """The processes of one run. What is entered into ``stack`` is left when the run is over, whatever happens."""
+
+    stack: contextlib.ExitStack
+    walls: Walls
+    run_id: str
+    env: Mapping[str, str] = field(repr=False)
+    started: list[Confined] = field(default_factory=list)
+
+    def start(
+        self,
+        program: Program,
+        grants: Grants,
+        identity: Identity | None,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        control: int | None = None,
+    ) -> Confined:
+        """Start one confined process. Raises the sandbox's errors."""
+        confined = launch(
+            program,
+            grants,
+            identity=identity,
+            walls=self.walls,
+            stdin=stdin,
+            stdout=stdout,
+            control=control,
+            run=self.run_id,
+        )
+        self.stack.enter_context(confined)
+        self.started.append(confined)
+        return confined
+
+    def start_tool(
+        self,
+        program: Program,
+        grants: Grants,
+        identity: Identity | None,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+    ) -> tuple[Confined, socket.socket]:
+        """Start one of dativo's own processes; returns it with our end of its control socket."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            control = theirs.fileno()
+            confined = self.start(
+                program, grants, identity, stdin=stdin, stdout=stdout, control=control
+            )
+        return confined, ours
+
+
+def tool_limits(memory_bytes: int) -> Limits:
+    """Return the limits of one of dativo's own processes."""
+    return Limits(
+        memory_bytes=memory_bytes,
+        cpus=2.0,
+        pids=TOOL_PIDS,
+        open_files=OPEN_FILES,
+        file_bytes=FILE_BYTES,
+        wall_time_s=None,
+        stderr_bytes=STDERR_TAIL_BYTES,
+    )
+
+
+@contextlib.contextmanager
+def own_identity() -> Iterator[Identity | None]:
+    """Give one process an own uid and gid as root, for as long as the context lasts; None as a plain user."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    with allocate_identity() as lease:
+        yield lease.identity
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """Make a pipe, wide enough that its ends need not wait for each other at every turn; both ends are closed here.
+
+    Whoever was handed an end has its own copy, so that end of file and SIGPIPE arrive only once ours are closed.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        yield read_end, write_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+@contextlib.contextmanager
+def pipeline_lock(
+    folder: Path, warehouse: str, pipeline: str, where: Where, hint: str
+) -> Iterator[None]:
+    """Hold the lock of a pipeline and its target on this machine. Raises Conflict when another run has it."""
+    name = hashlib.sha256(f"{warehouse}\0{pipeline}".encode()).hexdigest()[:32]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"another run of pipeline {pipeline} into this target is under way",
+                where,
+                hint=hint,
+            ) from None
+        yield
+    finally:
+        os.close(fd)
