@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from dativo.protocol import jsontext
 from dativo.protocol.airbyte import stream_of
@@ -20,7 +20,12 @@ from dativo.protocol.errors import ConfigError, ProtocolViolation, Where
 from dativo.protocol.state import Stream
 
 Dialect: TypeAlias = Literal["airbyte", "singer"]
+SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
 MAX_STREAMS = 1000
+_SYNC_MODES: Final[dict[str, SyncMode]] = {
+    "full_refresh": "full_refresh",
+    "incremental": "incremental",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class CatalogStream:
     """One stream of a catalogue.
 
     ``text`` is the catalogue entry and ``json_schema`` its schema as the connector wrote them; ``key`` the top-level key
-    properties; ``deselected`` the top-level properties that the job leaves out.
+    properties; ``incremental``: it can be read so; ``mode``: how it was chosen to be read, None where nobody chose;
+    ``deselected`` the top-level properties that are left out.
     """
 
     stream: Stream
@@ -37,7 +43,12 @@ class CatalogStream:
     key: tuple[str, ...]
     incremental: bool
     cursor: tuple[str, ...] = ()
+    mode: SyncMode | None = None
     deselected: frozenset[str] = frozenset()
+
+    def document(self) -> dict[str, jsontext.Json]:
+        """Return the catalogue entry, parsed."""
+        return _object(self.text)
 
     def properties(self) -> tuple[str, ...]:
         """Return the names of the top-level properties."""
@@ -76,6 +87,12 @@ def from_airbyte(text: str) -> Catalog:
     return Catalog("airbyte", _unique(found), text)
 
 
+def from_configured(text: str) -> Catalog:
+    """Read a ConfiguredAirbyteCatalog: streams as they were chosen. Raises ProtocolViolation."""
+    found = [_configured_stream(part) for part in _streams(text)]
+    return Catalog("airbyte", _unique(found), text)
+
+
 def from_singer(text: str) -> Catalog:
     """Read the document of ``tap --discover``. Raises ProtocolViolation."""
     found = [_singer_stream(part) for part in _streams(text)]
@@ -103,10 +120,15 @@ def _unique(found: list[CatalogStream]) -> tuple[CatalogStream, ...]:
     return tuple(found)
 
 
-def _airbyte_stream(text: str) -> CatalogStream:
+def _object(text: str) -> dict[str, jsontext.Json]:
     document = jsontext.loads(text, "stream of the catalogue")
     if not isinstance(document, dict):
         raise ProtocolViolation("a stream of the catalogue is not an object", value=text)
+    return document
+
+
+def _airbyte_stream(text: str) -> CatalogStream:
+    document = _object(text)
     schema = jsontext.members(text, "stream").get("json_schema")
     if schema is None or not schema.startswith("{"):
         raise ProtocolViolation(
@@ -124,6 +146,26 @@ def _airbyte_stream(text: str) -> CatalogStream:
     )
 
 
+def _configured_stream(text: str) -> CatalogStream:
+    document = _object(text)
+    stream = _airbyte_stream(jsontext.members(text, "configured stream").get("stream", "null"))
+    mode = _SYNC_MODES.get(str(document.get("sync_mode")))
+    if mode is None:
+        raise ProtocolViolation(
+            "a configured stream has sync_mode full_refresh or incremental",
+            Where(stream=str(stream.stream)),
+            value=str(document.get("sync_mode")),
+        )
+    cursor = document.get("cursor_field")
+    key = _top_level_key(document.get("primary_key"))
+    return replace(
+        stream,
+        key=key or stream.key,
+        cursor=tuple(map(str, cursor)) if isinstance(cursor, list) and cursor else stream.cursor,
+        mode=mode,
+    )
+
+
 def _top_level_key(value: jsontext.Json) -> tuple[str, ...]:
     """Return a key of top-level properties; nested paths are no key of a flat table."""
     if not isinstance(value, list):
@@ -137,32 +179,50 @@ def _top_level_key(value: jsontext.Json) -> tuple[str, ...]:
 
 
 def _singer_stream(text: str) -> CatalogStream:
-    document = jsontext.loads(text, "stream of the catalogue")
-    if not isinstance(document, dict):
-        raise ProtocolViolation("a stream of the catalogue is not an object", value=text)
+    document = _object(text)
     name = document.get("stream") or document.get("tap_stream_id")
     if not isinstance(name, str):
         raise ProtocolViolation("stream without name", value=text)
     schema = jsontext.members(text, "stream").get("schema")
     if schema is None or not schema.startswith("{"):
         raise ProtocolViolation("stream without schema", Where(stream=name))
-    root = _metadata_of(document, ())
+    root = metadata_of(document, ())
     key = document.get("key_properties") or root.get("table-key-properties")
     replication_key = document.get("replication_key") or root.get("replication-key")
     method = document.get("replication_method") or root.get("forced-replication-method")
+    offered = root.get("valid-replication-keys")
+    if not replication_key and isinstance(offered, list) and len(offered) == 1:
+        replication_key = offered[0]
     return CatalogStream(
         stream=Stream("", name),
         text=text,
         json_schema=schema,
         key=tuple(str(part) for part in key) if isinstance(key, list) else (),
-        incremental=method in ("INCREMENTAL", "LOG_BASED") or bool(replication_key),
-        cursor=(replication_key,) if isinstance(replication_key, str) else (),
+        incremental=method in ("INCREMENTAL", "LOG_BASED")
+        or (method != "FULL_TABLE" and bool(replication_key)),
+        cursor=(replication_key,) if isinstance(replication_key, str) and replication_key else (),
+        deselected=_unsupported(document),
     )
 
 
-def _metadata_of(
+def _unsupported(document: dict[str, jsontext.Json]) -> frozenset[str]:
+    """Return the properties that a tap says it never sends."""
+    found: set[str] = set()
+    entries = document.get("metadata")
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case {
+                "breadcrumb": ["properties", str(name)],
+                "metadata": {"inclusion": "unsupported"},
+            }:
+                found.add(name)
+    return frozenset(found)
+
+
+def metadata_of(
     document: dict[str, jsontext.Json], breadcrumb: tuple[str, ...]
 ) -> dict[str, jsontext.Json]:
+    """Return the metadata of a Singer catalogue entry at ``breadcrumb``; ``()`` is the stream itself."""
     for entry in document.get("metadata") or []:  # type: ignore[union-attr]  # checked item by item below
         if isinstance(entry, dict) and entry.get("breadcrumb") == list(breadcrumb):
             found = entry.get("metadata")
@@ -269,53 +329,78 @@ def configured_airbyte(catalog: Catalog, *, full_refresh: bool = False) -> str:
 def _configured(entry: CatalogStream, full_refresh: bool) -> str:
     members = jsontext.members(entry.text, "stream")
     members["json_schema"] = entry.selected_schema()
-    stream = "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
-    mode = "incremental" if entry.incremental and not full_refresh else "full_refresh"
-    parts = [f'"stream":{stream}', f'"sync_mode":"{mode}"', '"destination_sync_mode":"append"']
+    mode: SyncMode = entry.mode or ("incremental" if entry.incremental else "full_refresh")
+    configured = {
+        "stream": jsontext.assemble(members),
+        "sync_mode": json.dumps("full_refresh" if full_refresh else mode),
+        "destination_sync_mode": '"append"',
+    }
     if entry.cursor:
-        parts.append(f'"cursor_field":{json.dumps(list(entry.cursor))}')
+        configured["cursor_field"] = jsontext.dumps(list(entry.cursor))
     if entry.key:
-        parts.append(f'"primary_key":{json.dumps([[name] for name in entry.key])}')
-    return "{" + ",".join(parts) + "}"
+        configured["primary_key"] = jsontext.dumps([[name] for name in entry.key])
+    return jsontext.assemble(configured)
 
 
-def configured_singer(discovered: Catalog, selected: Catalog) -> str:
-    """Return the tap's catalogue with ``selected`` set in metadata and, for old taps, in the schema nodes."""
-    chosen = {entry.stream: entry for entry in selected.streams}
+def configured_singer(discovered: Catalog, selected: Catalog, *, full_refresh: bool = False) -> str:
+    """Return the tap's catalogue with ``selected`` set in metadata and, for old taps, in the schema nodes.
+
+    How a stream is replicated is left to the tap, but for streams with a ``mode`` and with ``full_refresh``.
+    """
+    chosen = {
+        entry.stream: replace(entry, mode="full_refresh") if full_refresh else entry
+        for entry in selected.streams
+    }
     streams = [_singer_choice(entry, chosen.get(entry.stream)) for entry in discovered.streams]
     members = jsontext.members(discovered.text, "catalogue")
     members["streams"] = "[" + ",".join(streams) + "]"
-    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
+    return jsontext.assemble(members)
 
 
 def _singer_choice(entry: CatalogStream, chosen: CatalogStream | None) -> str:
-    document = jsontext.loads(entry.text, "stream")
-    if not isinstance(document, dict):
-        raise ProtocolViolation("a stream of the catalogue is not an object", value=entry.text)
+    document = entry.document()
     metadata = document.get("metadata")
     if not isinstance(metadata, list):
         metadata = []
     document["metadata"] = metadata
-    _set_selected(metadata, [], chosen is not None)
+    _annotate(metadata, [], {"selected": chosen is not None})
+    if chosen is not None:
+        _set_mode(document, metadata, chosen)
     schema = document["schema"]
     if isinstance(schema, dict):
         schema["selected"] = chosen is not None
         properties = schema.get("properties")
         for name, node in properties.items() if isinstance(properties, dict) else ():
             wanted = chosen is not None and name not in chosen.deselected
-            _set_selected(metadata, ["properties", name], wanted)
+            _annotate(metadata, ["properties", name], {"selected": wanted})
             if isinstance(node, dict):
                 node["selected"] = wanted
     return jsontext.dumps(document)
 
 
-def _set_selected(
-    metadata: list[jsontext.Json], breadcrumb: list[jsontext.Json], selected: bool
+def _set_mode(
+    document: dict[str, jsontext.Json], metadata: list[jsontext.Json], chosen: CatalogStream
+) -> None:
+    """Write the chosen mode where singer-python (metadata) and singer-sdk (both) look for it."""
+    if chosen.mode == "full_refresh":
+        method: dict[str, jsontext.Json] = {"replication-method": "FULL_TABLE"}
+    elif chosen.mode == "incremental" and len(chosen.cursor) == 1:
+        method = {"replication-method": "INCREMENTAL", "replication-key": chosen.cursor[0]}
+    else:
+        return
+    _annotate(metadata, [], method)
+    document |= {key.replace("-", "_"): value for key, value in method.items()}
+
+
+def _annotate(
+    metadata: list[jsontext.Json],
+    breadcrumb: list[jsontext.Json],
+    values: dict[str, jsontext.Json],
 ) -> None:
     for entry in metadata:
         if isinstance(entry, dict) and entry.get("breadcrumb") == breadcrumb:
             found = entry.setdefault("metadata", {})
             if isinstance(found, dict):
-                found["selected"] = selected
+                found |= values
             return
-    metadata.append({"breadcrumb": breadcrumb, "metadata": {"selected": selected}})
+    metadata.append({"breadcrumb": breadcrumb, "metadata": values})

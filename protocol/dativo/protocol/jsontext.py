@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -98,7 +98,7 @@ def _write(value: Json, parts: list[str]) -> None:
         for index, (key, item) in enumerate(value.items()):
             if index:
                 parts.append(",")
-            parts.append(json.dumps(key, ensure_ascii=False))
+            parts.append(string(key))
             parts.append(":")
             _write(item, parts)
         parts.append("}")
@@ -111,8 +111,24 @@ def _write(value: Json, parts: list[str]) -> None:
         parts.append("]")
     elif isinstance(value, Decimal):
         parts.append(str(value))
+    elif isinstance(value, str):
+        parts.append(string(value))
     else:
-        parts.append(json.dumps(value, ensure_ascii=False))
+        parts.append(json.dumps(value))
+
+
+def string(value: str) -> str:
+    """Return ``value`` as a JSON string that is UTF-8 whatever it holds: half a surrogate pair stays escaped."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def assemble(members: Mapping[str, str]) -> str:
+    """Return the object of ``members``, whose values are source texts: what ``members`` takes apart."""
+    return "{" + ",".join(f"{string(key)}:{value}" for key, value in members.items()) + "}"
 
 
 def _skip(text: str, at: int) -> int:
