@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::oddity::{OddSet, Oddity};
 use crate::scan::{Bad, Scanner, duplicate, members};
 use crate::text;
 
@@ -32,6 +33,11 @@ pub enum Message<'a> {
         stream: StreamRef<'a>,
         schema: &'a [u8],
         keys: Vec<String>,
+    },
+    /// Singer's ACTIVATE_VERSION: records of the stream with another version are obsolete.
+    ActivateVersion {
+        stream: StreamRef<'a>,
+        version: i64,
     },
     Notice(Notice<'a>),
 }
@@ -92,8 +98,41 @@ impl NoticeKind {
 pub struct Record<'a> {
     /// Its namespace may still follow the data: see [`Record::finish`].
     pub stream: StreamRef<'a>,
+    /// Those behind the data are added by [`Record::finish`].
+    pub extras: Extras<'a>,
     scanner: Scanner<'a>,
     tail: Tail,
+}
+
+/// What a RECORD may carry besides its data: each value as written, none where it is absent or null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras<'a> {
+    /// Singer's `version`.
+    pub version: Option<&'a [u8]>,
+    /// Singer's `time_extracted`, a string; Airbyte's `emitted_at`, a number of milliseconds.
+    pub extracted: Option<&'a [u8]>,
+    /// Airbyte's `meta` and `file_reference`.
+    pub meta: Option<&'a [u8]>,
+    pub file_reference: Option<&'a [u8]>,
+}
+
+impl<'a> Extras<'a> {
+    #[inline(always)]
+    fn set(&mut self, key: u16, value: &'a [u8]) {
+        let slot = match key {
+            VERSION => &mut self.version,
+            EXTRACTED => &mut self.extracted,
+            META => &mut self.meta,
+            FILE => &mut self.file_reference,
+            _ => return,
+        };
+        *slot = given(Some(value));
+    }
+
+    /// Singer's `version` as a number.
+    pub fn version(&self) -> Result<Option<i64>, Bad> {
+        self.version.map(version_of).transpose()
+    }
 }
 
 /// What of the line is left to read behind a record's data.
@@ -127,6 +166,10 @@ const STREAM: u16 = 2;
 const DATA: u16 = 4;
 const NAMESPACE: u16 = 8;
 const RECORD: u16 = 16;
+const VERSION: u16 = 32;
+const EXTRACTED: u16 = 64;
+const META: u16 = 128;
+const FILE: u16 = 256;
 
 /// The bit of a key of `record` in Airbyte's RECORD; 0 for one that means nothing here.
 #[inline(always)]
@@ -135,6 +178,9 @@ fn inner_key(key: &[u8]) -> u16 {
         b"stream" => STREAM,
         b"data" => DATA,
         b"namespace" => NAMESPACE,
+        b"emitted_at" => EXTRACTED,
+        b"meta" => META,
+        b"file_reference" => FILE,
         _ => 0,
     }
 }
@@ -146,6 +192,8 @@ fn outer_key(dialect: Dialect, key: &[u8]) -> u16 {
         (_, b"type") => TYPE,
         (_, b"record") => RECORD,
         (Dialect::Singer, b"stream") => STREAM,
+        (Dialect::Singer, b"version") => VERSION,
+        (Dialect::Singer, b"time_extracted") => EXTRACTED,
         _ => 0,
     }
 }
@@ -162,15 +210,22 @@ impl<'a> Record<'a> {
         self.tail != Tail::None
     }
 
-    /// Check the rest of the line; `end` stands behind the data. A namespace that came only there is returned:
-    /// the record belongs to that stream instead.
+    /// Check the rest of the line; `end` stands behind the data. What the whole line showed is added to `odd`. A
+    /// namespace that came only there is returned: the record belongs to that stream instead.
     #[inline(always)]
-    pub fn finish(&mut self, end: Scanner<'a>) -> Result<Option<Cow<'a, str>>, Bad> {
+    pub fn finish(
+        &mut self,
+        end: Scanner<'a>,
+        odd: &mut OddSet,
+    ) -> Result<Option<Cow<'a, str>>, Bad> {
         let mut namespace = None;
         let mut scanner = end;
-        let mut outer = match std::mem::replace(&mut self.tail, Tail::None) {
-            Tail::None => return Ok(None),
-            Tail::Outer(outer) => outer,
+        let (dialect, mut outer) = match std::mem::replace(&mut self.tail, Tail::None) {
+            Tail::None => {
+                odd.join(scanner.odd);
+                return Ok(None);
+            }
+            Tail::Outer(outer) => (Dialect::Singer, outer),
             Tail::Inner { outer, mut inner } => {
                 while scanner.more(b'}')? {
                     let at = scanner.pos();
@@ -179,34 +234,40 @@ impl<'a> Record<'a> {
                     let value = scanner.value()?;
                     if key == NAMESPACE {
                         namespace = namespace_of(value, at)?;
+                    } else {
+                        self.extras.set(key, value);
                     }
                 }
-                outer
+                (Dialect::Airbyte, outer)
             }
-        };
-        let dialect = if outer.0 & STREAM != 0 {
-            Dialect::Singer
-        } else {
-            Dialect::Airbyte
         };
         while scanner.more(b'}')? {
             let at = scanner.pos();
-            outer.add(outer_key(dialect, &scanner.key()?), at)?;
-            scanner.value()?;
+            let key = outer_key(dialect, &scanner.key()?);
+            outer.add(key, at)?;
+            self.extras.set(key, scanner.value()?);
         }
         scanner.end()?;
+        odd.join(scanner.odd);
         Ok(namespace)
     }
 }
 
-/// Read one message. `line` must be UTF-8.
+/// Read one message. `line` must be UTF-8. What is odd about it is added to `odd`; about a RECORD that is still
+/// [open](Record::is_open) by [`Record::finish`].
 #[inline]
-pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
+pub fn read<'a>(
+    dialect: Dialect,
+    line: &'a [u8],
+    max_depth: usize,
+    odd: &mut OddSet,
+) -> Result<Message<'a>, Bad> {
     let mut scanner = Scanner::new(line, max_depth);
     scanner.skip_space();
     scanner.enter(b'{', "expected an object")?;
     let mut seen = Seen::default();
     let mut stream = None;
+    let mut extras = Extras::default();
     let mut is_record = false;
     let mut more = scanner.peek() != b'}';
     while more {
@@ -214,7 +275,7 @@ pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Me
         let key = outer_key(dialect, &scanner.key()?);
         seen.add(key, at)?;
         match key {
-            TYPE => is_record = type_is(dialect, "RECORD", scanner.value()?),
+            TYPE => is_record = type_is(dialect, "RECORD", scanner.value()?, odd),
             STREAM => stream = Some(scanner.value()?),
             RECORD if is_record && dialect == Dialect::Singer && stream.is_some() => {
                 let name = name_of(stream.unwrap_or_default(), "stream", at)?;
@@ -224,6 +285,7 @@ pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Me
                 };
                 return Ok(Message::Record(Record {
                     stream,
+                    extras,
                     scanner,
                     tail: Tail::Outer(seen),
                 }));
@@ -234,13 +296,11 @@ pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Me
                 }
                 scanner.value()?;
             }
-            _ => {
-                scanner.value()?;
-            }
+            _ => extras.set(key, scanner.value()?),
         }
         more = scanner.more(b'}')?;
     }
-    whole(dialect, line, max_depth)
+    whole(dialect, line, max_depth, odd)
 }
 
 /// Airbyte's `record` object at the cursor, if its stream comes before its data.
@@ -248,7 +308,7 @@ pub fn read<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Me
 fn eager<'a>(mut scanner: Scanner<'a>, outer: Seen) -> Result<Option<Record<'a>>, Bad> {
     scanner.enter(b'{', "record must be an object")?;
     let mut inner = Seen::default();
-    let (mut stream, mut namespace) = (None, None);
+    let (mut stream, mut namespace, mut extras) = (None, None, Extras::default());
     let mut more = scanner.peek() != b'}';
     while more {
         let at = scanner.pos();
@@ -262,6 +322,7 @@ fn eager<'a>(mut scanner: Scanner<'a>, outer: Seen) -> Result<Option<Record<'a>>
                 };
                 return Ok(Some(Record {
                     stream,
+                    extras,
                     scanner,
                     tail: Tail::Inner { outer, inner },
                 }));
@@ -269,9 +330,7 @@ fn eager<'a>(mut scanner: Scanner<'a>, outer: Seen) -> Result<Option<Record<'a>>
             (DATA, None) => return Ok(None),
             (STREAM, _) => stream = Some(scanner.value()?),
             (NAMESPACE, _) => namespace = namespace_of(scanner.value()?, at)?,
-            _ => {
-                scanner.value()?;
-            }
+            _ => extras.set(key, scanner.value()?),
         }
         more = scanner.more(b'}')?;
     }
@@ -279,14 +338,19 @@ fn eager<'a>(mut scanner: Scanner<'a>, outer: Seen) -> Result<Option<Record<'a>>
 }
 
 /// A message in whole: every kind but the usual RECORD.
-fn whole<'a>(dialect: Dialect, line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
+fn whole<'a>(
+    dialect: Dialect,
+    line: &'a [u8],
+    max_depth: usize,
+    odd: &mut OddSet,
+) -> Result<Message<'a>, Bad> {
     match dialect {
-        Dialect::Singer => singer(line, max_depth),
-        Dialect::Airbyte => airbyte(line, max_depth),
+        Dialect::Singer => singer(line, max_depth, odd),
+        Dialect::Airbyte => airbyte(line, max_depth, odd),
     }
 }
 
-fn singer<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
+fn singer<'a>(line: &'a [u8], max_depth: usize, odd: &mut OddSet) -> Result<Message<'a>, Bad> {
     let names = [
         "type",
         "stream",
@@ -294,9 +358,26 @@ fn singer<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
         "value",
         "schema",
         "key_properties",
+        "version",
+        "time_extracted",
     ];
-    let [kind, stream, record, value, schema, keys] = members(line, max_depth, names)?;
+    let mut scanner = Scanner::new(line, max_depth);
+    let [
+        kind,
+        stream,
+        record,
+        value,
+        schema,
+        keys,
+        version,
+        extracted,
+    ] = scanner.members(names)?;
+    odd.join(scanner.odd);
     let kind = kind_of(kind)?;
+    let capitals = kind.to_ascii_uppercase();
+    if capitals != kind {
+        odd.add(Oddity::TypeCase);
+    }
     let stream = || {
         let name = stream.ok_or(invalid("the message has no stream"))?;
         Ok(StreamRef {
@@ -304,42 +385,78 @@ fn singer<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
             name: name_of(name, "stream", 0)?,
         })
     };
-    if kind.eq_ignore_ascii_case("RECORD") {
-        let record = record.ok_or(invalid("a RECORD without record"))?;
-        return Ok(Message::Record(apart(stream()?, line, record, max_depth)));
-    }
-    if kind.eq_ignore_ascii_case("STATE") {
-        let text = payload(value)?;
-        return Ok(Message::State(State {
-            kind: StateKind::Singer,
-            text,
-        }));
-    }
-    if kind.eq_ignore_ascii_case("SCHEMA") {
-        let missing = Bad {
-            code: "schema.invalid",
-            message: "a SCHEMA without schema",
+    match capitals.as_str() {
+        "RECORD" => {
+            let record = record.ok_or(invalid("a RECORD without record"))?;
+            let extras = Extras {
+                version: given(version),
+                extracted: given(extracted),
+                ..Extras::default()
+            };
+            Ok(Message::Record(apart(
+                stream()?,
+                extras,
+                line,
+                record,
+                max_depth,
+            )))
+        }
+        "STATE" => {
+            let text = payload(value)?;
+            Ok(Message::State(State {
+                kind: StateKind::Singer,
+                text,
+            }))
+        }
+        "SCHEMA" => {
+            let missing = Bad {
+                code: "schema.invalid",
+                message: "a SCHEMA without schema",
+                at: 0,
+            };
+            let schema = schema.ok_or(missing)?;
+            Ok(Message::Schema {
+                stream: stream()?,
+                schema,
+                keys: key_properties(keys, max_depth)?,
+            })
+        }
+        "ACTIVATE_VERSION" => {
+            let version = version.ok_or(invalid("an ACTIVATE_VERSION without version"))?;
+            Ok(Message::ActivateVersion {
+                stream: stream()?,
+                version: version_of(version)?,
+            })
+        }
+        // Its rows lie in files that the source names: nothing here may open them, and they must not get lost.
+        "BATCH" => Err(Bad {
+            code: "message.batch",
+            message: "BATCH messages are not taken",
             at: 0,
-        };
-        let schema = schema.ok_or(missing)?;
-        return Ok(Message::Schema {
-            stream: stream()?,
-            schema,
-            keys: key_properties(keys, max_depth)?,
-        });
+        }),
+        _ => Ok(unknown(line, odd)),
     }
-    Ok(unknown(line))
 }
 
-fn airbyte<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
+fn airbyte<'a>(line: &'a [u8], max_depth: usize, odd: &mut OddSet) -> Result<Message<'a>, Bad> {
     let names = ["type", "record", "state", "log", "trace", "control"];
-    let [kind, record, state, log, trace, control] = members(line, max_depth, names)?;
+    let mut scanner = Scanner::new(line, max_depth);
+    let [kind, record, state, log, trace, control] = scanner.members(names)?;
+    odd.join(scanner.odd);
     let kind = kind_of(kind)?;
     match kind.as_ref() {
         "RECORD" => {
             let record = record.ok_or(invalid("a RECORD without record"))?;
-            let [stream, data, namespace] =
-                members(record, max_depth, ["stream", "data", "namespace"])?;
+            let names = [
+                "stream",
+                "data",
+                "namespace",
+                "emitted_at",
+                "meta",
+                "file_reference",
+            ];
+            let [stream, data, namespace, emitted_at, meta, file] =
+                members(record, max_depth, names)?;
             let name = name_of(
                 stream.ok_or(invalid("a RECORD without stream"))?,
                 "stream",
@@ -347,8 +464,15 @@ fn airbyte<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
             )?;
             let namespace = namespace.map_or(Ok(None), |value| namespace_of(value, 0))?;
             let data = data.ok_or(invalid("a RECORD without data"))?;
+            let extras = Extras {
+                version: None,
+                extracted: given(emitted_at),
+                meta: given(meta),
+                file_reference: given(file),
+            };
             Ok(Message::Record(apart(
                 StreamRef { namespace, name },
+                extras,
                 line,
                 data,
                 max_depth,
@@ -381,7 +505,7 @@ fn airbyte<'a>(line: &'a [u8], max_depth: usize) -> Result<Message<'a>, Bad> {
         other if other.eq_ignore_ascii_case("RECORD") || other.eq_ignore_ascii_case("STATE") => {
             Err(invalid("RECORD and STATE are written in capitals"))
         }
-        _ => Ok(unknown(line)),
+        _ => Ok(unknown(line, odd)),
     }
 }
 
@@ -393,7 +517,6 @@ fn airbyte_state<'a>(text: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
     };
     let [kind, stream, global, data] =
         members(text, max_depth, ["type", "stream", "global", "data"])?;
-    let given = |part: Option<&'a [u8]>| part.filter(|value| *value != b"null");
     let kind = match given(kind).map(text::string) {
         None => Cow::Borrowed("LEGACY"),
         Some(kind) => kind.ok_or(broken("the state's type is no string"))?,
@@ -457,6 +580,7 @@ fn trace_notice<'a>(trace: &'a [u8], max_depth: usize) -> Result<Message<'a>, Ba
 /// A record that was found after the whole line had been read.
 fn apart<'a>(
     stream: StreamRef<'a>,
+    extras: Extras<'a>,
     line: &'a [u8],
     data: &'a [u8],
     max_depth: usize,
@@ -466,12 +590,14 @@ fn apart<'a>(
     scanner.advance(data.as_ptr() as usize - line.as_ptr() as usize);
     Record {
         stream,
+        extras,
         scanner,
         tail: Tail::None,
     }
 }
 
-fn unknown(line: &[u8]) -> Message<'_> {
+fn unknown<'a>(line: &'a [u8], odd: &mut OddSet) -> Message<'a> {
+    odd.add(Oddity::UnknownType);
     Message::Notice(Notice {
         kind: NoticeKind::Unknown,
         level: None,
@@ -509,14 +635,33 @@ fn kind_of(kind: Option<&[u8]>) -> Result<Cow<'_, str>, Bad> {
 
 /// Whether the message's type, a JSON value, is `name`.
 #[inline(always)]
-fn type_is(dialect: Dialect, name: &str, value: &[u8]) -> bool {
+fn type_is(dialect: Dialect, name: &str, value: &[u8], odd: &mut OddSet) -> bool {
     let bare = value
         .strip_prefix(b"\"")
         .and_then(|rest| rest.strip_suffix(b"\""));
-    bare.is_some_and(|bare| match dialect {
-        Dialect::Airbyte => bare == name.as_bytes(),
-        Dialect::Singer => bare.eq_ignore_ascii_case(name.as_bytes()),
-    })
+    let Some(bare) = bare.filter(|bare| bare.len() == name.len()) else {
+        return false;
+    };
+    if bare == name.as_bytes() {
+        return true;
+    }
+    let same = dialect == Dialect::Singer && bare.eq_ignore_ascii_case(name.as_bytes());
+    if same {
+        odd.add(Oddity::TypeCase);
+    }
+    same
+}
+
+/// The value, unless it is null.
+fn given(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| *value != b"null")
+}
+
+fn version_of(value: &[u8]) -> Result<i64, Bad> {
+    let number = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    number.ok_or(invalid("version must be a 64-bit integer"))
 }
 
 /// A state's text, which is there, not null, and strict JSON.

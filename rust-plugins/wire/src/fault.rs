@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::scan::Bad;
+
 /// The most characters of a foreign value that an error repeats.
 pub const MAX_VALUE_CHARS: usize = 200;
 
@@ -91,6 +93,13 @@ impl Fault {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// A fault for text of `line` that the grammar does not allow: the text from there on is its value.
+pub fn bad_fault(bad: &Bad, line: &[u8]) -> Box<Fault> {
+    let at = bad.at.min(line.len());
+    let message = format!("{} (column {})", bad.message, at + 1);
+    Fault::plugin(bad.code, message).value(&line[at..])
 }
 
 /// The first `max_chars` characters; `…` is the last of them where text was cut off. Bytes that are not

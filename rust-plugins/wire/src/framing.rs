@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::fault::Fault;
+use crate::oddity::{OddSet, Oddity};
 
 /// Bytes asked for in one read.
 pub const READ_BYTES: usize = 256 * 1024;
@@ -15,6 +16,50 @@ pub struct Line<'a> {
     pub number: u64,
     pub byte: u64,
     pub bytes: &'a [u8],
+    /// What is odd about its ends.
+    pub odd: OddSet,
+}
+
+/// What a line is, from its first byte that is no space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    Blank,
+    Text,
+    /// It starts with `{`.
+    Message,
+}
+
+impl Line<'_> {
+    #[inline(always)]
+    pub fn kind(&self) -> LineKind {
+        match self.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => LineKind::Blank,
+            Some(b'{') => LineKind::Message,
+            Some(_) => LineKind::Text,
+        }
+    }
+
+    /// A message must be UTF-8.
+    #[inline(always)]
+    pub fn check_utf8(&self) -> Result<(), Box<Fault>> {
+        match simdutf8::basic::from_utf8(self.bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.not_utf8()),
+        }
+    }
+
+    #[cold]
+    fn not_utf8(&self) -> Box<Fault> {
+        let valid = std::str::from_utf8(self.bytes)
+            .err()
+            .map_or(0, |error| error.valid_up_to());
+        Fault::plugin(
+            "framing.invalid_utf8",
+            format!("not UTF-8 (column {})", valid + 1),
+        )
+        .at(self.number, self.byte)
+        .value(&self.bytes[valid..])
+    }
 }
 
 /// Cuts what was read into lines. Memory stays below the longest line allowed plus one read.
@@ -77,8 +122,10 @@ impl Framer {
         let found = memchr::memchr(b'\n', &self.buffer[self.scanned..self.end]);
         let stop = found.map_or(self.end, |at| self.scanned + at);
         let mut length = stop - self.start;
+        let mut odd = OddSet::default();
         if length > 0 && self.buffer[stop - 1] == b'\r' {
             length -= 1;
+            odd.add(Oddity::Crlf);
         }
         if length > self.max_line_bytes {
             let shown = &self.buffer[self.start..self.start + 256.min(length)];
@@ -103,11 +150,13 @@ impl Framer {
         self.lines += 1;
         if byte == 0 && self.buffer[bytes.clone()].starts_with(BOM) {
             bytes.start += BOM.len();
+            odd.add(Oddity::Bom);
         }
         Ok(Some(Line {
             number: self.lines,
             byte,
             bytes: &self.buffer[bytes],
+            odd,
         }))
     }
 
@@ -118,6 +167,7 @@ impl Framer {
             number: self.lines + 1,
             byte: self.offset,
             bytes,
+            odd: OddSet::default(),
         })
     }
 

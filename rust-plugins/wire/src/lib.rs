@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod fault;
 pub mod framing;
 pub mod number;
+pub mod oddity;
 pub mod scan;
 pub mod schema;
 pub mod temporal;

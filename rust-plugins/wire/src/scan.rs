@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::oddity::{OddSet, Oddity};
 use crate::text;
 
 /// The deepest nesting that any setting can allow.
@@ -37,6 +38,8 @@ pub struct Scanner<'a> {
     max_depth: usize,
     /// Accept the tokens NaN, Infinity and -Infinity that Python writes.
     pub nan: bool,
+    /// What was met so far that is tolerated.
+    pub odd: OddSet,
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -64,6 +67,7 @@ impl<'a> Scanner<'a> {
             depth: 0,
             max_depth: max_depth.min(DEEPEST),
             nan: true,
+            odd: OddSet::default(),
         }
     }
 
@@ -220,11 +224,23 @@ impl<'a> Scanner<'a> {
         match self.bytes.get(self.pos + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
             Some(b'u') => {
-                let digits = self.bytes.get(self.pos + 2..self.pos + 6);
-                if !digits.is_some_and(|four| four.iter().all(u8::is_ascii_hexdigit)) {
+                let Some(code) = text::unicode_escape(&self.bytes[self.pos..]) else {
                     return Err(self.bad("\\u needs four hexadecimal digits"));
-                }
+                };
                 self.pos += 6;
+                match code {
+                    0 => self.odd.add(Oddity::Nul),
+                    0xd800..0xdc00 => {
+                        let low = text::unicode_escape(&self.bytes[self.pos..]);
+                        if low.is_some_and(|low| (0xdc00..0xe000).contains(&low)) {
+                            self.pos += 6;
+                        } else {
+                            self.odd.add(Oddity::LoneSurrogate);
+                        }
+                    }
+                    0xdc00..0xe000 => self.odd.add(Oddity::LoneSurrogate),
+                    _ => {}
+                }
             }
             _ => return Err(self.bad("not an escape that JSON knows")),
         }
@@ -295,6 +311,16 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Consume one of Python's NaN, Infinity and -Infinity if it stands at the cursor.
+    #[inline(always)]
+    pub fn python_word(&mut self, word: &[u8]) -> bool {
+        let found = self.word(word);
+        if found {
+            self.odd.add(Oddity::Nan);
+        }
+        found
+    }
+
     /// Pass one value of any kind and return its text.
     pub fn value(&mut self) -> Result<&'a [u8], Bad> {
         let start = self.pos;
@@ -313,9 +339,9 @@ impl<'a> Scanner<'a> {
             b't' => self.word(b"true"),
             b'f' => self.word(b"false"),
             b'n' => self.word(b"null"),
-            b'N' => self.nan && self.word(b"NaN"),
-            b'I' => self.nan && self.word(b"Infinity"),
-            b'-' if self.nan && self.word(b"-Infinity") => true,
+            b'N' => self.nan && self.python_word(b"NaN"),
+            b'I' => self.nan && self.python_word(b"Infinity"),
+            b'-' if self.nan && self.python_word(b"-Infinity") => true,
             _ => self.number().map(|_| true)?,
         };
         if passed {
@@ -381,6 +407,33 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Pass the object that the whole text is: see [`members`].
+    pub fn members<const N: usize>(
+        &mut self,
+        names: [&str; N],
+    ) -> Result<[Option<&'a [u8]>; N], Bad> {
+        let mut found = [None; N];
+        self.skip_space();
+        self.enter(b'{', "expected an object")?;
+        let mut more = self.peek() != b'}';
+        if !more {
+            self.more(b'}')?;
+        }
+        while more {
+            let at = self.pos();
+            let key = self.key()?;
+            let value = self.value()?;
+            if let Some(index) = names.iter().position(|name| name.as_bytes() == &*key)
+                && found[index].replace(value).is_some()
+            {
+                return Err(duplicate(at));
+            }
+            more = self.more(b'}')?;
+        }
+        self.end()?;
+        Ok(found)
+    }
+
     #[inline(always)]
     fn skip_key(&mut self) -> Result<(), Bad> {
         if self.peek() != b'"' {
@@ -416,27 +469,7 @@ pub fn members<'a, const N: usize>(
     max_depth: usize,
     names: [&str; N],
 ) -> Result<[Option<&'a [u8]>; N], Bad> {
-    let mut found = [None; N];
-    let mut scanner = Scanner::new(text, max_depth);
-    scanner.skip_space();
-    scanner.enter(b'{', "expected an object")?;
-    let mut more = scanner.peek() != b'}';
-    if !more {
-        scanner.more(b'}')?;
-    }
-    while more {
-        let at = scanner.pos();
-        let key = scanner.key()?;
-        let value = scanner.value()?;
-        if let Some(index) = names.iter().position(|name| name.as_bytes() == &*key)
-            && found[index].replace(value).is_some()
-        {
-            return Err(duplicate(at));
-        }
-        more = scanner.more(b'}')?;
-    }
-    scanner.end()?;
-    Ok(found)
+    Scanner::new(text, max_depth).members(names)
 }
 
 #[cold]

@@ -556,12 +556,23 @@ fn text_type(format: &str, airbyte: &str, base64: bool) -> ColumnType {
     }
 }
 
-/// The type that holds the values of two number types, else JSON text.
+/// The type that holds the values of two number types, or of two kinds of strings; else JSON text.
 fn widest(one: Shape, other: Shape) -> Shape {
-    let is_number =
-        |shape: Shape| matches!(shape.kind, ColumnType::Long | ColumnType::Double) && !shape.json;
-    if is_number(one) && is_number(other) {
-        Shape::of(ColumnType::Double)
+    use ColumnType::{Binary, Date, Double, Long, String, Time, Timestamp, Timestamptz};
+    let both = |is: fn(ColumnType) -> bool| {
+        [one, other]
+            .iter()
+            .all(|shape| is(shape.kind) && !shape.json && !shape.quoted)
+    };
+    if both(|kind| matches!(kind, Long | Double)) {
+        Shape::of(Double)
+    } else if both(|kind| {
+        matches!(
+            kind,
+            String | Binary | Date | Time | Timestamp | Timestamptz
+        )
+    }) {
+        Shape::of(String)
     } else {
         Shape::JSON
     }

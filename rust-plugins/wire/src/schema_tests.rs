@@ -118,6 +118,18 @@ fn every_kind_of_node() {
             r#"{"anyOf":[{"type":"integer"},{"type":"string"}]}"#,
             "string json",
         ),
+        (
+            r#"{"anyOf":[{"type":"string","format":"date-time"},{"type":["string","null"]}]}"#,
+            "string",
+        ),
+        (
+            r#"{"oneOf":[{"type":"string","format":"date-time"},{"type":"string","format":"date"}]}"#,
+            "string",
+        ),
+        (
+            r#"{"anyOf":[{"type":"string","format":"date"},{"type":"object"}]}"#,
+            "string json",
+        ),
         (r#"{"anyOf":[{"type":"null"}]}"#, "string json"),
         (
             r##"{"allOf":[{"$ref":"#/definitions/money"}]}"##,

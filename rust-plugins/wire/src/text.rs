@@ -55,6 +55,15 @@ fn unicode(escape: &[u8]) -> Result<(char, usize), LoneSurrogate> {
     Err(LoneSurrogate)
 }
 
+/// The code of the escape `\uXXXX` that `text` starts with; none if it is none.
+pub fn unicode_escape(text: &[u8]) -> Option<u32> {
+    let digits = text.get(..6)?.strip_prefix(b"\\u")?;
+    digits
+        .iter()
+        .all(u8::is_ascii_hexdigit)
+        .then(|| hex4(digits))
+}
+
 fn hex4(digits: &[u8]) -> u32 {
     digits[..4].iter().fold(0, |code, &digit| {
         let value = match digit {

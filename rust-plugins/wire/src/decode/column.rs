@@ -49,7 +49,7 @@ pub(super) struct Builder {
     kind: ColumnType,
     json: bool,
     quoted: bool,
-    required: bool,
+    takes_null: bool,
     values: Values,
     nulls: NullBufferBuilder,
 }
@@ -96,7 +96,7 @@ impl Builder {
             kind: field.kind,
             json: field.json,
             quoted: field.quoted,
-            required: field.required,
+            takes_null: field.takes_null(),
             values,
             nulls: NullBufferBuilder::new(0),
         }
@@ -124,7 +124,7 @@ impl Builder {
             self.pad(row);
         }
         if scanner.peek() == b'n' && scanner.word(b"null") {
-            if self.required {
+            if !self.takes_null {
                 return Err(Miss::Null);
             }
             self.pad(row + 1);
@@ -247,9 +247,9 @@ impl Builder {
                     _ => number::double(checked_number(raw)?)?,
                 }
             }
-            b'N' if scanner.word(b"NaN") => f64::NAN,
-            b'I' if scanner.word(b"Infinity") => f64::INFINITY,
-            b'-' if scanner.word(b"-Infinity") => f64::NEG_INFINITY,
+            b'N' if scanner.python_word(b"NaN") => f64::NAN,
+            b'I' if scanner.python_word(b"Infinity") => f64::INFINITY,
+            b'-' if scanner.python_word(b"-Infinity") => f64::NEG_INFINITY,
             _ => number::double(scanner.number().ok()?)?,
         };
         values.push(value);

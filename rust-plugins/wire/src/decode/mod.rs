@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use arrow_array::ArrayRef;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, bad_fault};
 use crate::scan::{Bad, Scanner};
 use crate::schema::ColumnType;
 use crate::text;
@@ -30,6 +30,14 @@ pub struct Field {
     pub json: bool,
     pub quoted: bool,
     pub required: bool,
+    /// A key of the stream: every record has a value of it.
+    pub key: bool,
+}
+
+impl Field {
+    fn takes_null(&self) -> bool {
+        !self.required && !self.key
+    }
 }
 
 /// Why a record was not taken.
@@ -82,7 +90,7 @@ impl Decoder {
             followers: (0..=fields.len() as u32).collect(),
             by_name: fields.iter().map(key).zip(0..).collect(),
             required: (0..fields.len())
-                .filter(|&column| fields[column].required)
+                .filter(|&column| !fields[column].takes_null())
                 .collect(),
             fields,
             rows: 0,
@@ -106,20 +114,21 @@ impl Decoder {
         let taken = self.take_record(scanner);
         match taken {
             Ok(_) => self.rows += 1,
-            Err(_) => self.truncate(),
+            Err(_) => self.truncate(self.rows),
         }
         taken
     }
 
     /// Forget the last record.
     pub fn pop(&mut self) {
-        self.rows -= 1;
-        self.truncate();
+        self.truncate(self.rows - 1);
     }
 
-    fn truncate(&mut self) {
+    /// Keep the first `rows` records of the open batch, which has at least as many.
+    pub fn truncate(&mut self, rows: usize) {
+        self.rows = rows;
         for builder in &mut self.builders {
-            builder.truncate(self.rows);
+            builder.truncate(rows);
         }
     }
 
@@ -235,6 +244,11 @@ impl Decoder {
                 "the field stands twice in the record",
             )
             .field(field(column)),
+            Reject::Null { column } if self.fields[*column].key => Fault::plugin(
+                "record.missing_key",
+                "a record without a value of its stream's key",
+            )
+            .field(field(column)),
             Reject::Null { column } => {
                 Fault::plugin("record.value", "the table's column is required")
                     .field(field(column))
@@ -256,13 +270,6 @@ impl Decoder {
             }
         }
     }
-}
-
-/// A fault for text that the grammar does not allow: the text from there on is its value.
-pub fn bad_fault(bad: &Bad, line: &[u8]) -> Box<Fault> {
-    let at = bad.at.min(line.len());
-    let message = format!("{} (column {})", bad.message, at + 1);
-    Fault::plugin(bad.code, message).value(&line[at..])
 }
 
 fn quoted(name: &[u8]) -> Box<[u8]> {

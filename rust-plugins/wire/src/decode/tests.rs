@@ -15,6 +15,9 @@ fn field(property: &str, kind: &str) -> Field {
     let (kind, quoted) = kind
         .strip_prefix("quoted ")
         .map_or((kind, false), |kind| (kind, true));
+    let (kind, key) = kind
+        .strip_prefix("key ")
+        .map_or((kind, false), |kind| (kind, true));
     let (kind, required) = kind
         .strip_prefix("required ")
         .map_or((kind, false), |kind| (kind, true));
@@ -25,6 +28,7 @@ fn field(property: &str, kind: &str) -> Field {
         json,
         quoted,
         required,
+        key,
     }
 }
 
@@ -424,6 +428,60 @@ fn duplicates_and_nulls_are_located() {
             "{record}"
         );
     }
+}
+
+#[test]
+fn every_record_has_a_value_of_each_key() {
+    let mut decoder = decoder(&[("a", "key long"), ("b", "long"), ("c", "key string")]);
+    push(&mut decoder, r#"{"c":"","a":0}"#).expect("taken");
+    for (record, name) in [
+        (r#"{"b":1,"c":"x"}"#, "a"),
+        (r#"{"a":1,"c":null}"#, "c"),
+        (r#"{"a":1}"#, "c"),
+        (r#"{}"#, "a"),
+    ] {
+        let reject = push(&mut decoder, record).expect_err(record);
+        let fault = decoder.fault(&reject, record.as_bytes());
+        assert_eq!(
+            (fault.code, fault.field.as_deref()),
+            ("record.missing_key", Some(name)),
+            "{record}"
+        );
+    }
+    assert_eq!(decoder.rows(), 1);
+}
+
+#[test]
+fn the_last_records_can_be_taken_back() {
+    let fields = [
+        ("n", "long"),
+        ("t", "string"),
+        ("d", "date"),
+        ("b", "boolean"),
+    ];
+    let mut whole = decoder(&fields);
+    let mut cut = decoder(&fields);
+    let record = |n: u32| {
+        let text = if n % 3 == 0 {
+            String::new()
+        } else {
+            format!(",\"t\":\"{n}\",\"b\":true")
+        };
+        format!("{{\"n\":{n}{text}}}")
+    };
+    for n in 0..100 {
+        push(&mut cut, &record(n)).expect("taken");
+        if n < 37 {
+            push(&mut whole, &record(n)).expect("taken");
+        }
+    }
+    cut.truncate(37);
+    assert_eq!(cut.rows(), 37);
+    for n in 200..210 {
+        push(&mut cut, &record(n)).expect("taken");
+        push(&mut whole, &record(n)).expect("taken");
+    }
+    assert_eq!(cut.finish(), whole.finish());
 }
 
 #[test]
