@@ -122,30 +122,14 @@ def effective(requested: Grants, policy: Policy, job: Job) -> Grants:
     Raises NotPermitted that names the ceiling and its file; also for paths, or a warehouse, that overlap dativo's own folders,
     and for a source that could write into the warehouse.
     """
-    asked: dict[str, float] = {key: getattr(requested, name) for key, name in NUMBERS.items()}
-    asked |= {field.name: getattr(job.limits, field.name) for field in fields(job.limits)}
-    for key, ceiling in policy.ceilings.items():
-        if asked[key] > ceiling:
-            raise NotPermitted(
-                f"{key} is above the policy's ceiling",
-                Where(file=str(policy.file), pointer=f"/ceilings/{key}"),
-                value=f"{show(key, asked[key])}, ceiling {show(key, ceiling)}",
-                hint=f"Ask for less in {job.path}, or have the operator raise the ceiling",
-            )
-    if policy.secrets is not None:
-        for secret in requested.secrets:
-            if secret not in policy.secrets:
-                raise NotPermitted(
-                    f"secret {secret} is not listed by the policy",
-                    Where(file=str(policy.file), pointer="/secrets"),
-                )
-    for path in (*requested.read, *requested.write, job.target.warehouse):
-        for own in policy.protected:
-            real = Path(os.path.realpath(own))
-            if path.is_relative_to(real) or real.is_relative_to(path):
-                raise NotPermitted(
-                    f"{path} overlaps {own}, which no run may touch", Where(file=str(job.path))
-                )
+    permit(
+        requested,
+        policy,
+        job.limits,
+        (job.target.warehouse,),
+        where=Where(file=str(job.path)),
+        asked_in=str(job.path),
+    )
     warehouse = job.target.warehouse
     for path in requested.write:
         if path.is_relative_to(warehouse) or warehouse.is_relative_to(path):
@@ -154,6 +138,44 @@ def effective(requested: Grants, policy: Policy, job: Job) -> Grants:
                 Where(file=str(job.path), pointer="/source/grants/write"),
             )
     return requested
+
+
+def permit(
+    requested: Grants,
+    policy: Policy,
+    read_limits: limits.ReadLimits,
+    others: Sequence[Path] = (),
+    *,
+    where: Where,
+    asked_in: str,
+) -> None:
+    """Hold ``requested``, the read limits and ``others``, further paths of the same run, against the policy.
+
+    ``asked_in`` says where less could be asked for. Raises NotPermitted for what is above a ceiling or not listed, and for
+    paths that overlap dativo's own folders.
+    """
+    asked: dict[str, float] = {key: getattr(requested, name) for key, name in NUMBERS.items()}
+    asked |= {field.name: getattr(read_limits, field.name) for field in fields(read_limits)}
+    for key, ceiling in policy.ceilings.items():
+        if asked[key] > ceiling:
+            raise NotPermitted(
+                f"{key} is above the policy's ceiling",
+                Where(file=str(policy.file), pointer=f"/ceilings/{key}"),
+                value=f"{show(key, asked[key])}, ceiling {show(key, ceiling)}",
+                hint=f"Ask for less in {asked_in}, or have the operator raise the ceiling",
+            )
+    if policy.secrets is not None:
+        for secret in requested.secrets:
+            if secret not in policy.secrets:
+                raise NotPermitted(
+                    f"secret {secret} is not listed by the policy",
+                    Where(file=str(policy.file), pointer="/secrets"),
+                )
+    for path in (*requested.read, *requested.write, *others):
+        for own in policy.protected:
+            real = Path(os.path.realpath(own))
+            if path.is_relative_to(real) or real.is_relative_to(path):
+                raise NotPermitted(f"{path} overlaps {own}, which no run may touch", where)
 
 
 def show(setting: str, value: float) -> str:

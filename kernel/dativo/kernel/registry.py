@@ -1,7 +1,7 @@
 """From a name in a job to a program: which files it is made of, by digest, and how it is started. It never imports one.
 
-`airbyte:…` and `singer:…` come from dativo.lock and the store; `./folder` and a bare name from a `plugin.yaml` in the workspace;
-targets from dativo's own plugins.
+`airbyte:…` and `singer:…` come from dativo.lock and the store; `iceberg` and `parquet` are dativo's own; `./folder` and any other
+bare name is a `plugin.yaml` in the workspace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 from dativo.kernel import environment, lock, manifest, store, tree
 from dativo.kernel.lock import Locked
@@ -20,14 +20,18 @@ from dativo.kernel.paths import Paths
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import ConfigError, InternalError, Where
 
+Role: TypeAlias = Literal["source", "target"]
+OWN_TARGETS: Final = ("iceberg", "parquet")
+_ROLES: Final[dict[str, Role]] = {"reader": "source", "writer": "target"}
+
 
 @dataclass(frozen=True, slots=True)
 class Installed:
     """A program that can be started.
 
-    ``digest``: SHA-256 (hex) of what runs, the artefact of an approval. ``argv`` is complete but for the protocol's verb.
-    ``runtime``: paths it needs to read, to be bound read-only at the same place; /usr is not among them. ``path``: its own
-    folder of commands, for PATH.
+    ``role``: whether records come out of it or go into it. ``digest``: SHA-256 (hex) of what runs, the artefact of an approval.
+    ``argv`` is complete but for the verb. ``runtime``: paths it needs to read, to be bound read-only at the same place;
+    /usr is not among them. ``path``: its own folder of commands, for PATH.
     """
 
     reference: str
@@ -37,6 +41,7 @@ class Installed:
     argv: tuple[str, ...]
     runtime: tuple[Path, ...]
     path: tuple[str, ...] = ()
+    role: Role = "source"
 
     @property
     def dialect(self) -> Dialect:
@@ -52,8 +57,26 @@ def find_source(
     """Return the connector that a job in ``workspace`` calls ``reference``, after its files were checked.
 
     ``verify``: hash every file, whatever its metadata. Blocks for up to 0.1 s for 20,000 unchanged files.
-    Raises ConfigError with what to type, TreeMismatch for changed files.
+    Raises ConfigError with what to type, also for a target, and TreeMismatch for changed files.
     """
+    return _in_role("source", find_plugin(reference, workspace, paths, verify=verify))
+
+
+def find_target(
+    reference: str, workspace: Path | None = None, paths: Paths | None = None
+) -> Installed:
+    """Return the target ``reference``: dativo's own without ``workspace`` and ``paths``, else any. Raises as find_source does."""
+    if workspace is None or paths is None:
+        return _own_target(reference)
+    return _in_role("target", find_plugin(reference, workspace, paths))
+
+
+def find_plugin(
+    reference: str, workspace: Path, paths: Paths, *, verify: bool = False
+) -> Installed:
+    """Return the source or target ``reference``, after its files were checked. Raises as find_source does."""
+    if reference in OWN_TARGETS:
+        return _own_target(reference)
     if not lock.is_packaged(reference):
         return _local(reference, workspace)
     wanted = lock.parse_reference(reference)
@@ -82,6 +105,14 @@ def find_source(
     return installed(entry, record, paths)
 
 
+def _in_role(role: Role, found: Installed) -> Installed:
+    if found.role != role:
+        raise ConfigError(
+            f"{found.reference} is a {found.role}, not a {role}", Where(plugin=found.reference)
+        )
+    return found
+
+
 def installed(entry: Locked, record: store.Record, paths: Paths) -> Installed:
     """Return how the plugin of a checked record is started. Raises ConfigError when its Python is gone."""
     env_folder = paths.plugins / entry.folder / store.ENV_FOLDER
@@ -99,6 +130,7 @@ def installed(entry: Locked, record: store.Record, paths: Paths) -> Installed:
         argv=record.argv(env_folder),
         runtime=_runtime((env_folder, Path(record.prefix))),
         path=(str(env_folder / "bin"),),
+        role="target" if record.script.startswith(("target-", "destination-")) else "source",
     )
 
 
@@ -137,11 +169,12 @@ def _local(reference: str, workspace: Path) -> Installed:
         )
     found = manifest.load(real)
     where = Where(file=str(real / manifest.FILE), plugin=found.name)
-    if found.type != "reader":
-        raise ConfigError(f"plugin {found.name} is a {found.type}, not a reader", where)
+    role = _ROLES.get(found.type)
+    if role is None:
+        raise ConfigError(f"a {found.type} cannot be started yet", where)
     if found.protocol == "native":
         raise ConfigError(
-            "the native protocol for sources is not built yet",
+            "the native protocol for plugins of a workspace is not built yet",
             where,
             hint="protocol: airbyte or protocol: singer",
         )
@@ -170,11 +203,11 @@ def _local(reference: str, workspace: Path) -> Installed:
         digest=tree.measure(real).digest,
         argv=(*start, *found.arguments),
         runtime=_runtime(runtime),
+        role=role,
     )
 
 
-def find_target(name: str) -> Installed:
-    """Return dativo's own target ``name`` (iceberg, parquet). Raises ConfigError."""
+def _own_target(name: str) -> Installed:
     found = manifest.first_party(name)
     if found.type != "writer" or found.entry_kind != "module":
         raise InternalError(f"plugin {name} is not a target", Where(file=str(found.folder)))
@@ -187,6 +220,7 @@ def find_target(name: str) -> Installed:
         runtime=_runtime(
             (Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)))
         ),
+        role="target",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from dativo.protocol.catalog import Dialect
 
-Verb: TypeAlias = Literal["spec", "check", "discover", "read"]
+Verb: TypeAlias = Literal["spec", "check", "discover", "read", "write"]
 
 
 def arguments(
@@ -18,8 +18,8 @@ def arguments(
 ) -> tuple[str, ...]:
     """Return the arguments after the connector's executable; paths are those inside its walls.
 
-    A Singer tap has no ``check``: ``--discover`` with the configuration comes closest. Its ``spec`` is ``--about``, which only
-    taps of singer-sdk answer.
+    A Singer tap has no ``check``: ``--discover`` with the configuration comes closest; a Singer target has nothing like it. Their
+    ``spec`` is ``--about``, which only taps and targets of singer-sdk answer. A Singer target learns its streams from its input.
     """
     with_state = ("--state", state) if state is not None else ()
     if dialect == "airbyte":
@@ -28,10 +28,12 @@ def arguments(
             "check": ("check", "--config", config),
             "discover": ("discover", "--config", config),
             "read": ("read", "--config", config, "--catalog", catalog, *with_state),
+            "write": ("write", "--config", config, "--catalog", catalog),
         }[verb]
     return {
         "spec": ("--about", "--format=json"),
         "check": ("--config", config, "--discover"),
         "discover": ("--config", config, "--discover"),
         "read": ("--config", config, "--catalog", catalog, *with_state),
+        "write": ("--config", config),
     }[verb]

@@ -45,6 +45,22 @@ def test_a_plugin_of_the_workspace(tmp_path: Path, paths: Paths, reference: str)
     assert registry.find_source(reference, folder, paths).digest != found.digest
 
 
+def test_a_target_of_the_workspace(tmp_path: Path, paths: Paths) -> None:
+    folder = workspace(tmp_path, MANIFEST.replace("type: reader", "type: writer"))
+    found = registry.find_target("mine", folder, paths)
+    assert (found.role, found.dialect) == ("target", "airbyte")
+    assert registry.find_plugin("mine", folder, paths) == found
+    with pytest.raises(ConfigError, match="mine is a target, not a source"):
+        registry.find_source("mine", folder, paths)
+
+
+def test_a_source_is_no_target(tmp_path: Path, paths: Paths) -> None:
+    with pytest.raises(ConfigError, match="mine is a source, not a target"):
+        registry.find_target("mine", workspace(tmp_path), paths)
+    with pytest.raises(ConfigError, match="iceberg is a target, not a source"):
+        registry.find_source("iceberg", tmp_path, paths)
+
+
 def test_the_repositorys_own_example(paths: Paths) -> None:
     examples = Path(__file__).parents[3] / "examples"
     assert registry.find_source("./plugins/resumable", examples, paths).dialect == "airbyte"
@@ -53,7 +69,7 @@ def test_the_repositorys_own_example(paths: Paths) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("type: reader", "type: writer", "not a reader"),
+        ("type: reader", "type: transformer", "cannot be started yet"),
         ("protocol: airbyte", "protocol: native", "not built yet"),
         ("protocol: airbyte", "dependencies: [x]\nprotocol: singer", "not built yet"),
         ("{file: source.py}", "{module: a.b}", "not by `module`"),

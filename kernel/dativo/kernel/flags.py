@@ -1,0 +1,119 @@
+"""Grants on a command line: the operator's own word, so that no approval is asked for; the policy's ceilings and blocks hold.
+
+--ro PATH… --rw PATH… --memory SIZE --cpus N --pids N --time TIME --idle TIME --cgroup degraded
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import click
+
+from dativo.kernel import quantities
+from dativo.kernel.grants import Grants, permit
+from dativo.kernel.limits import ReadLimits
+from dativo.kernel.policy import Policy
+from dativo.protocol.errors import Where
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFlags:
+    """What a command line grants. Sizes in bytes, times in seconds; None is the default of docs/spec/limits.md."""
+
+    ro: tuple[str, ...] = ()
+    rw: tuple[str, ...] = ()
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    time: int | None = None
+    idle: int | None = None
+    cgroup: Literal["required", "degraded"] | None = None
+
+    def grants(
+        self,
+        policy: Policy,
+        secrets: tuple[str, ...] = (),
+        read_limits: ReadLimits | None = None,
+        base: Path | None = None,
+    ) -> Grants:
+        """Return the grants; paths are relative to ``base``, by default the current folder.
+
+        Raises ConfigError for a path through a symbolic link, NotPermitted for what the policy does not allow.
+        """
+        given: dict[str, Any] = {
+            name: value
+            for name in ("memory", "cpus", "pids", "time", "idle")
+            if (value := getattr(self, name)) is not None
+        }
+        given |= {"read": self.ro, "write": self.rw}
+        found = Grants.requested(given, base or Path.cwd(), secrets)
+        permit(
+            found,
+            policy,
+            read_limits or ReadLimits(),
+            where=Where(file=str(policy.file)),
+            asked_in="the command line",
+        )
+        return found
+
+
+class _Amount(click.ParamType[float]):
+    """A quantity such as 512MiB or 12h."""
+
+    def __init__(self, name: str, parse: Callable[[object], float]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        """Return the amount; click tells of the fault with the option's name."""
+        if not isinstance(value, str):
+            return float(value)
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, context)
+
+
+SIZE: Final = _Amount("size", quantities.parse_bytes)
+TIME: Final = _Amount("time", quantities.parse_seconds)
+CPUS: Final = _Amount("cpus", quantities.parse_cpus)
+
+_OPTIONS: Final = (
+    click.option("--ro", multiple=True, metavar="PATH", help="May read this path. Repeatable."),
+    click.option(
+        "--rw", multiple=True, metavar="PATH", help="May read and write this path. Repeatable."
+    ),
+    click.option("--memory", type=SIZE, help="Memory of the process tree, such as 512MiB."),
+    click.option("--cpus", type=CPUS, help="Processors; fractions are allowed."),
+    click.option("--pids", type=click.IntRange(1, 2**22), help="Processes and threads."),
+    click.option("--time", type=TIME, help="Wall clock, such as 12h."),
+    click.option("--idle", type=TIME, help="Longest silence while its reader waits, such as 10m."),
+    click.option(
+        "--cgroup",
+        type=click.Choice(["required", "degraded"]),
+        help="Accept rlimits and a watchdog where no cgroup can be written: degraded.",
+    ),
+)
+
+
+def grant_flags(command: F) -> F:
+    """Add the options; the command gets them as one argument, ``granted``."""
+    names = [field.name for field in fields(GrantFlags)]
+
+    @functools.wraps(command)
+    def with_flags(*arguments: Any, **options: Any) -> Any:
+        given = {name: options.pop(name) for name in names}
+        return command(*arguments, granted=GrantFlags(**given), **options)
+
+    decorated: Any = with_flags
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the command's type
