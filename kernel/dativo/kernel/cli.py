@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ from dativo.protocol.errors import DativoError, ExitStatus
 
 if TYPE_CHECKING:
     from dativo.kernel.plan import Site
-    from dativo.kernel.tally import Tally
-    from dativo.protocol.events import SourceMessage
 
 Output = Literal["table", "json"]
 
@@ -163,6 +161,7 @@ def run(
     from dativo.kernel.processes import own_identity
     from dativo.kernel.run import RunFailed, new_run_id
     from dativo.kernel.run import run as carry_out
+    from dativo.kernel.screen import Screen
 
     run_id = new_run_id()
     with _site(cgroup) as site:
@@ -171,7 +170,7 @@ def run(
                 site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
             )
         terminal = sys.stderr.isatty() and site.env.get(environment.TERM.name) != "dumb"
-        screen = _Screen(plan.source.redactor.redact, terminal=terminal, quiet=quiet)
+        screen = Screen(plan.source.redactor.redact, terminal=terminal, quiet=quiet)
         error: DativoError | None = None
         try:
             told = carry_out(plan, site, run_id, Observer(screen.progress, screen.message))
@@ -186,37 +185,6 @@ def run(
         show.flush()
         _complain(error)
     return told.status
-
-
-class _Screen:
-    """Progress on a terminal, log lines of the source anywhere; both on stderr."""
-
-    def __init__(self, redact: Callable[[str], str], *, terminal: bool, quiet: bool) -> None:
-        self._redact = redact
-        self._quiet = quiet
-        self._terminal = terminal and not quiet
-        self._shown = False
-
-    def progress(self, tally: Tally) -> None:
-        if not self._terminal or tally.stats is None:
-            return
-        read = sum(count.read for count in tally.stats.counts)
-        done = f"{tally.written():,} committed, epoch {tally.epoch}"
-        show.note(f"\r\x1b[K{read:,} rows read, {done}", end="")
-        self._shown = True
-
-    def message(self, message: SourceMessage) -> None:
-        loud = message.kind == "log" and message.level in ("WARN", "WARNING", "ERROR", "FATAL")
-        if self._quiet or not (loud or message.kind in ("trace_error", "text", "unknown")):
-            return
-        self.clear()
-        what = message.level if message.kind == "log" else message.kind.replace("_", " ")
-        show.note(f"source {what}: {show.foreign(self._redact(message.text))}")
-
-    def clear(self) -> None:
-        if self._shown:
-            show.note("\r\x1b[K", end="")
-            self._shown = False
 
 
 @main.command()

@@ -141,12 +141,25 @@ class Conversation(ABC):
         """Return the error of a peer that ended badly."""
 
     @abstractmethod
+    def settle(self, *, interrupted: bool) -> None:
+        """Save what can be saved after a failure, before the reader is told to abort."""
+
+    @abstractmethod
     def close(self) -> None:
         """End what is behind the reader, after success or failure. May set ``failure``."""
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether FINISH_TIMEOUT_S bounds the time from the end of the input to the end of the run."""
+        return True
 
     def take_end(self) -> Ending:
         """Return what the end of the input means. The default is that of a source that exited with 0."""
         return Ending()
+
+    def look_after(self) -> None:
+        """Look after what else belongs to the run, once in every turn."""
+        return
 
     # --- the path of a run ---------------------------------------------------------------------------------------------
 
@@ -211,6 +224,7 @@ class Conversation(ABC):
             confined.watch()
         for peer in self._peers:
             self._watch_peer(peer)
+        self.look_after()
         if self._signals and not self.is_done:
             number = self._signals[0]
             kind = Terminated if number == signal.SIGTERM else Interrupted
@@ -260,7 +274,7 @@ class Conversation(ABC):
                 peer.session = handshake.agree(message, program=peer.program)
             case events.Failure():
                 peer.said_goodbye = True
-                self.fail(self.blamed(peer, message))
+                self.take_failure(peer, message)
             case events.Stats() if peer is self.reader:
                 self.tally.stats = message
                 if message.bytes and self.tally.first_byte_cpu_s is None:
@@ -338,16 +352,15 @@ class Conversation(ABC):
                 )
             )
 
-    finish_timeout_s: float | None = FINISH_TIMEOUT_S
-
     def _watch_finish(self) -> None:
+        sent_at = self._finish_sent_at
         if (
-            self.finish_timeout_s is not None
-            and self._finish_sent_at is not None
-            and time.monotonic() - self._finish_sent_at > self.finish_timeout_s
+            self.has_deadline
+            and sent_at is not None
+            and time.monotonic() - sent_at > FINISH_TIMEOUT_S
         ):
-            late = " and ".join(peer.program for peer in self._peers if peer.exit is None)
-            self.fail(InternalError(f"{late} did not finish within {self.finish_timeout_s:.0f} s"))
+            late = " and ".join(peer.program for peer in self._peers if not peer.has_ended())
+            self.fail(InternalError(f"{late} did not finish within {FINISH_TIMEOUT_S:.0f} s"))
 
     def _is_drained(self) -> bool:
         stats = self.tally.stats
@@ -377,6 +390,10 @@ class Conversation(ABC):
         how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
         verb = "failed" if confined is None else "ended"
         return kind(f"{program} {verb} with {how}", where, value=tail)
+
+    def take_failure(self, peer: Peer, said: events.Failure) -> None:
+        """Deal with the last words of a peer that gives up."""
+        self.fail(self.blamed(peer, said))
 
     def blamed(self, peer: Peer, said: events.Failure) -> DativoError:
         """Return the error that a peer gave as its last words; what the reader of the source says is about the source."""
@@ -408,9 +425,7 @@ class Conversation(ABC):
         reader = self.reader
         if reader is None or reader.has_ended():
             return
-        if interrupted and self._finish_sent_at is None and reader.session is not None:
-            self.stop_at_last_state()
-            self.until(lambda: self._is_stopped(reader), STOP_GRACE_S)
+        self.settle(interrupted=interrupted)
         if reader.has_ended():
             return
         reader.said_goodbye = True
@@ -419,12 +434,20 @@ class Conversation(ABC):
         if not reader.has_ended():
             reader.confined.kill()
 
-    def stop_at_last_state(self) -> None:
-        """Let the reader keep what is covered by states that the source has sent."""
-        self.finish(Ending("checkpoint", complete=False, at_once=self._source is None))
+    @property
+    def finishing(self) -> bool:
+        """Whether the reader was told that the input is done."""
+        return self._finish_sent_at is not None
 
-    def _is_stopped(self, reader: Peer) -> bool:
-        return self.is_done or reader.has_ended() or len(self._signals) > 1
+    @property
+    def has_no_source(self) -> bool:
+        """Whether the input is our own stdin."""
+        return self._source is None
+
+    @property
+    def impatient(self) -> bool:
+        """Whether a second signal asked to end at once."""
+        return len(self._signals) > 1
 
 
 @contextlib.contextmanager

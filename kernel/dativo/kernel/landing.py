@@ -20,6 +20,7 @@ from dativo.kernel.limits import (
     MAX_EPOCHS_WAITING,
     PARQUET_FILE_BYTES,
     ROW_GROUP_ROWS,
+    STOP_GRACE_S,
     WRITER_CGROUP_BYTES,
     WRITER_MEMORY_BYTES,
     ZSTD_LEVEL,
@@ -254,6 +255,18 @@ class Landing(Conversation):
     def failed_with(self, peer: Peer) -> type[DativoError]:
         """The committer is the target; the writer is ours."""
         return TargetFailed if peer is self._committer else InternalError
+
+    def settle(self, *, interrupted: bool) -> None:
+        """Commit up to the last state of a run that was interrupted."""
+        writing = self._writer
+        if (
+            interrupted
+            and not self.finishing
+            and writing is not None
+            and writing.session is not None
+        ):
+            self.finish(Ending("checkpoint", complete=False, at_once=self.has_no_source))
+            self.until(lambda: self.is_done or writing.has_ended() or self.impatient, STOP_GRACE_S)
 
     def close(self) -> None:
         """Let the committer finish what it was handed, then close it."""

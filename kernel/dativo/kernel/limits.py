@@ -82,6 +82,11 @@ MAX_MESSAGES: Final = Limit(1000, "", "LOG and TRACE messages passed on in one r
 MAX_MESSAGE_BYTES: Final = Limit(4 * KIB, "", "Shown of one LOG or TRACE message")
 MAX_VALUE_CHARS: Final = Limit(200, "", "Shown of a value in an error")
 
+MAX_UNACKNOWLEDGED_STATES: Final = Limit(
+    100_000, "", "States that a foreign target has not acknowledged"
+)
+MAX_UNACKNOWLEDGED_BYTES: Final = Limit(256 * MIB, "", "Their texts")
+
 # --- of an epoch and its files -------------------------------------------------------------------
 
 EPOCH_BYTES: Final = Limit(
@@ -95,6 +100,7 @@ WRITER_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Buffers of the writer before i
 
 # --- of dativo's own processes -------------------------------------------------------------------
 
+RELAY_CGROUP_BYTES: Final = Limit(256 * MIB, "", "Memory of a relay, enforced by its cgroup")
 WRITER_CGROUP_BYTES: Final = Limit(384 * MIB, "", "Memory of the writer, enforced by its cgroup")
 COMMITTER_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the committer")
 TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer or committer")
@@ -102,6 +108,9 @@ ZSTD_LEVEL: Final = Limit(1, "", "Level of zstd in Parquet files")
 HELLO_TIMEOUT_S: Final = Limit(30, "", "From the start of writer or committer to its answer")
 FINISH_TIMEOUT_S: Final = Limit(3600, "", "From the end of the source to the last commit")
 DRAIN_TIMEOUT_S: Final = Limit(60, "", "From the death of a source to the end of what it wrote")
+READER_GONE_TIMEOUT_S: Final = Limit(
+    5, "", "From the end of a target's input to the target's own end"
+)
 ABORT_TIMEOUT_S: Final = Limit(10, "", "From `abort` to the end of the writer")
 CLOSE_TIMEOUT_S: Final = Limit(600, "", "From `close` to the end of the committer")
 VERB_TIMEOUT_S: Final = Limit(600, "", "`spec`, `check` and `discover`")

@@ -32,6 +32,8 @@ class Tally:
     epoch: int = 0
     states: tuple[StateEntry, ...] = ()
     commits: int = 0
+    # States that a foreign target has acknowledged.
+    acknowledged: int = 0
     streams: dict[Stream, StreamTotals] = field(default_factory=dict)
     stats: events.Stats | None = None
     # The connector's own words on why it failed; hostile text.

@@ -1,0 +1,383 @@
+"""A run through a relay: to a reader of our stdout, or into a foreign target.
+
+    source ──stdout──▶ relay ──▶ stdout
+    source ──stdout──▶ relay ──▶ target ──stdout──▶ relay (acknowledgements)
+
+A target's input stays open until the source is known to have succeeded. After any failure the relay's output ends inside a line,
+and a target is asked to end (SIGTERM, then SIGKILL), so that it may still store and acknowledge what it was sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dativo.kernel import registry, show, walls
+from dativo.kernel.acknowledgements import Acknowledgements
+from dativo.kernel.conversation import Conversation, Ending, Observer
+from dativo.kernel.limits import (
+    ABORT_TIMEOUT_S,
+    READER_GONE_TIMEOUT_S,
+    RELAY_CGROUP_BYTES,
+    STOP_GRACE_S,
+    ReadLimits,
+)
+from dativo.kernel.peer import Peer
+from dativo.kernel.processes import Processes, own_identity, pipe, tool_limits
+from dativo.protocol import control, events
+from dativo.protocol.catalog import Dialect
+from dativo.protocol.errors import (
+    DativoError,
+    InternalError,
+    ProtocolViolation,
+    TargetFailed,
+    Where,
+)
+from dativo.protocol.state import StateEntry, Stream, merge
+from dativo.sandbox import Confined, Exit, Grants, Identity, Program
+
+
+@dataclass(frozen=True, slots=True)
+class PassedStream:
+    """One stream on its way. ``name``: in a Singer output; ``schema``: its SCHEMA's text there; ``drop``: fields left out."""
+
+    stream: Stream
+    name: str
+    key: tuple[str, ...] = ()
+    schema: str | None = None
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a relay is to do. ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete."""
+
+    dialect: Dialect
+    to: Dialect
+    streams: tuple[PassedStream, ...]
+    limits: ReadLimits
+    declare: bool = False
+    strict: bool = False
+    statuses: bool = False
+    max_records: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTarget:
+    """A target to be started behind the relay. ``name`` is for errors."""
+
+    name: str
+    program: Program
+    grants: Grants
+    dialect: Dialect
+
+
+def _limits(limits: ReadLimits) -> dict[str, int]:
+    return {
+        "max_line_bytes": limits.max_line_bytes,
+        "max_depth": limits.max_depth,
+        "max_columns": limits.max_columns,
+        "max_streams": limits.max_streams,
+        "max_state_bytes": limits.max_state_bytes,
+        "max_text_lines": limits.max_text_lines,
+        "max_withheld_bytes": limits.max_state_bytes * 16,
+    }
+
+
+def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
+    """Return the ``open`` message of a relay (docs/spec/events.md)."""
+    return {
+        "type": "open",
+        "input": "0",
+        "role": "pass",
+        "dialect": passage.dialect,
+        "as": passage.to,
+        "strict": passage.strict,
+        "undeclared": "accept" if passage.declare else "refuse",
+        "streams": [
+            {
+                "stream": entry.stream.to_event(),
+                "name": entry.name,
+                "key": list(entry.key),
+                "schema": entry.schema,
+                "drop": list(entry.drop),
+            }
+            for entry in passage.streams
+        ],
+        "states": "pass",
+        "report_states": report_states,
+        "statuses": passage.statuses,
+        "max_records": passage.max_records,
+        "limits": _limits(passage.limits),
+    }
+
+
+def _relay(processes: Processes) -> Program:
+    binary = registry.executable("dativo-relay", processes.env)
+    return Program(name="relay", argv=(str(binary),), runtime=(binary,))
+
+
+class Passing(Conversation):
+    """Carry one run through a relay.
+
+    ``on_acknowledged`` is called with the merged states whenever a target has made newer ones durable; ``on_said`` with each
+    message of the target. ``ending``: what the end of our own stdin means.
+    """
+
+    def __init__(
+        self,
+        *,
+        idle_time_s: float | None,
+        observer: Observer,
+        source_name: str = "source",
+        ending: Callable[[], Ending] = Ending,
+        on_acknowledged: Callable[[tuple[StateEntry, ...]], None] = lambda _: None,
+        on_said: Callable[[events.SourceMessage], None] = lambda _: None,
+    ) -> None:
+        super().__init__(idle_time_s=idle_time_s, observer=observer, source_name=source_name)
+        self.limited = False
+        self.target_exit: Exit | None = None
+        self._ending = ending
+        self._on_acknowledged = on_acknowledged
+        self._on_said = on_said
+        self._relay: Peer | None = None
+        self._acks: Peer | None = None
+        self._target: Confined | None = None
+        self._target_name = "target"
+        self._acknowledgements: Acknowledgements | None = None
+        self._passed = False
+        self._target_lied = False
+        self._reader_gone_at: float | None = None
+
+    # --- what is started -----------------------------------------------------------------------------------------------
+
+    def start(self, processes: Processes, passage: Passage, *, stdin: int, stdout: int) -> None:
+        """Start the relay between two pipes. Raises the first failure."""
+        self._start_relay(processes, passage, stdin=stdin, stdout=stdout, report_states=False)
+
+    def start_target(
+        self,
+        processes: Processes,
+        passage: Passage,
+        target: ForeignTarget,
+        *,
+        stdin: int,
+        states: tuple[StateEntry, ...] = (),
+    ) -> None:
+        """Start the relay, the target behind it and the reader of its acknowledgements; ``states`` were saved before."""
+        self.tally.states = states
+        self._acknowledgements = Acknowledgements(target.dialect)
+        self._target_name = target.name
+        with pipe() as (said, say), pipe() as (input_end, output_end):
+            with walls.starting("relay", InternalError):
+                acks = self.new_peer(
+                    "dativo-relay",
+                    processes.start_tool(
+                        _relay(processes),
+                        Grants(limits=tool_limits(RELAY_CGROUP_BYTES)),
+                        processes.stack.enter_context(own_identity()),
+                        stdin=said,
+                    ),
+                )
+            self._acks = acks
+            self.open(
+                {
+                    acks: {
+                        "type": "open",
+                        "input": "0",
+                        "role": "acks",
+                        "dialect": target.dialect,
+                        "strict": False,
+                        "limits": _limits(passage.limits),
+                    }
+                },
+                until=lambda: True,
+            )
+            self._start_relay(
+                processes, passage, stdin=stdin, stdout=output_end, report_states=True
+            )
+            with walls.starting(target.name, TargetFailed):
+                self._target = processes.start(
+                    target.program,
+                    target.grants,
+                    processes.stack.enter_context(own_identity()),
+                    stdin=input_end,
+                    stdout=say,
+                )
+        self.watch(self._target)
+
+    def _start_relay(
+        self,
+        processes: Processes,
+        passage: Passage,
+        *,
+        stdin: int,
+        stdout: int,
+        report_states: bool,
+    ) -> None:
+        identity: Identity | None = processes.stack.enter_context(own_identity())
+        with walls.starting("relay", InternalError):
+            started = processes.start_tool(
+                _relay(processes),
+                Grants(limits=tool_limits(RELAY_CGROUP_BYTES)),
+                identity,
+                stdin=stdin,
+                stdout=stdout,
+            )
+        self._relay = self.new_peer("dativo-relay", started)
+        opening = open_relay(passage, report_states=report_states)
+        self.open({self._relay: opening}, until=lambda: True)
+
+    # --- the conversation ----------------------------------------------------------------------------------------------
+
+    @property
+    def reader(self) -> Peer | None:
+        """The relay behind the source."""
+        return self._relay
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is handed on, and the target has stored it."""
+        if not self._passed:
+            return False
+        return self._target is None or (self.target_exit is not None and self._all_said())
+
+    @property
+    def has_deadline(self) -> bool:
+        """A reader of our stdout may take its time; a target may not."""
+        return self._target is not None
+
+    def _all_said(self) -> bool:
+        return self._acks is None or self._acks.has_ended()
+
+    def take_end(self) -> Ending:
+        """Return what the end of the input means; behind the last record that was wanted nothing is read."""
+        return Ending(complete=False, at_once=True) if self.limited else self._ending()
+
+    def ended_on_purpose(self) -> bool:
+        """A source that has given as many records as were asked for is ended by us."""
+        return self.limited
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with one checked message of a relay."""
+        match message:
+            case events.StatePassed() if peer is self._relay and self._acknowledgements:
+                self._acknowledgements.sent(message)
+            case events.Limited() if peer is self._relay:
+                self.limited = True
+            case events.Passed() if peer is self._relay:
+                self._passed = peer.said_goodbye = True
+            case events.Passed() if peer is self._acks:
+                peer.said_goodbye = True
+            case events.Acknowledged() if peer is self._acks and self._acknowledgements:
+                self._acknowledged(message)
+            case events.SourceMessage() if peer is self._acks:
+                self._on_said(message)
+            case events.Stats() | events.StateSeen() if peer is self._acks:
+                pass  # how fast a target speaks says nothing
+            case _:
+                raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
+
+    def _acknowledged(self, message: events.Acknowledged) -> None:
+        if self._acknowledgements is None:
+            return
+        try:
+            durable = self._acknowledgements.acknowledge(message.text)
+        except ProtocolViolation as error:
+            error.where = Where(plugin=self._target_name, line=message.line)
+            self._target_lied = True
+            self.fail(error)
+            return
+        if durable:
+            self.tally.states = merge(self.tally.states, durable)
+            self.tally.acknowledged += len(durable)
+            self._on_acknowledged(self.tally.states)
+
+    def take_failure(self, peer: Peer, said: events.Failure) -> None:
+        """A reader that is gone is told of by its own end, where it is a target of ours."""
+        if peer is self._relay and said.code == "target.closed" and self._target is not None:
+            self._reader_gone_at = time.monotonic()
+        elif peer is self._acks:
+            error = self.blamed(peer, said)
+            error.where = Where(plugin=self._target_name, line=said.line, byte=said.byte)
+            self._target_lied = True
+            self.fail(error)
+        else:
+            super().take_failure(peer, said)
+
+    def look_after(self) -> None:
+        """Watch the target; end a source of which no more is wanted."""
+        if self.limited and self._source is not None and self._source_exit is None:
+            self._source.kill()
+        target = self._target
+        if target is None or self.target_exit is not None:
+            return
+        self.target_exit = target.poll_exit()
+        ended = self.target_exit
+        if ended is not None:
+            target.read_stderr()
+            if ended.cause != "exited" or ended.code != 0:
+                self.fail(self.crashed(target, self._target_name, ended, TargetFailed))
+            elif not self._passed:
+                self.fail(
+                    TargetFailed(
+                        f"{self._target_name} ended before its input did",
+                        Where(plugin=self._target_name),
+                        value=show.foreign(target.stderr_tail()[-400:]) or None,
+                    )
+                )
+        elif (
+            self._reader_gone_at is not None
+            and time.monotonic() - self._reader_gone_at > READER_GONE_TIMEOUT_S
+        ):
+            self.fail(
+                TargetFailed(
+                    f"{self._target_name} reads no more and goes on",
+                    Where(plugin=self._target_name),
+                )
+            )
+
+    def may_end(self, peer: Peer) -> bool:
+        """A relay ends with a goodbye only."""
+        return False
+
+    def failed_with(self, peer: Peer) -> type[DativoError]:
+        """Relays are ours."""
+        return InternalError
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def settle(self, *, interrupted: bool) -> None:
+        """Let a target store and acknowledge what it was sent: its input stays open until it has ended."""
+        target = self._target
+        if target is None or self.target_exit is not None:
+            return
+        if self._target_lied:
+            target.kill()
+        else:
+            self.target_exit = target.terminate(grace_s=STOP_GRACE_S)
+        self.until(self._all_said, ABORT_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Wait for what the target still says; after success hold it to account for every state."""
+        if self._target is not None and self.target_exit is None:
+            self._target.kill()
+        self.until(self._all_said, ABORT_TIMEOUT_S)
+        relaying = self._relay
+        if relaying is not None:
+            self.until(relaying.has_ended, ABORT_TIMEOUT_S)
+        waiting = self._acknowledgements
+        if (
+            self.failure is None
+            and waiting is not None
+            and waiting.must_be_empty
+            and waiting.waiting
+        ):
+            self.fail(
+                ProtocolViolation(
+                    f"{self._target_name} did not acknowledge {waiting.waiting} of the states it was sent",
+                    Where(plugin=self._target_name),
+                    hint="What it stored since the last acknowledged state is sent again by the next run",
+                )
+            )
