@@ -3,7 +3,6 @@
 //! The kernel talks to it on descriptor 3 (docs/spec/events.md). It takes no arguments, reads no files and
 //! has no network; whatever stdin holds, it ends with files that are sealed or with one located error.
 
-mod control;
 mod epoch;
 mod events;
 mod parquet_file;
@@ -12,87 +11,19 @@ mod session;
 mod staging;
 mod stream;
 
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use dativo_wire::fault::Fault;
+use dativo_channel::Stop;
 
-use control::Control;
+use events::Command;
 
 const PROGRAM: &str = "dativo-writer";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const PROTOCOL: &str = "1.0";
-/// Where the kernel puts the control socket.
-const CONTROL_FD: i32 = 3;
 
-const USAGE: u8 = 2;
-const INTERNAL: u8 = 1;
-
-/// Why the writer ends before its last epoch is sealed.
-enum Stop {
-    /// Reported to the kernel.
-    Fault(Box<Fault>),
-    /// The kernel said `abort`.
-    Aborted,
-    /// The control socket is closed.
-    KernelLost,
-}
-
-impl From<Box<Fault>> for Stop {
-    fn from(fault: Box<Fault>) -> Stop {
-        Stop::Fault(fault)
-    }
-}
+/// The kernel, seen from here.
+type Control = dativo_channel::control::Control<Command>;
 
 /// The process. Its exit status is in docs/spec/exit-codes.md.
 pub fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments == ["--version"] {
-        println!("{PROGRAM} {VERSION} protocol {PROTOCOL}");
-        return ExitCode::SUCCESS;
-    }
-    if !arguments.is_empty() {
-        eprintln!("{PROGRAM}: takes no arguments but --version");
-        return ExitCode::from(USAGE);
-    }
-    let Some(socket) = inherited() else {
-        eprintln!("{PROGRAM}: descriptor {CONTROL_FD} is not a socket: dativo starts this program");
-        return ExitCode::from(USAGE);
-    };
-    let mut control = Control::new(socket);
-    match run::run(&mut control) {
-        Ok(()) | Err(Stop::Aborted) => ExitCode::SUCCESS,
-        Err(Stop::KernelLost) => ExitCode::from(INTERNAL),
-        Err(Stop::Fault(fault)) => {
-            eprintln!("{PROGRAM}: {}: {}", fault.code, fault.message);
-            // A kernel that is gone cannot be told; the status says it too.
-            let _ = control.send(&events::Failure::new(&fault));
-            ExitCode::from(status(fault.code))
-        }
-    }
-}
-
-/// The control socket, if descriptor 3 is one.
-fn inherited() -> Option<UnixStream> {
-    // SAFETY: fstat fills the struct of a descriptor or fails; nothing else in this process owns descriptor 3.
-    let is_socket = unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        libc::fstat(CONTROL_FD, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
-    };
-    // SAFETY: as above; it is open, as fstat succeeded.
-    is_socket.then(|| UnixStream::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) }))
-}
-
-/// The exit status of an error code (docs/spec/events.md, Errors).
-fn status(code: &str) -> u8 {
-    match code.split('.').next().unwrap_or_default() {
-        "config" => 3,
-        "source" => 4,
-        "target" => 5,
-        "limit" => 6,
-        "framing" | "json" | "message" | "schema" | "record" | "state" | "protocol" => 7,
-        "conflict" => 10,
-        _ => INTERNAL,
-    }
+    dativo_channel::main(PROGRAM, VERSION, run::run)
 }

@@ -7,23 +7,16 @@ use std::time::{Duration, Instant};
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::Framer;
 
-use crate::Stop;
-use crate::control::Control;
-use crate::events::{Command, Hello};
+use crate::events::Command;
 use crate::session::Session;
+use crate::{Control, Stop};
 
 const STDIN: RawFd = 0;
 /// Stats go out once in this time, and no two of them closer than half of it.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// From `hello` to the last `sealed`. The open epoch's files are gone if this fails.
+/// From `open` to the last `sealed`. The open epoch's files are gone if this fails.
 pub fn run(control: &mut Control) -> Result<(), Stop> {
-    control.send(&Hello {
-        protocol: crate::PROTOCOL,
-        program: crate::PROGRAM,
-        version: crate::VERSION,
-        features: [],
-    })?;
     let open = match control.wait()? {
         Command::Open(open) => *open,
         Command::Abort => return Err(Stop::Aborted),

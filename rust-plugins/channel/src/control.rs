@@ -7,23 +7,24 @@ use std::os::unix::net::UnixStream;
 
 use dativo_wire::fault::{Blame, Fault};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::Stop;
-use crate::events::Command;
 
 /// The longest control message.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
-pub struct Control {
+/// `C` is what the kernel says to this program.
+pub struct Control<C> {
     socket: UnixStream,
     pending: Vec<u8>,
     /// No line end lies before this offset of `pending`.
     searched: usize,
-    arrived: VecDeque<Command>,
+    arrived: VecDeque<C>,
 }
 
-impl Control {
-    pub fn new(socket: UnixStream) -> Control {
+impl<C: DeserializeOwned> Control<C> {
+    pub fn new(socket: UnixStream) -> Control<C> {
         Control {
             socket,
             pending: Vec::new(),
@@ -39,6 +40,7 @@ impl Control {
     /// Write one event; blocks until the socket has taken it. Commands may arrive meanwhile.
     pub fn send(&mut self, event: &impl Serialize) -> Result<(), Stop> {
         let mut line = serde_json::to_vec(event).map_err(|error| internal("an event", error))?;
+        line.push(b'\n');
         if line.len() > MAX_EVENT_BYTES {
             let message = format!(
                 "a control message of {} bytes; the limit is {MAX_EVENT_BYTES}",
@@ -46,7 +48,6 @@ impl Control {
             );
             return Err(Fault::plugin("limit.event_bytes", message).into());
         }
-        line.push(b'\n');
         let mut rest = line.as_slice();
         while !rest.is_empty() {
             match self.send_some(rest) {
@@ -92,12 +93,12 @@ impl Control {
     }
 
     /// The next command that has arrived whole; none if there is none yet.
-    pub fn next(&mut self) -> Option<Command> {
+    pub fn next(&mut self) -> Option<C> {
         self.arrived.pop_front()
     }
 
     /// The next command; blocks.
-    pub fn wait(&mut self) -> Result<Command, Stop> {
+    pub fn wait(&mut self) -> Result<C, Stop> {
         loop {
             if let Some(command) = self.next() {
                 return Ok(command);
