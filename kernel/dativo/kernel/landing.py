@@ -52,7 +52,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What the writer is to read. ``declare``: streams may declare themselves (Singer); ``echo``: every state is told."""
+    """What the writer is to read.
+
+    ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first is committed at once.
+    """
 
     dialect: Dialect
     tables: tuple[Table, ...]
@@ -60,11 +63,15 @@ class Input:
     declare: bool = False
     strict: bool = False
     echo: bool = False
+    first_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where it lands. ``overwrites``: streams that overwrite, with the caller's generation, although ``mode`` is append."""
+    """Where it lands.
+
+    ``overwrites``: streams that overwrite although ``mode`` is append, with the caller's generation; None lets the committer number it.
+    """
 
     plugin: registry.Installed
     pipeline: str
@@ -72,7 +79,7 @@ class Target:
     namespace: str
     mode: str = "append"
     epoch: EpochLimits = field(default_factory=EpochLimits)
-    overwrites: tuple[tuple[Stream, int], ...] = ()
+    overwrites: tuple[tuple[Stream, int | None], ...] = ()
 
 
 def committer(target: Target) -> tuple[Program, Grants]:
@@ -122,6 +129,7 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
         "undeclared": "accept" if source.declare else "refuse",
         "strict": source.strict,
         "echo": source.echo,
+        "first_state": source.first_state,
         "limits": {
             "max_line_bytes": limits.max_line_bytes,
             "max_depth": limits.max_depth,

@@ -51,7 +51,11 @@ class PassedStream:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What a relay is to do. ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete."""
+    """What a relay is to do.
+
+    ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that the
+    source starts from.
+    """
 
     dialect: Dialect
     to: Dialect
@@ -61,6 +65,7 @@ class Passage:
     strict: bool = False
     statuses: bool = False
     max_records: int | None = None
+    initial: tuple[StateEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
             }
             for entry in passage.streams
         ],
+        "initial": [entry.to_event() for entry in passage.initial],
         "states": "pass",
         "report_states": report_states,
         "statuses": passage.statuses,
