@@ -54,7 +54,8 @@ class Table:
 class Input:
     """What the writer is to read.
 
-    ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first is committed at once.
+    ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first one is
+    committed at once.
     """
 
     dialect: Dialect
@@ -70,7 +71,8 @@ class Input:
 class Target:
     """Where it lands.
 
-    ``overwrites``: streams that overwrite although ``mode`` is append, with the caller's generation; None lets the committer number it.
+    ``overwrites``: streams that overwrite although ``mode`` is append, with the caller's generation; None lets the committer
+    number it.
     """
 
     plugin: registry.Installed

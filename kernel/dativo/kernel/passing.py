@@ -53,8 +53,8 @@ class PassedStream:
 class Passage:
     """What a relay is to do.
 
-    ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that the
-    source starts from.
+    ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that
+    the source starts from.
     """
 
     dialect: Dialect
