@@ -24,7 +24,7 @@ class Screen:
             return
         read = sum(count.read for count in tally.stats.counts)
         done = f"{tally.written():,} committed, epoch {tally.epoch}"
-        show.note(f"\r\x1b[K{read:,} rows read, {done}", end="")
+        show.progress(f"{read:,} rows read, {done}")
         self._shown = True
 
     def message(self, message: SourceMessage) -> None:
@@ -39,5 +39,5 @@ class Screen:
     def clear(self) -> None:
         """Take the line of progress away."""
         if self._shown:
-            show.note("\r\x1b[K", end="")
+            show.progress("")
             self._shown = False

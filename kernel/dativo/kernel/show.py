@@ -1,4 +1,4 @@
-"""The one way in which foreign text reaches a terminal, a log or a report.
+"""The one way in which text reaches a terminal, and foreign text a log or a report.
 
 Whatever a connector wrote may hold escape sequences, forged log lines or text that reorders what is read (C0, C1, bidi controls,
 line separators; Trojan Source, CVE-2021-42574). They are shown as escapes, so that one line stays one line.
@@ -22,6 +22,8 @@ _ESCAPES: Final[dict[int, str]] = {
     0x0A: "\\n",
     0x0D: "\\r",
 }
+_STEERING: Final = {code: text for code, text in _ESCAPES.items() if code not in (0x09, 0x0A)}
+_ERASE_LINE: Final = "\r\x1b[K"
 # Space between the parts of a document may hold tab and line ends; its strings may not.
 _JSON_ESCAPES: Final[dict[int, str]] = {
     code: f"\\u{code:04x}" for code in (0x7F, *range(0x80, 0xA0), *map(ord, _BIDI_AND_SEPARATORS))
@@ -44,9 +46,9 @@ def document(text: str) -> str:
 
 
 def data(text: str) -> None:
-    """Write one line of data to stdout. Raises DativoError when it cannot be written."""
+    """Write data to stdout, and a line end. Raises DativoError when it cannot be written."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(_harmless(text) + "\n")
     except OSError as error:
         _lost(error)
 
@@ -59,10 +61,24 @@ def flush() -> None:
         _lost(error)
 
 
-def note(text: str, *, end: str = "\n") -> None:
-    """Write one line for people to stderr; nobody may be left to read it."""
+def note(text: str) -> None:
+    """Write a line for people to stderr; nobody may be left to read it."""
+    _to_stderr(_harmless(text) + "\n")
+
+
+def progress(text: str) -> None:
+    """Write ``text`` over the terminal's current line; the empty text takes it away."""
+    _to_stderr(_ERASE_LINE + foreign(text))
+
+
+def _harmless(text: str) -> str:
+    """Return ``text`` with nothing in it that steers a terminal, whoever forgot ``foreign``; lines and tabs stay."""
+    return text.translate(_STEERING).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _to_stderr(text: str) -> None:
     try:
-        sys.stderr.write(text + end)
+        sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
         _silence(sys.stderr)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dativo.kernel import show
 from dativo.kernel.show import foreign
+
+KERNEL = Path(show.__file__).parent
 
 
 @given(st.text() | st.binary())
@@ -43,3 +46,27 @@ def test_naughty_strings() -> None:
         pytest.skip("DATIVO_CORPORA is not set: big list of naughty strings")
     for text in json.loads(Path(folder, "naughty-strings.json").read_text()):
         assert len(foreign(text).splitlines()) <= 1
+
+
+@given(st.text())
+def test_what_forgot_to_be_escaped_steers_no_terminal_either(text: str) -> None:
+    written = show._harmless(text)
+    assert not {c for c in written if unicodedata.category(c) in {"Cc", "Cs"}} - {"\t", "\n"}
+    assert show._harmless("a\tb\nc – “ok”") == "a\tb\nc – “ok”"
+
+
+def test_a_document_keeps_its_value_on_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"a\u009b\u202e": ["\x1b[31m", "\ud800", "Grüße"]}
+    show.data(show.document(json.dumps(value, ensure_ascii=False, indent=1)))
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert "\u009b" not in out and "\u202e" not in out
+
+
+def test_nothing_else_writes_to_the_standard_streams() -> None:
+    """States on stdout (stdout.py) are data for a program; ``--version`` (__main__.py) is before all imports."""
+    writers = {"sys.stdout", "sys.stderr.write", "click.echo", "click.secho", "print("}
+    for file in sorted(KERNEL.glob("*.py")):
+        if file.name not in ("__main__.py", "show.py", "stdout.py"):
+            found = {writer for writer in writers if writer in file.read_text()}
+            assert not found, f"{file.name} writes by {found}, not by show"
