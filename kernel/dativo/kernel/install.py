@@ -18,14 +18,13 @@ import os
 import re
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dativo.kernel import environment, limits, lock, registry, tree
+from dativo.kernel import environment, limits, lock, registry, show, tree
 from dativo.kernel.document import read_bounded, write_atomic
 from dativo.kernel.lock import Locked, Reference
 from dativo.kernel.paths import Paths, make_folder
@@ -46,11 +45,6 @@ _GENERATED: Final = re.compile(
 Progress = Callable[[str], None]
 
 
-def to_stderr(text: str) -> None:
-    """Write one line of progress to stderr."""
-    sys.stderr.write(text + "\n")
-
-
 def add(
     reference: str,
     paths: Paths,
@@ -59,7 +53,7 @@ def add(
     locked: bool = False,
     python: str | None = None,
     env: Mapping[str, str] | None = None,
-    progress: Progress = to_stderr,
+    progress: Progress = show.note,
 ) -> Installed:
     """Install what ``reference`` names, write it into the workspace's lock and return it, checked.
 
@@ -127,7 +121,7 @@ def remove(entry: Locked, paths: Paths) -> bool:
     folder = paths.plugins / entry.folder
     if not folder.exists():
         return False
-    with _exclusive(folder.parent / ".lock", to_stderr):
+    with _exclusive(folder.parent / ".lock", show.note):
         (folder / RECORD_FILE).unlink(missing_ok=True)
         tree.make_removable(folder)
         shutil.rmtree(folder)
