@@ -86,6 +86,9 @@ MAX_UNACKNOWLEDGED_STATES: Final = Limit(
     100_000, "", "States that a foreign target has not acknowledged"
 )
 MAX_UNACKNOWLEDGED_BYTES: Final = Limit(256 * MIB, "", "Their texts")
+MAX_WITHHELD_BYTES: Final = Limit(
+    64 * MIB, "", "States that are durable and wait on their way to stdout for an earlier one"
+)
 
 # --- of an epoch and its files -------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from dativo.kernel import target_config
 from dativo.kernel.document import read_bounded
 from dativo.kernel.landing import Table
-from dativo.kernel.limits import MAX_DOCUMENT_BYTES
+from dativo.kernel.limits import MAX_DOCUMENT_BYTES, MAX_WITHHELD_BYTES
 from dativo.kernel.target_config import Target, TargetConfig
 from dativo.protocol import events, jsontext
 from dativo.protocol.airbyte import stream_of
@@ -24,6 +24,7 @@ from dativo.protocol.errors import (
     ConfigError,
     Conflict,
     DativoError,
+    LimitExceeded,
     NotPermitted,
     ProtocolViolation,
     Where,
@@ -92,16 +93,27 @@ def _message(kind: str, **payload: dict[str, Any]) -> str:
 class States:
     """Echoes every STATE of the input in its order: a later one is held back until all before it are durable."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_held_bytes: int = MAX_WITHHELD_BYTES) -> None:
         self._next = 1
         self._held: dict[int, str] = {}
+        self._held_bytes = 0
+        self._max_held_bytes = max_held_bytes
 
     def __call__(self, sealed: events.Sealed) -> Iterator[str]:
-        """Yield the messages that a committed epoch lets go."""
-        self._held.update((echo.number, echo.text) for echo in sealed.echo)
+        """Yield the messages that a committed epoch lets go. Raises LimitExceeded when too much waits for an earlier state."""
+        for echo in sealed.echo:
+            self._held[echo.number] = echo.text
+            self._held_bytes += len(echo.text)
         while (text := self._held.pop(self._next, None)) is not None:
             self._next += 1
+            self._held_bytes -= len(text)
             yield f'{{"type":"STATE","state":{text}}}'
+        if self._held_bytes > self._max_held_bytes:
+            raise LimitExceeded(
+                f"limit.withheld_states: {self._held_bytes} characters of states wait for state {self._next}, whose rows are not "
+                f"stored yet",
+                hint="A stream of the source sends rows and no state behind them",
+            )
 
 
 class Statuses:

@@ -1,0 +1,80 @@
+"""Lines on a descriptor whose reader is slow, gone, or never reads."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from dativo.kernel.stdout import MAX_BACKLOG_BYTES, Lines
+
+LINE = "x" * 99_999
+
+
+@pytest.fixture
+def ends() -> tuple[int, int]:
+    return os.pipe()
+
+
+def test_a_slow_reader_is_not_waited_for(ends: tuple[int, int]) -> None:
+    lines = Lines(ends[1], lambda: False)
+    lines.write([LINE] * 10)
+    collected = bytearray()
+
+    def read() -> None:
+        while data := os.read(ends[0], 65536):
+            collected.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    lines.flush()
+    os.close(ends[1])
+    reader.join()
+    os.close(ends[0])
+    assert collected.decode() == f"{LINE}\n" * 10
+    assert lines.failure is None
+
+
+def test_a_reader_that_is_gone_is_no_failure(ends: tuple[int, int]) -> None:
+    os.close(ends[0])
+    lines = Lines(ends[1], lambda: False)
+    lines.write(["a"])
+    lines.write(["b"])
+    lines.flush()
+    assert lines.failure is None
+    os.close(ends[1])
+
+
+def test_a_full_disk_is_a_failure() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    lines = Lines(fd, lambda: False)
+    lines.write(["a"])
+    lines.write(["b"])
+    lines.flush()
+    assert lines.failure is not None and "No space left" in lines.failure.message
+    os.close(fd)
+
+
+def test_a_reader_that_never_reads_is_given_up_on_a_signal(ends: tuple[int, int]) -> None:
+    asked = 0
+
+    def given_up() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 1
+
+    lines = Lines(ends[1], given_up)
+    lines.write([LINE] * (MAX_BACKLOG_BYTES // 100_000 + 2))
+    assert asked == 2
+    for fd in ends:
+        os.close(fd)
+
+
+def test_order_and_bytes_are_kept(ends: tuple[int, int]) -> None:
+    lines = Lines(ends[1], lambda: False)
+    lines.write(['{"a": "\u202e"}', "b"])
+    lines.push()
+    assert os.read(ends[0], 100).decode() == '{"a": "\u202e"}\nb\n'
+    for fd in ends:
+        os.close(fd)
