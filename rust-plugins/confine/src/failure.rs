@@ -10,6 +10,8 @@ pub type Result<T> = std::result::Result<T, Failure>;
 pub struct Failure {
     pub wall: &'static str,
     pub reason: String,
+    /// Of the program's execve(2), when that is what failed.
+    pub errno: Option<i32>,
 }
 
 impl Failure {
@@ -17,6 +19,7 @@ impl Failure {
         Self {
             wall,
             reason: reason.into(),
+            errno: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Stage 1, outside: cgroup, private view of the granted sources, drop of every privilege, bubblewrap.
 //!
-//! Plan: `keep FD`, `parent PID`, `cgroup PATH`, `view FOLDER`, `attach SOURCE TARGET ro|rw`,
+//! Plan: `keep FD`, `parent PID`, `cgroup PATH`, `view FOLDER`, `protect ROOT PATH`, `attach SOURCE TARGET ro|rw`,
 //! `identity UID GID`, `group GID`, `bubblewrap PATH`, `argument TEXT`.
 
 use std::convert::Infallible;
@@ -19,6 +19,7 @@ struct Orders {
     parent: Option<libc::pid_t>,
     cgroups: Vec<Vec<u8>>,
     view: Option<Vec<u8>>,
+    protected: Vec<(Vec<u8>, Vec<u8>)>,
     attached: Vec<(Vec<u8>, Vec<u8>, bool)>,
     identity: Option<(u32, u32)>,
     groups: Vec<u32>,
@@ -33,8 +34,17 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
     for path in &orders.cgroups {
         join(path)?;
     }
+    match &orders.view {
+        Some(_) => view::enter()?,
+        None if orders.protected.is_empty() => {}
+        // As a plain user mounts can be changed only by whoever owns the namespaces.
+        None => view::enter_as_user()?,
+    }
+    for (root, path) in &orders.protected {
+        view::protect(root, path)?;
+    }
     if let Some(folder) = &orders.view {
-        view::enter(folder)?;
+        view::cover(folder)?;
         for (source, target, writable) in &orders.attached {
             view::attach(source, target, *writable)?;
         }
@@ -43,6 +53,7 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
         Some((uid, gid)) => privileges::drop_all(uid, gid, &orders.groups)?,
         None => refuse_root()?,
     }
+    // Capabilities in a user namespace of our own end with the exec: the uid there is not 0 (capabilities(7)).
     die_with(required(orders.parent, "parent")?)?;
     become_bubblewrap(
         &required(orders.bubblewrap, "bubblewrap")?,
@@ -58,6 +69,7 @@ fn read_orders(mut plan: Plan) -> Result<Orders> {
             "parent" => orders.parent = Some(plan.number()?),
             "cgroup" => orders.cgroups.push(plan.bytes()?),
             "view" => orders.view = Some(plan.bytes()?),
+            "protect" => orders.protected.push((plan.bytes()?, plan.bytes()?)),
             "attach" => {
                 let (source, target) = (plan.bytes()?, plan.bytes()?);
                 let writable = match plan.bytes()?.as_slice() {

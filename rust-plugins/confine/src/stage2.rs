@@ -1,10 +1,10 @@
 //! Stage 2, process 1 inside: limits, Landlock, attestation, then the program, its signals and its end.
 //!
-//! Plan: `report FD`, `stdin FD`, `stdout FD`, `control FD`, `limit NAME VALUE`, `allow ACCESS PATH`,
+//! Plan: `report FD`, `stdin FD`, `stdout FD`, `stderr FD`, `control FD`, `limit NAME VALUE`, `allow ACCESS PATH`,
 //! `folder PATH`, `environment NAME=VALUE`, `argument TEXT`.
 //!
 //! Messages on the report socket (SOCK_SEQPACKET, one a packet): out `attestation`, `failed`, `started`, `ended` as
-//! JSON objects; in `go` and `signal N`. When the launcher's end closes, stage 2 exits, and with it all that is inside.
+//! JSON objects; in `go`, `signal N` to the program and `group N` to its process group. When the launcher's end closes, stage 2 exits, and with it all that is inside.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -31,6 +31,7 @@ struct Orders {
     report: Option<RawFd>,
     stdin: Option<RawFd>,
     stdout: Option<RawFd>,
+    stderr: Option<RawFd>,
     control: Option<RawFd>,
     limits: Vec<(libc::__rlimit_resource_t, u64)>,
     allowed: Vec<(Access, Vec<u8>)>,
@@ -46,11 +47,14 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
     let orders = read_orders(Plan::read(plan_fd)?)?;
     let report = Report(required(orders.report, "report")?);
     let Err(failure) = confine_and_start(orders, &report);
-    let message = [
+    let mut message = vec![
         ("type", quoted("failed")),
         ("wall", quoted(failure.wall)),
         ("reason", quoted(&failure.reason)),
     ];
+    if let Some(errno) = failure.errno {
+        message.push(("errno", errno.to_string()));
+    }
     report.send(&object(&message))?;
     Err(failure)
 }
@@ -69,6 +73,7 @@ fn confine_and_start(orders: Orders, report: &Report) -> Result<Infallible> {
     let stdin = required(orders.stdin, "stdin")?;
     let stdout = required(orders.stdout, "stdout")?;
     let mut kept = vec![report.0, stdin, stdout];
+    kept.extend(orders.stderr);
     kept.extend(orders.control);
     sys::close_others(&kept).at("descriptors", "close_range")?;
     let program = Program::new(&orders, stdin, stdout)?;
@@ -76,7 +81,7 @@ fn confine_and_start(orders: Orders, report: &Report) -> Result<Infallible> {
     report.send(&attestation::attest(landlock_abi)?)?;
     match report.receive()? {
         Some(Command::Go) => {}
-        Some(Command::Signal(_)) => {
+        Some(Command::Signal(_) | Command::Group(_)) => {
             return Err(Failure::new(
                 "attestation",
                 "a signal before the word to go",
@@ -98,6 +103,7 @@ fn read_orders(mut plan: Plan) -> Result<Orders> {
             "report" => orders.report = Some(plan.number()?),
             "stdin" => orders.stdin = Some(plan.number()?),
             "stdout" => orders.stdout = Some(plan.number()?),
+            "stderr" => orders.stderr = Some(plan.number()?),
             "control" => orders.control = Some(plan.number()?),
             "limit" => {
                 let name = plan.bytes()?;
@@ -138,6 +144,7 @@ fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> Result<()> {
 enum Command {
     Go,
     Signal(libc::c_int),
+    Group(libc::c_int),
 }
 
 /// The socket to the launcher.
@@ -175,7 +182,8 @@ impl Report {
         let text = String::from_utf8_lossy(&buffer[..length]);
         match text.split_once(' ') {
             None if text == "go" => Ok(Some(Command::Go)),
-            Some(("signal", number)) => match number.parse() {
+            Some((whom @ ("signal" | "group"), number)) => match number.parse() {
+                Ok(number @ 1..=64) if whom == "group" => Ok(Some(Command::Group(number))),
                 Ok(number @ 1..=64) => Ok(Some(Command::Signal(number))),
                 _ => Err(Failure::new("plan", format!("{number:?} is no signal"))),
             },
@@ -248,6 +256,8 @@ struct Program {
     folder: CString,
     stdin: RawFd,
     stdout: RawFd,
+    /// Else the program inherits ours, which is the launcher's.
+    stderr: Option<RawFd>,
     control: Option<RawFd>,
 }
 
@@ -268,6 +278,7 @@ impl Program {
             folder: sys::c_string(folder).at("plan", "folder")?,
             stdin,
             stdout,
+            stderr: orders.stderr,
             control: orders.control,
         })
     }
@@ -278,8 +289,8 @@ impl Program {
         // SAFETY: this process has one thread, so the child may do anything.
         let child = sys::check(unsafe { libc::fork() }).at("start", "fork")?;
         if child == 0 {
-            let (step, error) = self.become_program(signals, failed_in.as_raw_fd());
-            let message = format!("{step}: {error}");
+            let (errno, reason) = self.become_program(signals, failed_in.as_raw_fd());
+            let message = format!("{errno} {reason}");
             // SAFETY: pointer and length are of one string; _exit ends the child here.
             unsafe {
                 libc::write(
@@ -291,24 +302,32 @@ impl Program {
             }
         }
         drop(failed_in);
-        for fd in [Some(self.stdin), Some(self.stdout), self.control]
-            .into_iter()
-            .flatten()
-        {
+        let given = [
+            Some(self.stdin),
+            Some(self.stdout),
+            self.stderr,
+            self.control,
+        ];
+        for fd in given.into_iter().flatten() {
             // SAFETY: owned by nobody else; the program has its own copies.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
-        let mut reason = Vec::new();
-        io::Read::read_to_end(&mut std::fs::File::from(failed_out), &mut reason)
+        let mut said = Vec::new();
+        io::Read::read_to_end(&mut std::fs::File::from(failed_out), &mut said)
             .at("start", "exec pipe")?;
-        if reason.is_empty() {
-            Ok(child)
-        } else {
-            Err(Failure::new("start", String::from_utf8_lossy(&reason)))
+        if said.is_empty() {
+            return Ok(child);
         }
+        let said = String::from_utf8_lossy(&said);
+        let (errno, reason) = said.split_once(' ').unwrap_or(("0", &said));
+        Err(Failure {
+            errno: errno.parse().ok().filter(|errno| *errno != 0),
+            ..Failure::new("start", reason)
+        })
     }
 
-    fn become_program(&self, signals: &Signals, failed: RawFd) -> (String, io::Error) {
+    /// Returns only when it failed: the error number of execve, 0 when a step before it failed, and the reason.
+    fn become_program(&self, signals: &Signals, failed: RawFd) -> (i32, String) {
         let steps = || -> std::result::Result<(), (String, io::Error)> {
             let named = |name: &str| {
                 let name = name.to_owned();
@@ -320,6 +339,7 @@ impl Program {
                 for (from, to) in [
                     (Some(self.stdin), 0),
                     (Some(self.stdout), 1),
+                    (self.stderr, 2),
                     (self.control, CONTROL_FD),
                 ] {
                     if let Some(from) = from {
@@ -351,11 +371,12 @@ impl Program {
             }
             Ok(())
         };
-        if let Err(failed) = steps() {
-            return failed;
+        if let Err((step, error)) = steps() {
+            return (0, format!("{step}: {error}"));
         }
         let error = sys::execute(&self.path, &self.arguments, &self.environment);
-        (format!("cannot run {}", self.path.to_string_lossy()), error)
+        let reason = format!("cannot run {}: {error}", self.path.to_string_lossy());
+        (error.raw_os_error().unwrap_or(0), reason)
     }
 }
 
@@ -402,6 +423,8 @@ fn supervise(child: libc::pid_t, report: &Report, signals: &Signals) -> Result<I
         if waited[0].revents != 0 {
             match report.receive()? {
                 Some(Command::Signal(signal)) => forward(child, signal),
+                // The program leads its process group since its setsid(2).
+                Some(Command::Group(signal)) => forward(-child, signal),
                 Some(Command::Go) => return Err(Failure::new("plan", "told to go twice")),
                 None => exit(STATUS_LAUNCHER_GONE),
             }

@@ -66,15 +66,24 @@ pub fn set_cloexec(fd: RawFd) -> io::Result<()> {
 
 /// Open a path without following any symbolic link, for reference only (openat2(2)).
 pub fn open_reference(path: &CStr) -> io::Result<OwnedFd> {
+    open_path(libc::AT_FDCWD, path, 0)
+}
+
+/// The same, of a path that never leaves `folder`.
+pub fn open_beneath(folder: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open_path(folder.as_raw_fd(), path, libc::RESOLVE_BENEATH)
+}
+
+fn open_path(folder: RawFd, path: &CStr, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: open_how is plain data; all zero is valid.
     let mut how: libc::open_how = unsafe { mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    how.resolve = resolve | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: the pointers live through the call and the size is that of the structure.
     let fd = check(unsafe {
         libc::syscall(
             libc::SYS_openat2,
-            libc::AT_FDCWD,
+            folder,
             path.as_ptr(),
             &raw const how,
             mem::size_of::<libc::open_how>(),

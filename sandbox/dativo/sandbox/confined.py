@@ -96,11 +96,11 @@ class Confined:
         """Return the last ``limits.stderr_bytes`` of stderr read so far. Foreign text."""
         return self._handles.stderr.tail()
 
-    def signal(self, signum: int) -> None:
-        """Send a signal to the program (not to what it started). Harmless once it has ended."""
+    def signal(self, signum: int, *, group: bool = False) -> None:
+        """Send a signal to the program, with ``group`` to its process group, as a terminal does. Harmless once it has ended."""
         if self._ended is None:
             try:
-                self._handles.report.send(b"signal %d" % signum)
+                self._handles.report.send(b"%s %d" % (b"group" if group else b"signal", signum))
             except (BrokenPipeError, ConnectionResetError):
                 return  # stage 2 has exited: the end is about to be known
 

@@ -31,9 +31,13 @@ class WallMissing(SandboxError):
 
 
 class StartFailed(SandboxError):
-    """The program did not start: ``reason``, and the last of what was written on stderr (foreign text)."""
+    """The program did not start: ``reason``, and the last of what was written on stderr (foreign text).
 
-    def __init__(self, reason: str, stderr: bytes = b"") -> None:
+    ``errno`` is execve's, where that is what failed: ENOENT for a program that is not there, or whose interpreter is not.
+    """
+
+    def __init__(self, reason: str, stderr: bytes = b"", errno: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.stderr = stderr
+        self.errno = errno

@@ -51,7 +51,8 @@ class Mount:
 @dataclass(frozen=True, slots=True)
 class View:
     """Mounts in the order to make them: the host's own that everybody reads, then what was given to this program. The Landlock
-    rules also cover what needs no mount of its own.
+    rules also cover what needs no mount of its own. ``protected`` are sources, as a writable mount's source and the path below
+    it: stage 1 makes them read-only where they lie, before bubblewrap binds what holds them.
     """
 
     base: tuple[Mount, ...]
@@ -60,6 +61,7 @@ class View:
     links: tuple[tuple[str, str], ...]
     files: tuple[PrivateFile, ...]
     has_run: bool
+    protected: tuple[tuple[str, str], ...] = ()
 
 
 def plan_view(program: Program, grants: Grants) -> View:
@@ -94,7 +96,15 @@ def plan_view(program: Program, grants: Grants) -> View:
                 f"the private file {file.path} would lie in a granted folder",
                 "Name it elsewhere below /tmp or /run.",
             )
-    return View(tuple(base), given, tuple(dict.fromkeys(rules)), tuple(links), files, has_run)
+    return View(
+        tuple(base),
+        given,
+        tuple(dict.fromkeys(rules)),
+        tuple(links),
+        files,
+        has_run,
+        tuple(_protected(path, given) for path in dict.fromkeys(grants.protected)),
+    )
 
 
 def bubblewrap_options(
@@ -175,6 +185,19 @@ def _inside(path: str) -> str:
             "Grant a folder further down or elsewhere.",
         )
     return clean
+
+
+def _protected(path: Path, given: tuple[Mount, ...]) -> tuple[str, str]:
+    """Split a protected path into the source of the writable mount that shows it, and the rest."""
+    text = str(path)
+    for mount in given:
+        if mount.writable and text != mount.source and _below(text, mount.source):
+            return mount.source, text[len(mount.source) :].lstrip("/")
+    raise WallMissing(
+        "mounts",
+        f"{text} is to be protected and lies in no folder that is granted for writing",
+        "Protect real paths below a write grant.",
+    )
 
 
 def _below(path: str, folder: str) -> bool:

@@ -51,6 +51,7 @@ def launch(
     walls: Walls,
     stdin: int | None,
     stdout: int | None,
+    stderr: int | None = None,
     control: int | None,
     run: str,
     attest_timeout_s: float = 10,
@@ -58,8 +59,9 @@ def launch(
     """Start ``program`` and return once every wall is attested and its exec has succeeded.
 
     Call it from the main thread: a confined process dies with the thread that started it. ``identity`` is required as
-    root and must be None otherwise. ``stdin`` None is /dev/null; ``stdout`` None makes a pipe, ``Confined.stdout``;
-    ``control`` becomes descriptor 3. The caller keeps its copies of these three and closes them. ``run`` is for the name
+    root and must be None otherwise. ``stdin`` None is /dev/null; ``stdout`` None makes a pipe, ``Confined.stdout``; ``stderr``
+    None goes to ``Confined.read_stderr``, which otherwise hears of the walls alone; ``control`` becomes descriptor 3. The
+    caller keeps its copies of these four and closes them. ``run`` is for the name
     of the cgroup. Raises WallMissing for a wall that cannot be built or was not found to stand, StartFailed when the
     program cannot be started; nothing is left running then.
     """
@@ -67,7 +69,8 @@ def launch(
     leaf, kind = _make_leaf(walls, grants.limits, run, program.name)
     try:
         with _Descriptors() as fds:
-            attempt = _prepare(program, grants, identity, leaf, fds, (stdin, stdout, control))
+            handed = _Handed(stdin, stdout, stderr, control)
+            attempt = _prepare(program, grants, identity, leaf, fds, handed)
             return _start(attempt, program, grants, leaf, kind, fds, attest_timeout_s)
     except BaseException as error:
         if leaf is not None:
@@ -170,6 +173,16 @@ class _Descriptors:
 
 
 @dataclass(frozen=True, slots=True)
+class _Handed:
+    """The caller's descriptors."""
+
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+    control: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Attempt:
     """Everything that the spawn needs, in descriptors. ``passed`` are those that stage 1 inherits beside 0, 1 and 2."""
 
@@ -189,7 +202,7 @@ def _prepare(
     identity: Identity | None,
     leaf: cgroup.Leaf | None,
     fds: _Descriptors,
-    handed: tuple[int | None, int | None, int | None],
+    handed: _Handed,
 ) -> _Attempt:
     if not program.argv or not program.argv[0].startswith("/"):
         raise StartFailed(f"{program.name}: argv must begin with an absolute path")
@@ -205,17 +218,19 @@ def _prepare(
     # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     report = fds.own(ours.detach())
-    stdin, stdout, control = handed
     stdout_out: int | None = None
-    if stdout is None:
+    if handed.stdout is None:
         stdout_out, stdout_in = fds.pipe()
     else:
-        stdout_in = fds.copy(stdout)
+        stdout_in = fds.copy(handed.stdout)
     streams = Streams(
         report=fds.own(theirs.detach()),
-        stdin=fds.own(os.open("/dev/null", os.O_RDONLY)) if stdin is None else fds.copy(stdin),
+        stdin=fds.own(os.open("/dev/null", os.O_RDONLY))
+        if handed.stdin is None
+        else fds.copy(handed.stdin),
         stdout=stdout_in,
-        control=None if control is None else fds.copy(control),
+        stderr=None if handed.stderr is None else fds.copy(handed.stderr),
+        control=None if handed.control is None else fds.copy(handed.control),
     )
     limits = _rlimits(grants.limits, degraded=leaf is None)
     stage2 = fds.content("plan", stage2_plan(program, grants, view, limits, streams))
@@ -229,6 +244,7 @@ def _prepare(
         kept=kept,
         joins=[str(path) for path in leaf.joins] if leaf else (),
         folder=str(VIEW_FOLDER) if identity else None,
+        protected=view.protected,
         attached=attached,
         identity=identity,
         bubblewrap=bwrap,
@@ -398,7 +414,7 @@ class _Exchange:
         if message.startswith(b'{"type":"failed"'):
             failed = json.loads(message)
             if failed["wall"] in ("start", "plan"):
-                raise StartFailed(failed["reason"])
+                raise StartFailed(failed["reason"], errno=failed.get("errno"))
             raise WallMissing(failed["wall"], failed["reason"])
         return message, credentials
 

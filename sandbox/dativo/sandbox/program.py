@@ -34,12 +34,14 @@ class Limits:
 class Grants:
     """What the operator gave. A granted path is seen inside at the same absolute path.
 
-    ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are always set. ``network`` must be empty:
-    network grants are not built yet, and anything else raises WallMissing.
+    ``protected`` are existing files and folders below a ``write`` path that stay read-only; they are opened without following a
+    link, so each is written as its real path. ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are
+    always set. ``network`` must be empty: network grants are not built yet, and anything else raises WallMissing.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    protected: tuple[Path, ...] = ()
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     network: tuple[str, ...] = ()
     limits: Limits = Limits()

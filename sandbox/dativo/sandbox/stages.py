@@ -26,13 +26,14 @@ class Streams:
     report: int
     stdin: int
     stdout: int
+    stderr: int | None
     control: int | None
 
     @property
     def all(self) -> tuple[int, ...]:
-        """Every one, stderr (2) left out."""
-        control = () if self.control is None else (self.control,)
-        return (self.report, self.stdin, self.stdout, *control)
+        """Every one; without ``stderr`` the program has descriptor 2, the launcher's."""
+        more = (fd for fd in (self.stderr, self.control) if fd is not None)
+        return (self.report, self.stdin, self.stdout, *more)
 
 
 def stage1_plan(
@@ -40,13 +41,16 @@ def stage1_plan(
     kept: Iterable[int],
     joins: Iterable[str],
     folder: str | None,
+    protected: Iterable[tuple[str, str]],
     attached: Iterable[tuple[str, str, bool]],
     identity: Identity | None,
     bubblewrap: str,
     options_fd: int,
     plan_fd: int,
 ) -> bytes:
-    """Return the plan of stage 1; ``folder`` and ``attached`` (source, target, writable) as root only."""
+    """Return the plan of stage 1. ``protected`` are real paths as granted folder and rest; ``folder`` and ``attached`` (source,
+    target, writable) as root only.
+    """
     fields: list[Field] = ["parent", os.getpid()]
     for fd in kept:
         fields += ["keep", fd]
@@ -54,6 +58,8 @@ def stage1_plan(
         fields += ["cgroup", path]
     if folder is not None:
         fields += ["view", folder]
+    for root, rest in protected:
+        fields += ["protect", root, rest]
     for source, target, writable in attached:
         fields += ["attach", source, target, "rw" if writable else "ro"]
     if identity is not None:
@@ -72,6 +78,8 @@ def stage2_plan(
     """Return the plan of stage 2, which holds the environment."""
     fields: list[Field] = ["report", streams.report, "stdin", streams.stdin]
     fields += ["stdout", streams.stdout]
+    if streams.stderr is not None:
+        fields += ["stderr", streams.stderr]
     if streams.control is not None:
         fields += ["control", streams.control]
     for name, value in limits.items():
