@@ -122,14 +122,12 @@ class Warehouse:
                 "SELECT file_path FROM iceberg_metadata(?)", [self.pointer(table, namespace)]
             )
             return [Path(row[0]) for row in rows.fetchall()]
-        files = []
+        live: dict[str, None] = {}
         for entry in self.log_entries(namespace):
-            files += [
-                self.root / namespace / file["path"]
-                for file in entry["added"]
-                if file["path"].startswith(f"{table}/")
-            ]
-        return files
+            live |= dict.fromkeys(file["path"] for file in entry["added"])
+            for path in entry.get("removed", []):
+                live.pop(path, None)
+        return [self.root / namespace / path for path in live if path.startswith(f"{table}/")]
 
     def log_entries(self, namespace: str = "shop", pipeline: str = "shop") -> list[dict[str, Any]]:
         log = self.root / namespace / "_dativo" / pipeline / "log"
@@ -153,8 +151,23 @@ class Warehouse:
         staging = self.root / "_dativo" / "staging"
         return {path for path in self.root.rglob("*.parquet") if staging not in path.parents}
 
+    def hidden_files(self) -> set[Path]:
+        """Return the files of pending generations, as they are recorded."""
+        if self.plugin == "iceberg":
+            with sqlite3.connect(self.root / "catalog.db") as connection:
+                rows = connection.execute(
+                    "SELECT path FROM dativo_files WHERE status = 'hidden'"
+                ).fetchall()
+            connection.close()
+            return {self.root / row[0] for row in rows}
+        hidden: set[str] = set()
+        for entry in self.log_entries():
+            hidden |= {file["path"] for file in entry.get("hidden", [])}
+            hidden -= {file["path"] for file in entry["added"]} | set(entry.get("removed", []))
+        return {self.root / "shop" / path for path in hidden}
+
     def committed(self) -> tuple[int, list[Any]]:
-        """Return epoch and states as they are kept."""
+        """Return epoch and published states as they are kept."""
         if self.plugin == "iceberg":
             with sqlite3.connect(self.root / "catalog.db") as connection:
                 epoch, states = connection.execute(
@@ -260,7 +273,12 @@ class Committer:
         return answer
 
     def stage(
-        self, name: str, rows: list[dict[str, Any]], *, namespace: str | None = None
+        self,
+        name: str,
+        rows: list[dict[str, Any]],
+        *,
+        namespace: str | None = None,
+        version: int | None = None,
     ) -> dict[str, Any]:
         """Write a file for the planned stream and return its item of ``sealed.files``."""
         plan = self.plans[name]
@@ -274,7 +292,8 @@ class Committer:
         self._files += 1
         path = self.staging / f"{self._files:06d}-0000.parquet"
         pq.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")
-        return self.manifest(path, name, len(rows), plan["revision"], namespace)
+        item = self.manifest(path, name, len(rows), plan["revision"], namespace)
+        return item if version is None else {**item, "version": version}
 
     def manifest(
         self, path: Path, name: str, rows: int, revision: int = 1, namespace: str | None = None
@@ -289,17 +308,40 @@ class Committer:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
 
-    def seal(self, files: list[dict[str, Any]], states: list[dict[str, Any]]) -> dict[str, Any]:
+    def seal(
+        self,
+        files: list[dict[str, Any]],
+        states: list[dict[str, Any]],
+        *,
+        complete: bool | None = None,
+        activations: dict[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Send an epoch and return the answer; with ``complete`` it is the final one."""
+        self.send_sealed(files, states, complete=complete, activations=activations)
+        return self.receive()
+
+    def send_sealed(
+        self,
+        files: list[dict[str, Any]],
+        states: list[dict[str, Any]],
+        *,
+        complete: bool | None = None,
+        activations: dict[str, int] | None = None,
+    ) -> None:
         self.sequence += 1
         self.send(
             type="sealed",
             sequence=self.sequence,
-            final=False,
+            final=complete is not None,
             files=files,
             states=states,
             counts=[],
+            complete=bool(complete),
+            activations=[
+                {"stream": stream(name), "version": version}
+                for name, version in (activations or {}).items()
+            ],
         )
-        return self.receive()
 
     def close(self) -> int:
         self.send(type="close")

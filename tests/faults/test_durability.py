@@ -17,7 +17,7 @@ from dativo.plugins.commit import durable
 from dativo.plugins.commit.committer import Committer
 from dativo.plugins.commit.faults import CommitFault
 from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
-from dativo.plugins.commit.target import Intent, Target
+from dativo.plugins.commit.target import Target
 from dativo.plugins.iceberg import catalog, tables
 from dativo.plugins.iceberg.target import IcebergTarget
 from dativo.plugins.parquet.log import Log
@@ -156,10 +156,10 @@ def test_foreign_commits_at_every_try(root: Path, monkeypatch: pytest.MonkeyPatc
     stage = tables.Tables.stage
     tries = 0
 
-    def overtaken(self: tables.Tables, intent: Intent, summary: Any) -> list[tables.Staged]:
+    def overtaken(self: tables.Tables, *arguments: Any) -> list[tables.Staged]:
         nonlocal tries
         tries += 1
-        staged = stage(self, intent, summary)
+        staged = stage(self, *arguments)
         copy = root / "shop/users/metadata" / f"foreign-{tries}.metadata.json"
         copy.write_bytes(staged[0].current.path.read_bytes())
         swap = catalog.Swap("users", staged[0].current.pointer, str(copy))
@@ -197,7 +197,7 @@ def test_failure_after_the_commit_deletes_nothing(
         raise CommitFault("the disk broke", code="target.io")
 
     target = IcebergTarget() if plugin == "iceberg" else ParquetTarget()
-    owner, name = (tables.Tables, "settle") if plugin == "iceberg" else (Log, "checkpoint")
+    owner, name = (tables.Tables, "settle") if plugin == "iceberg" else (Log, "settle")
     monkeypatch.setattr(owner, name, overtaken)
     committer = make(target, root)
     with pytest.raises(CommitFault) as raised:

@@ -16,7 +16,7 @@ from tests.faults.committers import Committer, Warehouse, state
 
 COMMITTER = "dativo.plugins.commit.committer:Committer."
 STOPS = {
-    "before copying": (f"{COMMITTER}_commit_files", "before"),
+    "before copying": (f"{COMMITTER}_prepare", "before"),
     "after copying": ("dativo.plugins.commit.staging:Staging.take", "after"),
     "after the intent": ("dativo.plugins.{records}.record", "after"),
     "after placing": (f"{COMMITTER}_place", "after"),

@@ -253,7 +253,7 @@ def test_another_owner_is_refused(warehouse: Warehouse) -> None:
         ({"namespace": "_dativo"}, "config.namespace", 3),
         ({"pipeline": "a/b"}, "config.pipeline", 3),
         ({"partition": ".."}, "config.partition", 3),
-        ({"mode": "overwrite"}, "config.mode", 3),
+        ({"mode": "upsert"}, "config.mode", 3),
         ({"staging": "relative"}, "protocol.control", 7),
     ],
 )

@@ -2,7 +2,7 @@
 
     take ──▶ intent ──▶ place ──▶ publish
     copies    durable    final     files and states
-    hashed    list       names     shown in one step
+    hashed    list       names     taken over in one step
 
 A kill before ``publish`` leaves an intent, by which the next ``open`` removes what was placed. A kill after it leaves
 nothing to do.
@@ -14,16 +14,18 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import TAKEN_OVER, CommitFault, locating, protocol_fault
+from dativo.plugins.commit.generations import Overwrites
 from dativo.plugins.commit.messages import Open, Plan, Sealed, StagedFile, StreamSchema, TableCommit
 from dativo.plugins.commit.staging import Staging
 from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target, states_text
 from dativo.protocol.control import MAX_EVENT_BYTES
 from dativo.protocol.errors import Blame
-from dativo.protocol.state import StateEntry, Stream, digest, merge
+from dativo.protocol.state import StateEntry, Stream, digest
 
 MAX_STATES_BYTES = MAX_EVENT_BYTES * 3 // 4
 
@@ -35,14 +37,23 @@ class Committer:
         self._target = target
         self._request = request
         self._schema_ids: dict[tuple[Stream, int], int] = {}
+        self._planned: set[Stream] = set()
         self._sequence = 0
         self._staging = Staging(request.staging)
-        self._head: Head = target.attach(request)
+        head = target.attach(request)
+        self._overwrites = Overwrites(request, head)
+        self._ended = self._overwrites.ended
+        self._head: Head = replace(head, pending=self._overwrites.pending)
 
     @property
-    def head(self) -> Head:
-        """The last committed epoch."""
-        return self._head
+    def epoch(self) -> int:
+        """The number of the last committed epoch."""
+        return self._head.epoch
+
+    @property
+    def resumed(self) -> tuple[StateEntry, ...]:
+        """The states that the source goes on from: the published ones, of overwritten streams the pending ones."""
+        return self._overwrites.swapped(self._head.states, self._head.pending)[0]
 
     def recover(self) -> list[dict[str, object]]:
         """Clear what killed runs of this pipeline left; return the ``recovered`` items of ``opened``."""
@@ -62,6 +73,7 @@ class Committer:
         """Make or grow the table of a stream."""
         plan = self._target.plan(schema)
         self._schema_ids[schema.stream, schema.revision] = plan.schema_id
+        self._planned.add(schema.stream)
         return plan
 
     def commit(self, sealed: Sealed) -> tuple[int, list[TableCommit]]:
@@ -71,19 +83,20 @@ class Committer:
                 f"sealed {sealed.sequence} follows sealed {self._sequence}", code="sequence"
             )
         self._sequence = sealed.sequence
-        states = merge(self._head.states, sealed.states)
-        if not sealed.files and digest(states) == digest(self._head.states):
+        intent = self._intent(sealed)
+        if not intent.changes_tables and self._holds(intent):
             return self._head.epoch, []
-        self._check_size(states)
-        attempt = str(uuid.uuid4())
-        epoch = self._head.epoch + 1
-        placed = self._name(sealed.files, epoch, attempt)
-        intent = Intent(epoch, attempt, self._request.run, tuple(placed), states)
-        tables = (
-            self._commit_files(intent, sealed.files) if placed else self._target.publish(intent)
-        )
-        self._head = Head(epoch, attempt, states)
-        return epoch, tables
+        for states in (intent.states, self._overwrites.swapped(intent.states, intent.pending)[0]):
+            self._check_size(states)
+        if intent.changes_tables:
+            self._prepare(intent, sealed.files)
+        # Once publish has begun only its own word that nothing was shown lets us delete; any other failure may have come
+        # after the commit, and the next open tells by the intent.
+        with self._dropping_if_taken_over(intent):
+            tables = self._target.publish(intent)
+        self._head = Head(intent.epoch, intent.attempt, intent.states, intent.pending)
+        self._ended = frozenset()
+        return intent.epoch, tables
 
     def clear_staged(self, sealed: Sealed) -> None:
         """Delete the staged files of a committed epoch."""
@@ -95,7 +108,43 @@ class Committer:
         self._staging.close()
         self._target.close()
 
-    def _commit_files(self, intent: Intent, staged: Sequence[StagedFile]) -> list[TableCommit]:
+    def _intent(self, sealed: Sealed) -> Intent:
+        overwrites = self._overwrites
+        attempt, epoch = str(uuid.uuid4()), self._head.epoch + 1
+        files = tuple(self._name(sealed.files, epoch, attempt))
+        states, pending = overwrites.add(self._head, sealed.states)
+        generations = {
+            stream: overwrites.filled(stream)
+            for stream in (*sorted(self._ended), *(file.stream for file in files))
+            if overwrites.includes(stream)
+        }
+        swaps = left_over = frozenset[Stream]()
+        if sealed.complete and overwrites.any:
+            swaps = overwrites.streams(self._planned)
+            left_over = overwrites.left_over(swaps)
+            states, pending = overwrites.swapped(states, pending)
+            generations |= {stream: overwrites.given_up(stream) for stream in sorted(left_over)}
+            generations |= {stream: overwrites.published(stream) for stream in sorted(swaps)}
+        return Intent(
+            epoch,
+            attempt,
+            self._request.run,
+            files,
+            states,
+            pending,
+            tuple(generations.values()),
+            self._ended | left_over,
+            swaps,
+            sealed.activations if sealed.complete else {},
+        )
+
+    def _holds(self, intent: Intent) -> bool:
+        head = self._head
+        return digest(intent.states) == digest(head.states) and digest(intent.pending) == digest(
+            head.pending
+        )
+
+    def _prepare(self, intent: Intent, staged: Sequence[StagedFile]) -> None:
         folder = self._target.placing() / intent.attempt
         copies = [folder / f"{number}.parquet" for number in range(len(staged))]
         try:
@@ -112,10 +161,6 @@ class Committer:
             with self._dropping_if_taken_over(intent):
                 self._target.check_held()
             raise
-        # Once publish has begun only its own word that nothing was shown lets us delete; any other failure may have come
-        # after the commit, and the next open tells by the intent.
-        with self._dropping_if_taken_over(intent):
-            return self._target.publish(intent)
 
     def _remove_copies(self, folder: Path) -> None:
         with locating("remove unfinished copies", folder):
@@ -161,6 +206,8 @@ class Committer:
                     file.rows,
                     file.bytes,
                     file.sha256,
+                    file.version,
+                    self._overwrites.number(file.stream),
                 )
             )
         return placed

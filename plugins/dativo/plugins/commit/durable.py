@@ -9,6 +9,7 @@ import io
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 FILE_MODE = 0o644
@@ -77,6 +78,17 @@ def replace(path: Path, data: bytes) -> None:
     create(temporary, data)
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Delete ``paths``, those that are gone already too, so that they stay deleted."""
+    folders = set()
+    for path in paths:
+        path.unlink(missing_ok=True)
+        folders.add(path.parent)
+    for folder in sorted(folders):
+        if folder.is_dir():
+            sync_directory(folder)
 
 
 def is_temporary(path: Path) -> bool:

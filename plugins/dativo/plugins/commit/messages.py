@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,31 @@ def _count(event: Mapping[str, Any], key: str) -> int:
     return value
 
 
+def _optional_count(event: Mapping[str, Any], key: str) -> int | None:
+    return None if event.get(key) is None else _count(event, key)
+
+
+def _optional_items(event: Mapping[str, Any], key: str) -> list[Any]:
+    return [] if key not in event else _take(event, key, list)
+
+
+def _by_stream(event: Mapping[str, Any], key: str, number: str) -> dict[Stream, int]:
+    """Read a list of streams with a number each. Raises CommitFault for a stream that comes twice."""
+    numbers: dict[Stream, int] = {}
+    for item in _optional_items(event, key):
+        if not isinstance(item, Mapping):
+            raise protocol_fault(f"an item of {key} is no object", value=repr(item))
+        stream = Stream.from_event(item.get("stream"))
+        if stream in numbers:
+            raise protocol_fault(f"{key} names a stream twice", value=str(stream))
+        numbers[stream] = _count(item, number)
+    return numbers
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What to open: the target and who asks."""
+    """What to open: the target and who asks. ``overwrites``: the streams that overwrite although the mode is append, each
+    with the number of its generation."""
 
     input: str
     run: str
@@ -52,6 +74,7 @@ class Open:
     namespace: str
     staging: Path
     mode: str
+    overwrites: Mapping[Stream, int] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Open:
@@ -66,6 +89,7 @@ class Open:
             namespace=_take(event, "namespace", str),
             staging=Path(_take(event, "staging", str)),
             mode=_take(event, "mode", str),
+            overwrites=_by_stream(event, "overwrites", "generation"),
         )
         for what, value, pattern in (
             ("pipeline", opened.pipeline, _PIPELINE),
@@ -79,12 +103,12 @@ class Open:
                     value=value,
                     hint="Use letters, digits, '.', '-' and '_', at most 100 characters.",
                 )
-        if opened.mode not in ("append", "read"):
+        if opened.mode not in ("append", "overwrite", "read"):
             raise config_fault(
                 "mode",
-                "this target writes in mode append only",
+                "this target cannot write in that mode",
                 value=opened.mode,
-                hint="Set target.mode to append.",
+                hint="Set target.mode to append or overwrite.",
             )
         if not opened.warehouse.is_absolute() or not opened.staging.is_absolute():
             raise protocol_fault("open: warehouse and staging are absolute paths")
@@ -171,7 +195,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that the writer says it closed in staging."""
+    """A file that the writer says it closed in staging. ``version``: that of all its Singer records, if they have one."""
 
     stream: Stream
     revision: int
@@ -179,6 +203,7 @@ class StagedFile:
     rows: int
     bytes: int
     sha256: str
+    version: int | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> StagedFile:
@@ -195,16 +220,22 @@ class StagedFile:
             rows=_count(event, "rows"),
             bytes=_count(event, "bytes"),
             sha256=sha256,
+            version=_optional_count(event, "version"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """One epoch as the writer sealed it."""
+    """One epoch as the writer sealed it. ``complete``: the last one of a source that is known to have given everything.
+
+    ``activations``: the version of each stream that alone is to stay, if the epoch is complete.
+    """
 
     sequence: int
     files: tuple[StagedFile, ...]
     states: tuple[StateEntry, ...]
+    complete: bool = False
+    activations: Mapping[Stream, int] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Sealed:
@@ -213,19 +244,23 @@ class Sealed:
         if len({file.name for file in files}) != len(files):
             raise protocol_fault("sealed names a file twice", code="staged_file")
         states = tuple(StateEntry.from_event(state) for state in _take(event, "states", list))
-        return cls(_count(event, "sequence"), files, states)
+        complete = event.get("complete", False)
+        if not isinstance(complete, bool) or (complete and event.get("final") is not True):
+            raise protocol_fault("only the final sealed is complete", value=repr(complete))
+        activations = _by_stream(event, "activations", "version")
+        return cls(_count(event, "sequence"), files, states, complete, activations)
 
 
 @dataclass(frozen=True, slots=True)
 class TableCommit:
-    """What an epoch added to one table."""
+    """What an epoch brought to one table. Rows that are hidden still have neither snapshot nor metadata."""
 
     stream: Stream
     table: str
     rows: int
     files: int
     bytes: int
-    metadata_location: str
+    metadata_location: str | None
     snapshot_id: str | None = None
 
     def to_event(self) -> dict[str, object]:

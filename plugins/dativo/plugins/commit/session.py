@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dativo.plugins.commit.committer import Committer
 from dativo.plugins.commit.faults import CommitFault, io_fault, protocol_fault
 from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
-from dativo.plugins.commit.target import Head, Target
+from dativo.plugins.commit.target import Target
 from dativo.protocol.control import PROTOCOL_VERSION, Channel
 from dativo.protocol.errors import ExitStatus, ProtocolViolation
+from dativo.protocol.state import StateEntry
 
 VERSION = "0.1.0"
 FILES_PER_MESSAGE = 5000
@@ -95,7 +96,7 @@ class Session:
             return
         committer = Committer(self._target, request)
         recovered = committer.recover()
-        self._send(self._opened(committer.head, recovered))
+        self._send(self._opened(committer.epoch, committer.resumed, recovered))
         # Only now: the source starts on `opened`, and the second of imports runs beside it.
         self._target.load()
         while (event := self._receive())["type"] != "close":
@@ -106,7 +107,7 @@ class Session:
     def _show(self, request: Open) -> None:
         """Answer ``open`` in mode read: state, tables and files, then ``closed``."""
         head, tables = self._target.inspect(request)
-        self._send(self._opened(head, []))
+        self._send(self._opened(head.epoch, head.states, []))
         for table in tables:
             parts = [
                 table.files[at : at + FILES_PER_MESSAGE]
@@ -128,12 +129,14 @@ class Session:
                 )
         self._send({"type": "closed", "input": self._input})
 
-    def _opened(self, head: Head, recovered: list[dict[str, object]]) -> dict[str, object]:
+    def _opened(
+        self, epoch: int, states: Sequence[StateEntry], recovered: list[dict[str, object]]
+    ) -> dict[str, object]:
         return {
             "type": "opened",
             "input": self._input,
-            "epoch": head.epoch,
-            "states": [state.to_event() for state in head.states],
+            "epoch": epoch,
+            "states": [state.to_event() for state in states],
             "recovered": recovered,
         }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,17 +15,43 @@ from dativo.protocol.state import StateEntry, Stream, digest
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """How far the overwriting of a stream is. ``published``: the generation that readers see, 0 before the first one;
+    ``pending``: the one that is being filled unseen."""
+
+    stream: Stream
+    published: int
+    pending: int | None
+
+    def to_record(self) -> dict[str, object]:
+        """Return the generation as targets keep it."""
+        return {
+            "stream": self.stream.to_event(),
+            "published": self.published,
+            "pending": self.pending,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
-    """The last committed epoch of a pipeline and its states; ``attempt`` is the try that committed it."""
+    """The last committed epoch of a pipeline; ``attempt`` is the try that committed it.
+
+    ``states`` go with what readers see, ``pending`` with the rows of the hidden generations.
+    """
 
     epoch: int
     attempt: str
     states: tuple[StateEntry, ...]
+    pending: tuple[StateEntry, ...] = ()
+    generations: tuple[Generation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A data file at its final path, ``path`` relative to the warehouse, written by the table's schema ``schema_id``."""
+    """A data file at its final path, ``path`` relative to the warehouse, written by the table's schema ``schema_id``.
+
+    ``version``: that of its Singer records, if they have one. ``generation``: the hidden one it was written for, if any.
+    """
 
     stream: Stream
     path: str
@@ -33,6 +59,8 @@ class PlacedFile:
     rows: int
     bytes: int
     sha256: str
+    version: int | None = None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +75,28 @@ class TableListing:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One try to commit an epoch, written down before its first file is placed."""
+    """One try to commit an epoch, written down before its first file is placed.
+
+    ``states`` and ``pending``: as in ``Head``, after this epoch. ``generations``: those that it changes. ``dropped``: streams
+    whose hidden files of earlier epochs go unseen. ``swaps``: streams whose table becomes the generation. ``activations``:
+    streams that keep the files of one version only. What is kept for recovery is the try, its files and its states.
+    """
 
     epoch: int
     attempt: str
     run: str
     files: tuple[PlacedFile, ...]
     states: tuple[StateEntry, ...]
+    pending: tuple[StateEntry, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    dropped: frozenset[Stream] = frozenset()
+    swaps: frozenset[Stream] = frozenset()
+    activations: Mapping[Stream, int] = field(default_factory=dict)
+
+    @property
+    def changes_tables(self) -> bool:
+        """Whether more than the states changes."""
+        return bool(self.files or self.swaps or self.activations)
 
     @property
     def parent(self) -> int:
@@ -110,7 +153,7 @@ class Target(Protocol):
         ...
 
     def publish(self, intent: Intent) -> list[TableCommit]:
-        """Show files and states of ``intent`` in one step and forget it.
+        """Take files and states of ``intent`` over in one step, show what is not for a pending generation, and forget it.
 
         Raises ``conflict.epoch`` when another run has taken the pipeline over, and only if nothing was shown: the caller then
         deletes the files. Any other error leaves open whether the epoch is committed.
@@ -171,8 +214,8 @@ def files_text(files: Sequence[PlacedFile]) -> str:
 
 
 def file_record(file: PlacedFile) -> dict[str, object]:
-    """Return one file as a JSON object."""
-    return {
+    """Return one file as a JSON object; ``version`` and ``generation`` only where it has one."""
+    record: dict[str, object] = {
         "stream": file.stream.to_event(),
         "path": file.path,
         "schema_id": file.schema_id,
@@ -180,10 +223,14 @@ def file_record(file: PlacedFile) -> dict[str, object]:
         "bytes": file.bytes,
         "sha256": file.sha256,
     }
+    for key, number in (("version", file.version), ("generation", file.generation)):
+        if number is not None:
+            record[key] = number
+    return record
 
 
 def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
-    """Read the files of an intent back. Raises CommitFault for a path that leaves the warehouse: recovery deletes by it."""
+    """Read kept files back. Raises CommitFault for a path that leaves the warehouse: recovery deletes by it."""
     try:
         files = tuple(
             PlacedFile(
@@ -193,12 +240,31 @@ def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
                 item["rows"],
                 item["bytes"],
                 item["sha256"],
+                item.get("version"),
+                item.get("generation"),
             )
             for item in items
         )
-    except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
-        raise corrupt(f"the kept intent cannot be read: {error}", where) from error
+    except (ValueError, TypeError, KeyError, AttributeError, ProtocolViolation) as error:
+        raise corrupt(f"the kept list of files cannot be read: {error}", where) from error
     for file in files:
-        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-            raise corrupt(f"an intent names a file outside the warehouse: {file.path}", where)
+        check_inside(file.path, where)
     return files
+
+
+def check_inside(path: str, where: str) -> None:
+    """Raise CommitFault unless the kept ``path`` is a relative one that stays below its root: files are deleted by it."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise corrupt(f"a kept record names a file outside the warehouse: {path}", where)
+
+
+def generation_from(item: Any, where: str) -> Generation:
+    """Read a kept generation back. Raises CommitFault."""
+    try:
+        stream = Stream.from_event(item["stream"])
+        published, pending = item["published"], item["pending"]
+        if not isinstance(published, int) or not isinstance(pending, int | None):
+            raise TypeError("numbers are integers")
+    except (TypeError, KeyError, ProtocolViolation) as error:
+        raise corrupt(f"a kept generation cannot be read: {error}", where) from error
+    return Generation(stream, published, pending)

@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -21,9 +22,11 @@ from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
     FileFormat,
+    ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
+    ManifestWriter,
     read_manifest_list,
     write_manifest,
     write_manifest_list,
@@ -226,65 +229,131 @@ def with_columns(version: TableVersion, columns: Sequence[Column]) -> TableVersi
 def with_files(
     version: TableVersion,
     files: Sequence[tuple[Path, PlacedFile]],
+    kept: AbstractSet[Path] | None,
     attempt: str,
     summary: Mapping[str, str],
-) -> TableVersion:
-    """Write manifest, manifest list and metadata file that append ``files``; all their names hold ``attempt``.
+) -> TableVersion | None:
+    """Write manifests, manifest list and metadata file that add ``files``; all their names hold ``attempt``.
 
-    Row counts are the manifest's, bounds are left out: footers are for the inspector to read.
+    With ``kept`` the snapshot is an overwrite: of the live files only these stay. None when that changes nothing.
+    Row counts are the sealed epoch's, bounds are left out: footers are for the inspector to read.
     """
-    metadata, local = version.metadata, LocalIO()
-    folder = version.location / "metadata"
-    snapshot_id = metadata.new_snapshot_id()
+    metadata, folder = version.metadata, version.location / "metadata"
     parent = metadata.snapshot_by_name(MAIN_BRANCH)
-    data_files = [_data_file(path, file) for path, file in files]
-    with write_manifest(
-        format_version=FORMAT_VERSION,
-        spec=_unpartitioned(metadata),
-        schema=metadata.schema(),
-        output_file=local.new_output(str(folder / f"{attempt}-m0.avro")),
-        snapshot_id=snapshot_id,
-        avro_compression=MANIFEST_COMPRESSION,
-    ) as manifest:
-        for data_file in data_files:
-            manifest.add(
-                ManifestEntry.from_args(
-                    status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=data_file
-                )
-            )
-    manifests: list[ManifestFile] = [manifest.to_manifest_file()]
-    if parent is not None:
-        manifests += read_manifest_list(local.new_input(parent.manifest_list))
-    list_path = str(folder / f"snap-{snapshot_id}-0-{attempt}.avro")
+    snapshot = _NewSnapshot(metadata, metadata.new_snapshot_id(), folder, attempt)
+    carried = read_manifest_list(LocalIO().new_input(parent.manifest_list)) if parent else []
+    # What only tells of files that left earlier has served the snapshot that it was written for.
+    carried = [manifest for manifest in carried if _has_live_files(manifest)]
+    if kept is not None:
+        carried = snapshot.without(carried, kept)
+        if not files and not snapshot.removed:
+            return None
+    manifests = [snapshot.adding([_data_file(path, file) for path, file in files])] if files else []
+    list_path = str(folder / f"snap-{snapshot.id}-0-{attempt}.avro")
     with write_manifest_list(
         format_version=FORMAT_VERSION,
-        output_file=local.new_output(list_path),
-        snapshot_id=snapshot_id,
+        output_file=LocalIO().new_output(list_path),
+        snapshot_id=snapshot.id,
         parent_snapshot_id=parent.snapshot_id if parent else None,
         sequence_number=metadata.next_sequence_number(),
         avro_compression=MANIFEST_COMPRESSION,
     ) as manifest_list:
-        manifest_list.add_manifests(manifests)
-    snapshot = Snapshot.model_validate(
+        manifest_list.add_manifests(manifests + carried)
+    operation = Operation.APPEND if kept is None else Operation.OVERWRITE
+    record = Snapshot.model_validate(
         {
-            "snapshot-id": snapshot_id,
+            "snapshot-id": snapshot.id,
             "parent-snapshot-id": parent.snapshot_id if parent else None,
             "manifest-list": list_path,
             "sequence-number": metadata.next_sequence_number(),
-            "summary": _summary(metadata, data_files, parent, summary),
+            "summary": _summary(snapshot, operation, parent, summary),
             "schema-id": metadata.current_schema_id,
         }
     )
     reference = {
         "ref-name": MAIN_BRANCH,
         "type": SnapshotRefType.BRANCH,
-        "snapshot-id": snapshot_id,
+        "snapshot-id": snapshot.id,
     }
     updates: tuple[TableUpdate, ...] = (
-        AddSnapshotUpdate(snapshot=snapshot),
+        AddSnapshotUpdate(snapshot=record),
         SetSnapshotRefUpdate.model_validate(reference),
     )
     return _step(version, updates, attempt)
+
+
+class _NewSnapshot:
+    """A snapshot's manifests while they are written, and what it adds and removes."""
+
+    def __init__(
+        self, metadata: TableMetadata, snapshot_id: int, folder: Path, attempt: str
+    ) -> None:
+        self.metadata = metadata
+        self.id = snapshot_id
+        self.added: list[DataFile] = []
+        self.removed: list[DataFile] = []
+        self._folder = folder
+        self._attempt = attempt
+        self._written = 0
+
+    def adding(self, data_files: Sequence[DataFile]) -> ManifestFile:
+        """Write the manifest of new files."""
+        self.added += data_files
+        with self._manifest(_unpartitioned(self.metadata)) as manifest:
+            for data_file in data_files:
+                manifest.add(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED, snapshot_id=self.id, data_file=data_file
+                    )
+                )
+        return manifest.to_manifest_file()
+
+    def without(
+        self, manifests: Sequence[ManifestFile], kept: AbstractSet[Path]
+    ) -> list[ManifestFile]:
+        """Return ``manifests`` after all data files but ``kept`` left; those that change are written anew.
+
+        A file that leaves stands in its new manifest as deleted, so that readers of changes find it. Files of row deletions stay
+        while a data file does that they may belong to.
+        """
+        result = []
+        for old in manifests:
+            entries = old.fetch_manifest_entry(LocalIO(), discard_deleted=True)
+            if old.content == ManifestContent.DELETES:
+                if kept:
+                    result.append(old)
+                else:
+                    self.removed += [entry.data_file for entry in entries]
+                continue
+            leaving = [entry for entry in entries if _path(entry.data_file.file_path) not in kept]
+            if not leaving:
+                result.append(old)
+                continue
+            self.removed += [entry.data_file for entry in leaving]
+            with self._manifest(self.metadata.specs()[old.partition_spec_id]) as manifest:
+                for entry in entries:
+                    if _path(entry.data_file.file_path) in kept:
+                        manifest.existing(entry)
+                    else:
+                        manifest.delete(entry)
+            result.append(manifest.to_manifest_file())
+        return result
+
+    def _manifest(self, spec: PartitionSpec) -> ManifestWriter:
+        path = self._folder / f"{self._attempt}-m{self._written}.avro"
+        self._written += 1
+        return write_manifest(
+            format_version=FORMAT_VERSION,
+            spec=spec,
+            schema=self.metadata.schema(),
+            output_file=LocalIO().new_output(str(path)),
+            snapshot_id=self.id,
+            avro_compression=MANIFEST_COMPRESSION,
+        )
+
+
+def _has_live_files(manifest: ManifestFile) -> bool:
+    return manifest.has_added_files() or manifest.has_existing_files()
 
 
 def _step(version: TableVersion, updates: tuple[TableUpdate, ...], unique: str) -> TableVersion:
@@ -301,16 +370,20 @@ def _write(metadata: TableMetadata, path: Path) -> TableVersion:
 
 
 def _summary(
-    metadata: TableMetadata,
-    data_files: Sequence[DataFile],
+    snapshot: _NewSnapshot,
+    operation: Operation,
     parent: Snapshot | None,
     properties: Mapping[str, str],
 ) -> Summary:
     collector = SnapshotSummaryCollector()
-    for data_file in data_files:
-        collector.add_file(data_file, schema=metadata.schema())
+    schema = snapshot.metadata.schema()
+    for data_file in snapshot.added:
+        collector.add_file(data_file, schema=schema)
+    for data_file in snapshot.removed:
+        spec = snapshot.metadata.specs()[data_file.spec_id]
+        collector.remove_file(data_file, schema=schema, partition_spec=spec)
     return update_snapshot_summaries(
-        Summary(operation=Operation.APPEND, **collector.build(), **properties),
+        Summary(operation=operation, **collector.build(), **properties),
         previous_summary=parent.summary if parent and parent.summary else None,
     )
 

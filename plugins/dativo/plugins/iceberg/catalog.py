@@ -1,4 +1,4 @@
-"""The catalogue in ``<warehouse>/catalog.db``: Iceberg's SQL (JDBC) catalogue, and our two tables beside it.
+"""The catalogue in ``<warehouse>/catalog.db``: Iceberg's SQL (JDBC) catalogue, and our own tables beside it.
 
 ``iceberg_tables`` and ``iceberg_namespace_properties`` have the layout that iceberg-java's JdbcCatalog and pyiceberg's SqlCatalog
 share, so both open the file. They are written here with the standard sqlite3 because one transaction must hold the pointers of
@@ -9,17 +9,19 @@ Sources: sqlite.org/lang_transaction.html, sqlite.org/pragma.html (synchronous, 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dativo.plugins.commit.changes import TableChange
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import (
     Head,
     Intent,
+    PlacedFile,
     TableListing,
     corrupt,
     files_from,
@@ -28,12 +30,15 @@ from dativo.plugins.commit.target import (
     states_from,
     states_text,
 )
+from dativo.plugins.iceberg import generations
+from dativo.plugins.iceberg.generations import KeptFiles
 from dativo.protocol.errors import Blame
 from dativo.protocol.state import Stream, digest
 
 CATALOG_NAME = "dativo"
 BUSY_TIMEOUT_S = 5.0
 
+_NOTHING = Head(0, "", ())
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS iceberg_tables (
         catalog_name VARCHAR(255) NOT NULL,
@@ -73,6 +78,7 @@ _TABLES = (
         states_sha256 TEXT NOT NULL,
         created_at TEXT NOT NULL,
         PRIMARY KEY (pipeline, partition, epoch))""",
+    *generations.TABLES,
 )
 
 
@@ -108,8 +114,8 @@ class Catalog:
         with self._located():
             self._connection.close()
 
-    def attach(self) -> Head:
-        """Create what is missing, write our run into the pipeline's state row, return what it holds."""
+    def attach(self) -> tuple[Head, KeptFiles]:
+        """Create what is missing, write our run into the pipeline's state row, return what is kept."""
         request, where = self._request, str(self._path)
         with self._transaction() as sql:
             for statement in _TABLES:
@@ -130,46 +136,49 @@ class Catalog:
                     _now(),
                 ),
             )
-            owner, namespace, epoch, attempt, states, sha256 = sql.execute(
-                "SELECT owner, namespace, epoch, attempt, states, states_sha256 FROM dativo_state "
-                "WHERE pipeline = ? AND partition = ?",
-                (request.pipeline, request.partition),
-            ).fetchone()
-            self._check_identity(owner, namespace)
-            head = Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
+            head = replace(
+                self._read_head(sql) or _NOTHING,
+                pending=generations.read_pending(sql, request, where),
+                generations=generations.read_generations(sql, request, where),
+            )
+            files = generations.read_files(sql, request, where)
             sql.execute(
                 "UPDATE dativo_state SET run = ? WHERE pipeline = ? AND partition = ?",
                 (request.run, request.pipeline, request.partition),
             )
-        return head
+        return head, files
 
     def inspect(self) -> tuple[Head, list[TableListing]]:
-        """Return the committed state and this pipeline's tables. Writes nothing."""
-        request, where = self._request, str(self._path)
-        head = Head(0, "", ())
-        with self._located():
-            known = self._connection.execute(
+        """Return the published state and this pipeline's tables. Writes nothing."""
+        # One transaction, so that state and pointers are of the same epoch.
+        with self._transaction("DEFERRED") as sql:
+            known = sql.execute(
                 "SELECT count(*) FROM sqlite_master WHERE name = 'dativo_state'"
             ).fetchone()[0]
-            if not known:
-                return head, []
-            row = self._connection.execute(
-                "SELECT owner, namespace, epoch, attempt, states, states_sha256 FROM dativo_state "
-                "WHERE pipeline = ? AND partition = ?",
-                (request.pipeline, request.partition),
-            ).fetchone()
-            pointers = self._connection.execute(
+            head = self._read_head(sql) if known else None
+            if head is None:
+                return _NOTHING, []
+            pointers = sql.execute(
                 "SELECT table_name, metadata_location FROM iceberg_tables "
                 "WHERE catalog_name = ? AND table_namespace = ? ORDER BY table_name",
-                (CATALOG_NAME, request.namespace),
+                (CATALOG_NAME, self._request.namespace),
             ).fetchall()
-        if row is None:
-            return head, []
-        owner, namespace, epoch, attempt, states, sha256 = row
-        self._check_identity(owner, namespace)
-        head = Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
         listings = (self._listing(name, location) for name, location in pointers)
         return head, [listing for listing in listings if listing is not None]
+
+    def _read_head(self, sql: sqlite3.Cursor) -> Head | None:
+        """Return what is published of our pipeline, None before its first run. Raises CommitFault for another's."""
+        row = sql.execute(
+            "SELECT owner, namespace, epoch, attempt, states, states_sha256 FROM dativo_state "
+            "WHERE pipeline = ? AND partition = ?",
+            (self._request.pipeline, self._request.partition),
+        ).fetchone()
+        if row is None:
+            return None
+        owner, namespace, epoch, attempt, states, sha256 = row
+        self._check_identity(owner, namespace)
+        where = str(self._path)
+        return Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
 
     def _listing(self, table: str, location: str) -> TableListing | None:
         """Return a table of this pipeline by its metadata file; None for a table of another one."""
@@ -259,8 +268,8 @@ class Catalog:
             self._check_run(sql)
             self._move_pointer(sql, swap)
 
-    def commit(self, intent: Intent, swaps: list[Swap]) -> None:
-        """Show everything at once: all pointers, the state, the end of the intent.
+    def commit(self, intent: Intent, swaps: Sequence[Swap], changes: Sequence[TableChange]) -> None:
+        """Take everything over at once: all pointers, the states, the generations and their files, the end of the intent.
 
         Raises ``conflict.epoch`` when the pipeline is not ours any more, PointerMoved when a foreign commit came between.
         """
@@ -268,7 +277,13 @@ class Catalog:
             self._advance_state(sql, intent)
             for swap in swaps:
                 self._move_pointer(sql, swap)
+            generations.write(sql, self._request, intent, changes)
             self._delete_intent(sql, intent)
+
+    def forget_files(self, files: Sequence[PlacedFile]) -> None:
+        """Forget discarded files that are deleted. Needs no fence: nobody else uses their names."""
+        with self._transaction() as sql:
+            generations.forget(sql, self._request, files)
 
     def _advance_state(self, sql: sqlite3.Cursor, intent: Intent) -> None:
         moved = sql.execute(
@@ -344,10 +359,10 @@ class Catalog:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Cursor]:
         with self._located():
             cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(f"BEGIN {kind}")
             try:
                 yield cursor
                 cursor.execute("COMMIT")

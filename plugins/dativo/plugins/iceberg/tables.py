@@ -6,15 +6,16 @@ This module imports pyiceberg, so it is itself imported late (``IcebergTarget.lo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dativo.plugins.commit import columns, durable, identifiers
+from dativo.plugins.commit.changes import TableChange
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema
-from dativo.plugins.commit.target import Intent, PlacedFile
+from dativo.plugins.commit.target import PlacedFile
 from dativo.plugins.iceberg import _pyiceberg as iceberg
 from dativo.plugins.iceberg.catalog import Catalog, PointerMoved, Swap
 from dativo.protocol.state import Stream
@@ -26,11 +27,10 @@ MAX_TRIES = 10
 class Staged:
     """A table's next version: on disk, not yet pointed at."""
 
-    stream: Stream
+    change: TableChange
     table: str
     current: iceberg.TableVersion
     new: iceberg.TableVersion
-    files: tuple[PlacedFile, ...]
 
     @property
     def swap(self) -> Swap:
@@ -75,34 +75,56 @@ class Tables:
         """Return the folder of a planned stream's table."""
         return self._versions[stream].location
 
-    def stage(self, intent: Intent, summary: Mapping[str, str]) -> list[Staged]:
-        """Write, synced, the next metadata of every table that ``intent`` adds files to."""
+    def stage(
+        self, changes: Sequence[TableChange], attempt: str, summary: Mapping[str, str]
+    ) -> list[Staged]:
+        """Write, synced, the next metadata of every table that ``changes`` show something new of."""
         staged = []
-        for stream, files in intent.by_stream().items():
-            current = self._versions[stream]
-            rows = sum(file.rows for file in files)
-            located = [(self._request.warehouse / file.path, file) for file in files]
+        for change in changes:
+            current = self._current(change) if change.is_visible else None
+            if current is None:
+                continue
+            rows = sum(file.rows for file in change.added)
             metadata_folder = current.location / "metadata"
             properties = {**summary, "dativo.rows": str(rows)}
-            with _readable(stream, metadata_folder):
-                new = iceberg.with_files(current, located, intent.attempt, properties)
+            kept = None if change.kept is None else {self._path(file) for file in change.kept}
+            added = [(self._path(file), file) for file in change.added]
+            with _readable(change.stream, metadata_folder):
+                new = iceberg.with_files(current, added, kept, attempt, properties)
+                if new is None:
+                    continue
                 durable.sync_directory(metadata_folder)
-            staged.append(Staged(stream, self._names[stream], current, new, tuple(files)))
+            staged.append(Staged(change, self._names[change.stream], current, new))
         return staged
 
     def settle(self, staged: list[Staged]) -> None:
         """Take the committed versions over and delete the metadata files that their logs dropped."""
         for table in staged:
-            self._versions[table.stream] = table.new
+            self._versions[table.change.stream] = table.new
             self._remove(table.current.superseded(table.new))
 
     def reload(self, staged: list[Staged]) -> None:
         """Read again the tables of a try that a foreign commit overtook."""
         for table in staged:
-            name, version = self._find(table.stream)
+            stream = table.change.stream
+            name, version = self._find(stream)
             if version is None or name != table.table:
-                raise self._outrun(table.stream)
-            self._versions[table.stream] = version
+                raise self._outrun(stream)
+            self._versions[stream] = version
+
+    def _current(self, change: TableChange) -> iceberg.TableVersion | None:
+        """Return the table of a planned stream, or of one that this run emptied without a schema; None if that has none."""
+        stream = change.stream
+        if stream not in self._versions:
+            name, version = self._find(stream)
+            if version is None:
+                return None
+            self._names[stream] = name
+            self._versions[stream] = version
+        return self._versions[stream]
+
+    def _path(self, file: PlacedFile) -> Path:
+        return self._request.warehouse / file.path
 
     def _find(self, stream: Stream) -> tuple[str, iceberg.TableVersion | None]:
         plain, hashed = identifiers.table_names(stream)

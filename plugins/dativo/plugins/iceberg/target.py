@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dativo.plugins.commit import durable, identifiers
+from dativo.plugins.commit.changes import Holdings, TableChange
 from dativo.plugins.commit.faults import conflict_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
-from dativo.plugins.commit.target import Head, Intent, TableListing
+from dativo.plugins.commit.target import Head, Intent, PlacedFile, TableListing
 from dativo.plugins.iceberg.catalog import Catalog, PointerMoved
 from dativo.protocol.state import Stream, digest
 
@@ -28,6 +29,7 @@ class IcebergTarget:
     _request: Open
     _catalog: Catalog
     _tables: Tables
+    _holdings: Holdings
 
     def attach(self, request: Open) -> Head:
         """See ``Target``; uses the standard sqlite3 only."""
@@ -36,7 +38,10 @@ class IcebergTarget:
         with locating("create a folder", self.placing().parent):
             durable.make_directories(self.placing().parent)
         self._catalog = Catalog(request.warehouse / "catalog.db", request)
-        return self._catalog.attach()
+        head, files = self._catalog.attach()
+        self._holdings = Holdings(files.hidden, files.live)
+        self._delete(files.discarded)
+        return head
 
     def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
         """See ``Target``. The files of a table are named by its metadata, which readers of Iceberg follow."""
@@ -81,16 +86,19 @@ class IcebergTarget:
 
     def publish(self, intent: Intent) -> list[TableCommit]:
         """See ``Target``. A foreign commit in between has the metadata staged again on top of it."""
+        changes = self._holdings.changes(intent)
         for _ in range(MAX_TRIES):
-            staged = self._tables.stage(intent, self._summary(intent))
+            staged = self._tables.stage(changes, intent.attempt, self._summary(intent))
             try:
-                self._catalog.commit(intent, [table.swap for table in staged])
+                self._catalog.commit(intent, [table.swap for table in staged], changes)
             except PointerMoved:
                 self.discard(intent)
                 self._tables.reload(staged)
                 continue
+            self._holdings.apply(changes)
             self._tables.settle(staged)
-            return [self._table_commit(table) for table in staged]
+            self._delete([file for change in changes for file in change.discarded])
+            return self._table_commits(changes, staged)
         raise conflict_fault(
             "table",
             f"others committed to the tables of epoch {intent.epoch} during each of {MAX_TRIES} tries",
@@ -100,11 +108,10 @@ class IcebergTarget:
 
     def discard(self, intent: Intent) -> None:
         """See ``Target``; every metadata file of a try has the attempt in its name."""
-        tables = {(self._request.warehouse / file.path).parent.parent for file in intent.files}
-        for table in tables:
-            for path in (table / "metadata").glob(f"*{intent.attempt}*"):
-                with locating("delete unfinished table metadata", path):
-                    path.unlink(missing_ok=True)
+        namespace = self._request.warehouse / self._request.namespace
+        for path in namespace.glob(f"*/metadata/*{intent.attempt}*"):
+            with locating("delete unfinished table metadata", path):
+                path.unlink(missing_ok=True)
 
     def forget(self, intent: Intent) -> None:
         """See ``Target``."""
@@ -125,13 +132,32 @@ class IcebergTarget:
             "dativo.state-sha256": digest(intent.states),
         }
 
-    def _table_commit(self, staged: Staged) -> TableCommit:
-        return TableCommit(
-            stream=staged.stream,
-            table=self._tables.full_name(staged.stream),
-            rows=sum(file.rows for file in staged.files),
-            files=len(staged.files),
-            bytes=sum(file.bytes for file in staged.files),
-            metadata_location=str(staged.new.path),
-            snapshot_id=str(staged.new.snapshot_id),
-        )
+    def _table_commits(
+        self, changes: Sequence[TableChange], staged: Sequence[Staged]
+    ) -> list[TableCommit]:
+        versions = {table.change.stream: table.new for table in staged}
+        commits = []
+        for change in changes:
+            version = versions.get(change.stream)
+            if version is None and not change.arrived:
+                continue
+            commits.append(
+                TableCommit(
+                    stream=change.stream,
+                    table=self._tables.full_name(change.stream),
+                    rows=sum(file.rows for file in change.arrived),
+                    files=len(change.arrived),
+                    bytes=sum(file.bytes for file in change.arrived),
+                    metadata_location=str(version.path) if version else None,
+                    snapshot_id=str(version.snapshot_id) if version else None,
+                )
+            )
+        return commits
+
+    def _delete(self, files: Sequence[PlacedFile]) -> None:
+        """Delete files that nobody will ever see. Killed inside, the next ``attach`` finds their rows and goes on."""
+        if not files:
+            return
+        with locating("delete discarded files", self._request.warehouse):
+            durable.remove_files([self._request.warehouse / file.path for file in files])
+        self._catalog.forget_files(files)

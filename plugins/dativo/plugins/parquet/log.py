@@ -17,25 +17,16 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
-from dativo.plugins.commit.messages import Column, Open
-from dativo.plugins.commit.target import (
-    Head,
-    Intent,
-    PlacedFile,
-    corrupt,
-    file_record,
-    files_from,
-    states_from,
-)
+from dativo.plugins.commit.messages import Open
+from dativo.plugins.commit.target import Intent, corrupt, file_record, files_from, states_from
+from dativo.plugins.parquet.entries import LogState, states_record
 from dativo.protocol.errors import ProtocolViolation
-from dativo.protocol.state import Stream, digest
 
 FORMAT: Final = 1
 CHECKPOINT_EPOCHS: Final = 50
@@ -43,39 +34,6 @@ BUSY_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.05
 
 _ENTRY = re.compile(r"(\d{20})(\.checkpoint)?\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A stream's folder and columns."""
-
-    stream: Stream
-    folder: str
-    schema_id: int
-    last_field_id: int
-    columns: tuple[Column, ...]
-
-    def to_record(self) -> dict[str, object]:
-        """Return the table as log entries hold it."""
-        return {
-            "stream": self.stream.to_event(),
-            "folder": self.folder,
-            "schema_id": self.schema_id,
-            "last_field_id": self.last_field_id,
-            "columns": [column.to_event() for column in self.columns],
-        }
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Table:
-        """Read a table of a log entry. Raises KeyError, TypeError, ProtocolViolation."""
-        columns = tuple(
-            Column(
-                item["property"], item["column"], item["type"], item["field_id"], item["required"]
-            )
-            for item in record["columns"]
-        )
-        stream = Stream.from_event(record["stream"])
-        return cls(stream, record["folder"], record["schema_id"], record["last_field_id"], columns)
 
 
 class Log:
@@ -100,8 +58,8 @@ class Log:
         """Release the lock file."""
         os.close(self._lock)
 
-    def attach(self) -> tuple[Head, dict[Stream, Table]]:
-        """Write our run into the fence; return the last entry's state and the tables as the log leaves them."""
+    def attach(self) -> LogState:
+        """Write our run into the fence; return what the log says. Finishes the deletions of the last entry."""
         with self._locked():
             fence = self._read(self._folder / "fence.json")
             if fence is not None and fence.get("owner") != self._request.owner:
@@ -115,21 +73,17 @@ class Log:
                 durable.remove_temporaries(self._folder)
                 durable.remove_temporaries(self._entries)
                 durable.replace(self._folder / "fence.json", _dump(self._identity()))
-            return self._replay()
+            state = self.read()
+            self._delete(state.removed)
+        return state
 
-    def inspect(self) -> tuple[Head, dict[Stream, Table], list[PlacedFile]]:
-        """Return the last entry's state, the tables, and every live file at its absolute path. Writes nothing."""
-        files: list[PlacedFile] = []
+    def read(self) -> LogState:
+        """Return what the log says. Writes nothing."""
+        state = LogState(self._request.namespace)
         for path, record in self._records():
             with _readable(path):
-                items = record["files"] if "files" in record else record["added"]
-                files += files_from(items, str(path))
-        head, tables = self._replay()
-        return (
-            head,
-            tables,
-            [replace(file, path=str(self._dataset / file.path)) for file in files],
-        )
+                state.add(record, str(path))
+        return state
 
     def intents(self) -> Sequence[Intent]:
         """Return the intent that was never settled, if there is one."""
@@ -157,7 +111,7 @@ class Log:
             "parent": intent.parent,
             "attempt": intent.attempt,
             "files": [file_record(file) for file in intent.files],
-            **_states_record(intent),
+            **states_record(intent.states),
         }
         with self._locked():
             self.check_held()
@@ -169,66 +123,36 @@ class Log:
         with self._locked():
             self._remove_intent(intent)
 
-    def commit(self, intent: Intent, tables: Sequence[Table]) -> Path:
-        """Add the entry of ``intent`` with the ``tables`` that changed, and return its path.
+    def commit(self, epoch: int, entry: Mapping[str, object], intent: Intent) -> Path:
+        """Add ``entry`` under the number ``epoch``, end ``intent``, and return the entry's path.
 
         Raises ``conflict.epoch`` when the pipeline is not ours any more or the number is taken.
         """
-        record = {
-            **self._identity(),
-            "epoch": intent.epoch,
-            "parent": intent.parent,
-            "attempt": intent.attempt,
-            "tables": [table.to_record() for table in tables],
-            "added": [
-                {**file_record(file), "path": self._from_dataset(file.path)}
-                for file in intent.files
-            ],
-            **_states_record(intent),
-        }
-        path = self._entries / f"{intent.epoch:020d}.json"
+        path = self._entries / f"{epoch:020d}.json"
         with self._locked():
             self.check_held()
             with locating("write the commit log", path):
                 try:
-                    durable.create_whole(path, _dump(record))
+                    durable.create_whole(path, _dump({**self._identity(), **entry}))
                 except FileExistsError as error:
-                    raise self._taken_over(
-                        f"another run committed epoch {intent.epoch} of"
-                    ) from error
+                    raise self._taken_over(f"another run committed epoch {epoch} of") from error
             self._remove_intent(intent)
         return path
 
-    def checkpoint(self, epoch: int) -> None:
-        """Sum the log up to ``epoch`` up in one file, if the last such file is CHECKPOINT_EPOCHS back."""
+    def settle(self, state: LogState) -> None:
+        """Delete what the last entry removed and, CHECKPOINT_EPOCHS after the last one, sum the log up in one file."""
+        self._delete(state.removed)
+        epoch = state.head.epoch
         last = max((number for number, is_sum in self._names() if is_sum), default=0)
         if epoch - last < CHECKPOINT_EPOCHS:
             return
-        total: dict[str, Any] = {}
-        tables: dict[str, Any] = {}
-        files: list[Any] = []
-        for path, record in self._records():
-            with _readable(path):
-                tables |= {table["folder"]: table for table in record["tables"]}
-                files += record["files"] if "files" in record else record["added"]
-            total = record
-        total.pop("added", None)
-        total |= {"tables": list(tables.values()), "files": files}
         path = self._entries / f"{epoch:020d}.checkpoint.json"
         with locating("write a checkpoint of the log", path):
-            durable.replace(path, _dump(total))
+            durable.replace(path, _dump({**self._identity(), **state.checkpoint()}))
 
-    def _replay(self) -> tuple[Head, dict[Stream, Table]]:
-        head = Head(0, "", ())
-        tables: dict[Stream, Table] = {}
-        for path, record in self._records():
-            with _readable(path):
-                for item in record["tables"]:
-                    table = Table.from_record(item)
-                    tables[table.stream] = table
-                states = states_from(record["states"], record["states_sha256"], str(path))
-                head = Head(record["epoch"], record["attempt"], states)
-        return head, tables
+    def _delete(self, paths: Sequence[str]) -> None:
+        with locating("delete removed files", self._dataset):
+            durable.remove_files([self._request.warehouse / path for path in paths])
 
     def _records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield the last checkpoint and the entries after it, in order. Raises CommitFault on a gap."""
@@ -271,9 +195,6 @@ class Log:
         if record is not None and record.get("attempt") == intent.attempt:
             with locating("remove the intent", path):
                 path.unlink()
-
-    def _from_dataset(self, path: str) -> str:
-        return str((self._request.warehouse / path).relative_to(self._dataset))
 
     def _identity(self) -> dict[str, object]:
         return {
@@ -322,13 +243,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
         raise corrupt(f"a file of the commit log cannot be read: {error!r}", str(path)) from error
-
-
-def _states_record(intent: Intent) -> dict[str, object]:
-    return {
-        "states": [state.to_event() for state in intent.states],
-        "states_sha256": digest(intent.states),
-    }
 
 
 def _dump(record: Mapping[str, object]) -> bytes:

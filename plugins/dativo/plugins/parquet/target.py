@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dativo.plugins.commit import columns, durable, identifiers
+from dativo.plugins.commit.changes import Holdings
 from dativo.plugins.commit.faults import CommitFault, config_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
-from dativo.plugins.commit.target import Head, Intent, TableListing, corrupt
-from dativo.plugins.parquet.log import Log, Table
+from dativo.plugins.commit.target import Head, Intent, PlacedFile, TableListing, corrupt
+from dativo.plugins.parquet.entries import LogState, Table
+from dativo.plugins.parquet.log import Log
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.state import Stream
 
@@ -25,18 +28,20 @@ class ParquetTarget:
 
     _request: Open
     _log: Log
-    _tables: dict[Stream, Table]
+    _state: LogState
+    _holdings: Holdings
 
     def __init__(self) -> None:
-        self._unlogged: set[Stream] = set()
+        self._unlogged: dict[Stream, None] = {}
 
     def attach(self, request: Open) -> Head:
         """See ``Target``."""
         identifiers.check_namespace(request.namespace)
         self._request = request
         self._log = Log(self._dataset, request)
-        head, self._tables = self._log.attach()
-        return head
+        self._state = self._log.attach()
+        self._holdings = Holdings(self._state.hidden.values(), self._state.live.values())
+        return self._state.head
 
     def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
         """See ``Target``."""
@@ -46,14 +51,16 @@ class ParquetTarget:
             return Head(0, "", ()), ()
         self._log = Log(self._dataset, request)
         try:
-            head, tables, files = self._log.inspect()
+            state = self._log.read()
         finally:
             self._log.close()
-        return head, [
-            TableListing(
-                stream, self._full_name(table), None, tuple(f for f in files if f.stream == stream)
-            )
-            for stream, table in tables.items()
+        live: dict[Stream, list[PlacedFile]] = {}
+        for file in state.live.values():
+            absolute = str(request.warehouse / file.path)
+            live.setdefault(file.stream, []).append(replace(file, path=absolute))
+        return state.head, [
+            TableListing(stream, self._full_name(table), None, tuple(live.get(stream, ())))
+            for stream, table in state.tables.items()
         ]
 
     def placing(self) -> Path:
@@ -69,7 +76,7 @@ class ParquetTarget:
 
     def plan(self, schema: StreamSchema) -> Plan:
         """See ``Target``. The columns become durable with the first epoch that follows."""
-        table = self._tables.get(schema.stream)
+        table = self._state.tables.get(schema.stream)
         if table is None:
             table = Table(schema.stream, self._claim_folder(schema.stream), -1, 0, ())
         growth = columns.evolve(schema, table.columns, table.last_field_id)
@@ -81,13 +88,13 @@ class ParquetTarget:
                 growth.last_field_id,
                 growth.columns,
             )
-            self._unlogged.add(schema.stream)
-        self._tables[schema.stream] = table
+            self._unlogged[schema.stream] = None
+        self._state.tables[schema.stream] = table
         return Plan(self._full_name(table), table.schema_id, growth.planned)
 
     def data_folder(self, stream: Stream) -> Path:
         """See ``Target``."""
-        return self._dataset / self._tables[stream].folder
+        return self._dataset / self._state.tables[stream].folder
 
     def check_held(self) -> None:
         """See ``Target``."""
@@ -99,20 +106,25 @@ class ParquetTarget:
 
     def publish(self, intent: Intent) -> list[TableCommit]:
         """See ``Target``."""
-        changed = [table for stream, table in self._tables.items() if stream in self._unlogged]
-        entry = self._log.commit(intent, changed)
+        changes = self._holdings.changes(intent)
+        tables = [self._state.tables[stream] for stream in self._unlogged]
+        record = self._state.entry(intent, tables, changes)
+        path = self._log.commit(intent.epoch, record, intent)
         self._unlogged.clear()
-        self._log.checkpoint(intent.epoch)
+        self._holdings.apply(changes)
+        self._state.add(record, str(path))
+        self._log.settle(self._state)
         return [
             TableCommit(
-                stream=stream,
-                table=self._full_name(self._tables[stream]),
-                rows=sum(file.rows for file in files),
-                files=len(files),
-                bytes=sum(file.bytes for file in files),
-                metadata_location=str(entry),
+                stream=change.stream,
+                table=self._full_name(self._state.tables[change.stream]),
+                rows=sum(file.rows for file in change.arrived),
+                files=len(change.arrived),
+                bytes=sum(file.bytes for file in change.arrived),
+                metadata_location=str(path) if change.is_visible else None,
             )
-            for stream, files in intent.by_stream().items()
+            for change in changes
+            if change.stream in self._state.tables and (change.arrived or change.is_visible)
         ]
 
     def discard(self, intent: Intent) -> None:
