@@ -1,6 +1,6 @@
 //! Control messages of the writer (docs/spec/events.md).
 
-pub use dativo_channel::events::{Counts, Message, StateSeen, Stats, StreamId};
+pub use dativo_channel::events::{Counts, StateSeen, Stats, StreamId};
 use serde::{Deserialize, Serialize};
 
 /// What the kernel says.
@@ -11,8 +11,28 @@ pub enum Command {
     StreamPlan(StreamPlan),
     Seal,
     Committed(Committed),
-    Finish,
+    Finish(Finish),
     Abort,
+}
+
+/// The source is done.
+#[derive(Clone, Copy, Deserialize)]
+pub struct Finish {
+    #[serde(default)]
+    pub rest: Rest,
+    /// The source is known to have given everything.
+    #[serde(default)]
+    pub complete: bool,
+}
+
+/// What becomes of rows that no state covers.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    #[default]
+    Commit,
+    /// They are cut off.
+    Checkpoint,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -23,10 +43,12 @@ pub enum OpenDialect {
 }
 
 /// What to do with streams that were not declared.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Undeclared {
     Refuse,
+    /// A SCHEMA declares its stream.
+    Accept,
 }
 
 #[derive(Deserialize)]
@@ -35,8 +57,13 @@ pub struct Open {
     pub dialect: OpenDialect,
     pub staging: String,
     pub streams: Vec<Declared>,
-    #[serde(rename = "undeclared")]
-    pub _undeclared: Undeclared,
+    pub undeclared: Undeclared,
+    /// Refuse what is tolerated otherwise.
+    #[serde(default)]
+    pub strict: bool,
+    /// Tell every state that an epoch makes durable.
+    #[serde(default)]
+    pub echo: bool,
     pub limits: Limits,
     pub epoch: EpochLimits,
     pub max_epochs_waiting: usize,
@@ -125,8 +152,12 @@ pub struct Sealed<'a> {
     pub sequence: u64,
     #[serde(rename = "final")]
     pub last: bool,
+    /// The source is known to have given everything, and all of it is sealed.
+    pub complete: bool,
     pub files: Vec<SealedFile>,
     pub states: Vec<SealedState>,
+    pub echo: Vec<Echo>,
+    pub activations: Vec<Activation>,
     pub counts: Vec<Counts>,
 }
 
@@ -138,6 +169,8 @@ pub struct SealedFile {
     pub rows: u64,
     pub bytes: u64,
     pub sha256: String,
+    /// Singer's `version` of all rows in it.
+    pub version: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -145,4 +178,27 @@ pub struct SealedState {
     pub kind: &'static str,
     pub stream: Option<StreamId>,
     pub text: String,
+    /// What it takes in the message.
+    #[serde(skip)]
+    pub message_bytes: usize,
+}
+
+/// A state of the input, counted from 1.
+#[derive(Serialize)]
+pub struct Echo {
+    pub number: u64,
+    pub text: String,
+    /// None: it speaks for the whole source.
+    #[serde(skip)]
+    pub stream: Option<StreamId>,
+    /// What it takes in the message.
+    #[serde(skip)]
+    pub message_bytes: usize,
+}
+
+/// A stream's last ACTIVATE_VERSION.
+#[derive(Serialize)]
+pub struct Activation {
+    pub stream: StreamId,
+    pub version: i64,
 }

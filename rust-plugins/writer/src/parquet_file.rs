@@ -1,6 +1,7 @@
 //! One Parquet file: its settings, and which columns are worth a dictionary.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::hash::Hash;
 
 use arrow_array::cast::AsArray;
@@ -12,8 +13,10 @@ use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::schema::ColumnType;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -132,6 +135,18 @@ impl ParquetFile {
         file.close()
             .map_err(|error| io_fault("sync", &name, &error))
     }
+}
+
+/// The first `rows` rows of a closed file, at most `batch_rows` of them in memory.
+pub fn first_rows(
+    file: File,
+    rows: u64,
+    batch_rows: usize,
+) -> Result<ParquetRecordBatchReader, ParquetError> {
+    ParquetRecordBatchReaderBuilder::try_new(file)?
+        .with_batch_size(batch_rows)
+        .with_limit(rows as usize)
+        .build()
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Box<Fault> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::Framer;
 
-use crate::events::Command;
-use crate::session::Session;
+use crate::events::{Command, Finish};
+use crate::session::{Reading, Session};
 use crate::{Control, Stop};
 
 const STDIN: RawFd = 0;
@@ -46,8 +46,9 @@ struct Loop {
     stats_at: Instant,
     /// Bytes read when stats went out last.
     stats_bytes: u64,
-    /// Since when the pipe has been empty while we wait on it.
+    /// Since when the pipe has been empty while we wait on it, and how long it was before.
     idle_since: Option<Instant>,
+    waited: Duration,
     blocked: Duration,
 }
 
@@ -60,6 +61,7 @@ impl Loop {
             stats_at: Instant::now(),
             stats_bytes: 0,
             idle_since: None,
+            waited: Duration::ZERO,
             blocked: Duration::ZERO,
         }
     }
@@ -72,8 +74,8 @@ impl Loop {
                 session.take(line)?;
             }
             if self.ended && !session.is_blocked() {
-                if session.finishing {
-                    return self.finish(session);
+                if let Some(finish) = session.finishing {
+                    return self.finish(session, finish);
                 }
                 if !self.told_end {
                     self.told_end = true;
@@ -88,14 +90,16 @@ impl Loop {
         }
     }
 
-    /// The source is done: check its last line, seal the rest.
-    fn finish(&mut self, session: &mut Session<'_>) -> Result<(), Stop> {
-        if let Some(half) = self.framer.partial() {
-            let fault = Fault::plugin("framing.half_line", "the output ends inside a line");
-            return Err(fault.at(half.number, half.byte).value(half.bytes).into());
-        }
+    /// The source is done: check its last line, seal the rest. Half a line fails the run, behind what the source's states cover.
+    fn finish(&mut self, session: &mut Session<'_>, finish: Finish) -> Result<(), Stop> {
         self.send_stats(session)?;
-        session.seal(true)
+        let half = self.framer.partial();
+        session.seal_rest(finish, half.is_some())?;
+        let Some(half) = half else {
+            return Ok(());
+        };
+        let fault = Fault::plugin("framing.half_line", "the output ends inside a line");
+        Err(fault.at(half.number, half.byte).value(half.bytes).into())
     }
 
     /// Wait for stdin, unless reading stands still, and for the kernel; read what is there.
@@ -105,7 +109,7 @@ impl Loop {
         if reading {
             self.idle_since.get_or_insert(asleep);
         } else {
-            self.idle_since = None;
+            self.end_idle();
         }
         let (stdin, control) = poll(reading, session.control().fd(), self.until_stats())?;
         if session.is_blocked() {
@@ -115,7 +119,7 @@ impl Loop {
             session.control().receive()?;
         }
         if stdin {
-            self.idle_since = None;
+            self.end_idle();
             self.ended = self
                 .framer
                 .fill(read_stdin)
@@ -141,13 +145,20 @@ impl Loop {
         let idle = self
             .idle_since
             .map_or(Duration::ZERO, |since| since.elapsed());
-        session.send_stats(
-            self.framer.bytes_read(),
-            self.framer.lines(),
+        session.send_stats(Reading {
+            bytes: self.framer.bytes_read(),
+            lines: self.framer.lines(),
             idle,
-            self.blocked,
-            self.told_end,
-        )
+            waited: self.waited + idle,
+            blocked: self.blocked,
+            ended: self.told_end,
+        })
+    }
+
+    fn end_idle(&mut self) {
+        if let Some(since) = self.idle_since.take() {
+            self.waited += since.elapsed();
+        }
     }
 }
 

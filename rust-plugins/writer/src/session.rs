@@ -1,38 +1,31 @@
-//! What is done with each line and each command: streams, plans, batches, epochs.
+//! What is done with each line and each command.
 
+mod checkpoint;
 mod files;
+mod streams;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use dativo_wire::decode::{Reject, bad_fault};
-use dativo_wire::envelope::{
-    self, Dialect, Message, Notice, NoticeKind, Record, State, StateKind, StreamRef,
-};
-use dativo_wire::fault::{Blame, Fault, StreamName, clip_bytes};
-use dativo_wire::framing::Line;
-use dativo_wire::scan::Bad;
-use dativo_wire::schema::{self, Column};
+use dativo_channel::said::Said;
+use dativo_wire::decode::Reject;
+use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
+use dativo_wire::fault::{Blame, Fault, bad_fault};
+use dativo_wire::framing::{Line, LineKind};
+use dativo_wire::oddity::{OddSet, Oddities, Oddity};
+use dativo_wire::scan::{Bad, Scanner};
 
-use crate::Stop;
-use crate::control::Control;
-use crate::epoch::Epoch;
-use crate::events::{
-    self, Command, Open, OpenDialect, SchemaColumn, SealedState, StateSeen, StreamId, StreamPlan,
-};
+use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
+use crate::events::{Command, Finish, Open, OpenDialect, StateSeen, Undeclared};
 use crate::staging::Staging;
-use crate::stream::{Stream, Table};
+use crate::stream::Stream;
+use crate::{Control, Stop};
+pub use files::Reading;
+use streams::{before_schema, owned};
 
 /// A batch ends at so many rows or, estimated, bytes.
 const BATCH_ROWS: usize = 8192;
 const BATCH_BYTES: usize = 4 << 20;
-/// What the source says is passed on up to this many times; then only CONTROL and errors, up to another bound.
-const MAX_MESSAGES: u64 = 1_000;
-const MAX_URGENT_MESSAGES: u64 = 10_000;
-/// Longer texts are cut; a CONTROL is not, so a longer one is refused.
-const MAX_MESSAGE_BYTES: usize = 4 << 10;
-const MAX_CONTROL_BYTES: usize = 1 << 20;
-const MAX_LEVEL_BYTES: usize = 32;
 /// `state_seen` is for progress: not more often than this.
 const STATE_SEEN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -54,18 +47,16 @@ pub struct Session<'c> {
     epoch: Epoch,
     waiting: VecDeque<Waiting>,
     seal_asked: bool,
-    /// The kernel said `finish`.
-    pub finishing: bool,
+    /// The kernel said `finish`, and how.
+    pub finishing: Option<Finish>,
     /// Bytes held in batches and row groups of all streams.
     memory: usize,
     /// Bytes of the open epoch's files, closed or not.
     epoch_bytes: u64,
-    pub text_lines: u64,
-    messages: u64,
-    urgent: u64,
-    suppressed: u64,
-    /// Those of `suppressed` that no message has told of yet.
-    untold: u64,
+    said: Said,
+    oddities: Oddities,
+    /// STATEs read.
+    states: u64,
     state_seen_at: Option<Instant>,
 }
 
@@ -82,6 +73,10 @@ impl<'c> Session<'c> {
                 .hint("limits.max_streams sets it")
                 .into());
         }
+        if open.undeclared == Undeclared::Accept && open.dialect == OpenDialect::Airbyte {
+            let message = "an Airbyte source's streams are declared by its catalogue";
+            return Err(Fault::new("internal.control", Blame::Dativo, message).into());
+        }
         let staging = Staging::open(&open.staging)?;
         let dialect = match open.dialect {
             OpenDialect::Airbyte => Dialect::Airbyte,
@@ -97,52 +92,17 @@ impl<'c> Session<'c> {
             epoch: Epoch::new(1),
             waiting: VecDeque::new(),
             seal_asked: false,
-            finishing: false,
+            finishing: None,
             memory: 0,
             epoch_bytes: 0,
-            text_lines: 0,
-            messages: 0,
-            urgent: 0,
-            suppressed: 0,
-            untold: 0,
+            said: Said::new(open.limits.max_text_lines),
+            oddities: Oddities::new(open.strict),
+            states: 0,
             state_seen_at: None,
             open,
         };
         session.declare()?;
         Ok(session)
-    }
-
-    fn declare(&mut self) -> Result<(), Stop> {
-        for declared in std::mem::take(&mut self.open.streams) {
-            let name = declared.stream.into_name();
-            let index = self.streams.len();
-            let namesakes = self.by_name.entry(name.name.clone()).or_default();
-            if namesakes
-                .iter()
-                .any(|&other| self.streams[other].name == name)
-            {
-                let fault = Fault::new(
-                    "internal.control",
-                    Blame::Dativo,
-                    "a stream is declared twice",
-                );
-                return Err(fault.stream(name).into());
-            }
-            namesakes.push(index);
-            self.streams.push(Stream::new(name, declared.key));
-            if self.dialect == Dialect::Airbyte {
-                let text = declared.json_schema.unwrap_or_default();
-                let columns = self.compile(index, text.as_bytes())?;
-                self.propose(index, columns)?;
-            }
-        }
-        while self.dialect == Dialect::Airbyte
-            && self.streams.iter().any(|stream| stream.table.is_none())
-        {
-            let command = self.control.wait()?;
-            self.obey(command)?;
-        }
-        Ok(())
     }
 
     pub fn max_line_bytes(&self) -> usize {
@@ -168,8 +128,8 @@ impl<'c> Session<'c> {
                     .retain(|sealed| sealed.sequence > committed.sequence);
                 self.cut_if_due()
             }
-            Command::Finish => {
-                self.finishing = true;
+            Command::Finish(finish) => {
+                self.finishing = Some(finish);
                 Ok(())
             }
             Command::Abort => Err(Stop::Aborted),
@@ -184,89 +144,84 @@ impl<'c> Session<'c> {
         self.waiting.len() >= self.open.max_epochs_waiting.max(1)
     }
 
-    fn plan(&mut self, plan: StreamPlan) -> Result<(), Stop> {
-        let name = StreamId {
-            ..plan.stream.clone()
-        }
-        .into_name();
-        let stream = self.streams.iter_mut().find(|stream| stream.name == name);
-        let Some(stream) =
-            stream.filter(|stream| stream.revision == plan.revision && stream.table.is_none())
-        else {
-            let message = format!(
-                "a plan for revision {} that was not asked for",
-                plan.revision
-            );
-            return Err(Fault::new("internal.plan", Blame::Dativo, message)
-                .stream(name)
-                .into());
-        };
-        stream.table = Some(Table::new(&stream.columns, plan).map_err(|fault| fault.stream(name))?);
-        Ok(())
-    }
-
     // --- lines ------------------------------------------------------------------------------------------------
 
     /// Deal with one line of stdin.
     #[inline]
     pub fn take(&mut self, line: Line<'_>) -> Result<(), Stop> {
-        match line.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => return Ok(()),
-            Some(b'{') => {}
-            Some(_) => return self.text_line(line),
+        let mut odd = line.odd;
+        match line.kind() {
+            LineKind::Blank => {
+                odd.add(Oddity::BlankLine);
+                return Ok(self.oddities.note(odd, line)?);
+            }
+            LineKind::Text => {
+                odd.add(Oddity::TextLine);
+                self.oddities.note(odd, line)?;
+                return self.said.text_line(self.control, &self.open.input, line);
+            }
+            LineKind::Message => line.check_utf8()?,
         }
-        if simdutf8::basic::from_utf8(line.bytes).is_err() {
-            let valid = std::str::from_utf8(line.bytes)
-                .err()
-                .map_or(0, |error| error.valid_up_to());
-            let fault = Fault::plugin(
-                "framing.invalid_utf8",
-                format!("not UTF-8 (column {})", valid + 1),
-            );
-            return Err(fault
-                .at(line.number, line.byte)
-                .value(&line.bytes[valid..])
-                .into());
+        let max_depth = self.open.limits.max_depth;
+        let message = envelope::read(self.dialect, line.bytes, max_depth, &mut odd);
+        let message = message.map_err(|bad| located(&bad, line))?;
+        if let Message::Record(record) = message {
+            return self.record(record, odd, line);
         }
-        let message = envelope::read(self.dialect, line.bytes, self.open.limits.max_depth);
-        match message.map_err(|bad| located(&bad, line))? {
-            Message::Record(record) => self.record(record, line),
+        self.oddities.note(odd, line)?;
+        match message {
+            Message::Record(_) => Ok(()),
             Message::State(state) => self.state(state, line),
             Message::Schema {
                 stream,
                 schema,
                 keys,
             } => self.schema(&stream, schema, keys, line),
-            Message::Notice(notice) => self.notice(&notice, line),
+            Message::ActivateVersion { stream, version } => self.activate(&stream, version, line),
+            Message::Notice(notice) => {
+                self.said
+                    .notice(self.control, &self.open.input, &notice, line)
+            }
         }
     }
 
     #[inline]
-    fn record(&mut self, mut record: Record<'_>, line: Line<'_>) -> Result<(), Stop> {
+    fn record(
+        &mut self,
+        mut record: Record<'_>,
+        mut odd: OddSet,
+        line: Line<'_>,
+    ) -> Result<(), Stop> {
         let bad = |bad: Bad| located(&bad, line);
         let mut found = self.find(&record.stream);
         if found.is_none() && record.is_open() {
             // A namespace behind the data may still name the stream.
             let mut end = record.data();
             end.value().map_err(bad)?;
-            if let Some(namespace) = record.finish(end).map_err(bad)? {
+            if let Some(namespace) = record.finish(end, &mut odd).map_err(bad)? {
                 record.stream.namespace = Some(namespace);
                 found = self.find(&record.stream);
             }
         }
-        let index = found.ok_or_else(|| unknown_stream(&record.stream, line))?;
+        let mut index = found.ok_or_else(|| self.not_found(&record.stream, line))?;
         let end = self.push(index, &record, line)?;
-        if let Some(namespace) = record.finish(end).map_err(bad)? {
-            self.streams[index]
-                .table
-                .iter_mut()
-                .for_each(|table| table.decoder.pop());
+        if let Some(namespace) = record.finish(end, &mut odd).map_err(bad)? {
+            self.pop(index);
             record.stream.namespace = Some(namespace);
-            let index = self
+            index = self
                 .find(&record.stream)
-                .ok_or_else(|| unknown_stream(&record.stream, line))?;
+                .ok_or_else(|| self.not_found(&record.stream, line))?;
             self.push(index, &record, line)?;
-            return self.count_row(index, line);
+        }
+        self.oddities.note(odd, line)?;
+        let version = record.extras.version().map_err(bad)?;
+        if version != self.streams[index].version {
+            // All rows of a file have one version.
+            self.check_version(version.unwrap_or_default(), index, line)?;
+            self.pop(index);
+            self.close_file(index)?;
+            self.streams[index].version = version;
+            self.push(index, &record, line)?;
         }
         self.count_row(index, line)
     }
@@ -278,22 +233,22 @@ impl<'c> Session<'c> {
         index: usize,
         record: &Record<'a>,
         line: Line<'_>,
-    ) -> Result<dativo_wire::scan::Scanner<'a>, Stop> {
+    ) -> Result<Scanner<'a>, Stop> {
         let stream = &mut self.streams[index];
         let Some(table) = stream.table.as_mut() else {
-            let fault = Fault::plugin(
-                "message.record_before_schema",
-                "a RECORD before the SCHEMA of its stream",
-            );
-            return Err(fault
-                .at(line.number, line.byte)
-                .stream(stream.name.clone())
-                .into());
+            return Err(before_schema(stream.name.clone(), line).into());
         };
         table
             .decoder
             .push(record.data())
             .map_err(|reject| refused(&reject, stream, line))
+    }
+
+    /// Take the record that was decoded last out of the batch of stream `index`.
+    fn pop(&mut self, index: usize) {
+        if let Some(table) = &mut self.streams[index].table {
+            table.decoder.pop();
+        }
     }
 
     #[inline]
@@ -306,6 +261,7 @@ impl<'c> Session<'c> {
             return Ok(());
         };
         let bytes = line.bytes.len() + table.row_bytes;
+        stream.widest_row = stream.widest_row.max(bytes);
         table.batch_bytes += bytes;
         self.memory += bytes;
         if table.decoder.rows() >= BATCH_ROWS || table.batch_bytes >= BATCH_BYTES {
@@ -365,157 +321,18 @@ impl<'c> Session<'c> {
             Some(index) => self.streams[index].stand_at_state(),
             None => self.streams.iter_mut().for_each(Stream::stand_at_state),
         }
+        self.states += 1;
         let text = String::from_utf8_lossy(state.text).into_owned();
-        self.epoch.add_state(SealedState { kind, stream, text });
-        self.cut_if_due()
-    }
-
-    fn schema(
-        &mut self,
-        stream: &StreamRef<'_>,
-        text: &[u8],
-        keys: Vec<String>,
-        line: Line<'_>,
-    ) -> Result<(), Stop> {
-        let at = |fault: Box<Fault>| fault.at(line.number, line.byte);
-        let index = self
-            .find(stream)
-            .ok_or_else(|| unknown_stream(stream, line))?;
-        let columns = self.compile(index, text).map_err(at)?;
-        let stream = &mut self.streams[index];
-        if let Some(key) = keys
-            .iter()
-            .find(|key| columns.iter().all(|column| column.property != **key))
-        {
-            let fault = Fault::plugin(
-                "schema.invalid",
-                "a key property that the schema does not have",
-            );
-            return Err(at(fault.stream(stream.name.clone()).value(key.as_bytes())).into());
-        }
-        if stream.table.is_some() && stream.columns == columns && stream.key == keys {
-            return Ok(());
-        }
-        stream.key = keys;
-        self.close_file(index)?;
-        self.propose(index, columns)?;
-        while self.streams[index].table.is_none() {
-            let command = self.control.wait()?;
-            self.obey(command)?;
+        let number = self.open.echo.then_some(self.states);
+        self.epoch.add_state(kind, stream, text, number);
+        self.cut_if_due()?;
+        if self.epoch.text_bytes() > MAX_HELD_TEXT_BYTES {
+            let message = "states of single streams and of the whole source take turns: \
+                           too much text of them waits for a state that all rows stand at";
+            let fault = Fault::plugin("limit.state_bytes", message);
+            return Err(fault.at(line.number, line.byte).into());
         }
         Ok(())
-    }
-
-    /// The columns of a stream's schema.
-    fn compile(&self, index: usize, text: &[u8]) -> Result<Vec<Column>, Box<Fault>> {
-        let limits = &self.open.limits;
-        schema::compile(text, limits.max_columns, limits.max_depth)
-            .map_err(|fault| fault.stream(self.streams[index].name.clone()))
-    }
-
-    /// Send a stream's new columns; its plan is awaited by the caller.
-    fn propose(&mut self, index: usize, columns: Vec<Column>) -> Result<(), Stop> {
-        let stream = &mut self.streams[index];
-        stream.revision += 1;
-        stream.table = None;
-        stream.columns = columns;
-        self.control.send(&events::StreamSchema {
-            input: &self.open.input,
-            stream: stream.id(),
-            revision: stream.revision,
-            key: &stream.key,
-            columns: stream
-                .columns
-                .iter()
-                .map(
-                    |Column {
-                         property,
-                         kind,
-                         json,
-                         ..
-                     }| SchemaColumn {
-                        property,
-                        kind: kind.to_string(),
-                        json: *json,
-                    },
-                )
-                .collect(),
-        })
-    }
-
-    fn text_line(&mut self, line: Line<'_>) -> Result<(), Stop> {
-        self.text_lines += 1;
-        if self.text_lines > self.open.limits.max_text_lines {
-            let message = format!(
-                "more than {} lines that are not messages",
-                self.open.limits.max_text_lines
-            );
-            let fault = Fault::plugin("limit.text_lines", message)
-                .hint("limits.max_text_lines sets the most");
-            return Err(fault.at(line.number, line.byte).value(line.bytes).into());
-        }
-        self.notice(
-            &Notice {
-                kind: NoticeKind::Text,
-                level: None,
-                text: line.bytes.into(),
-            },
-            line,
-        )
-    }
-
-    /// Pass on what the source says, bounded and counted.
-    fn notice(&mut self, notice: &Notice<'_>, line: Line<'_>) -> Result<(), Stop> {
-        let urgent = matches!(notice.kind, NoticeKind::Control | NoticeKind::TraceError);
-        self.messages += 1;
-        self.urgent += urgent as u64;
-        if self.urgent > MAX_URGENT_MESSAGES {
-            let message = format!("more than {MAX_URGENT_MESSAGES} CONTROL messages and errors");
-            return Err(Fault::plugin("limit.messages", message)
-                .at(line.number, line.byte)
-                .into());
-        }
-        if self.messages > MAX_MESSAGES && !urgent {
-            self.suppressed += 1;
-            self.untold += 1;
-            return Ok(());
-        }
-        let text = if notice.kind == NoticeKind::Control {
-            if notice.text.len() > MAX_CONTROL_BYTES {
-                let message = format!("a CONTROL of more than {MAX_CONTROL_BYTES} bytes");
-                return Err(Fault::plugin("limit.control_bytes", message)
-                    .at(line.number, line.byte)
-                    .into());
-            }
-            String::from_utf8_lossy(&notice.text)
-        } else {
-            clip_bytes(&notice.text, MAX_MESSAGE_BYTES)
-        };
-        let level = notice.level.as_deref().unwrap_or_default();
-        self.control.send(&events::Message {
-            input: &self.open.input,
-            kind: notice.kind.name(),
-            level: &clip_bytes(level.as_bytes(), MAX_LEVEL_BYTES),
-            text: &text,
-            line: line.number,
-            suppressed: std::mem::take(&mut self.untold),
-        })
-    }
-
-    #[inline(always)]
-    fn find(&self, stream: &StreamRef<'_>) -> Option<usize> {
-        let is = |index: &usize| {
-            let name = &self.streams[*index].name;
-            name.name == stream.name && name.namespace.as_deref() == stream.namespace.as_deref()
-        };
-        if self.last < self.streams.len() && is(&self.last) {
-            return Some(self.last);
-        }
-        self.by_name
-            .get(stream.name.as_ref())?
-            .iter()
-            .copied()
-            .find(is)
     }
 }
 
@@ -533,20 +350,4 @@ fn refused(reject: &Reject, stream: &Stream, line: Line<'_>) -> Stop {
         .fault(reject, line.bytes)
         .at(line.number, line.byte);
     fault.stream(stream.name.clone()).into()
-}
-
-fn owned(stream: &StreamRef<'_>) -> StreamName {
-    StreamName {
-        namespace: stream.namespace.as_deref().map(str::to_owned),
-        name: stream.name.clone().into_owned(),
-    }
-}
-
-#[cold]
-fn unknown_stream(stream: &StreamRef<'_>, line: Line<'_>) -> Box<Fault> {
-    let fault = Fault::plugin(
-        "message.unknown_stream",
-        "a message of a stream that was not declared",
-    );
-    fault.at(line.number, line.byte).stream(owned(stream))
 }

@@ -41,6 +41,15 @@ impl Staging {
         })
     }
 
+    /// Read a closed file back.
+    pub fn reopen(&self, name: &str) -> Result<File, Box<Fault>> {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(self.folder.join(name))
+            .map_err(|error| io_fault("open", name, &error))
+    }
+
     /// Make the names in the folder durable.
     pub fn sync(&self) -> Result<(), Box<Fault>> {
         let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());

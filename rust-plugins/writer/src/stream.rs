@@ -10,7 +10,7 @@ use dativo_wire::decode::{Decoder, Field};
 use dativo_wire::fault::{Blame, Fault, StreamName};
 use dativo_wire::schema::{Column, ColumnType};
 
-use crate::events::{Counts, PlannedColumn, StreamId, StreamPlan};
+use crate::events::{Activation, Counts, PlannedColumn, StreamId, StreamPlan};
 use crate::parquet_file::{ParquetFile, field};
 
 pub struct Stream {
@@ -21,11 +21,15 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// None until the plan for `revision` has come.
     pub table: Option<Table>,
-    /// Records read in the whole run, and of them those in sealed epochs.
+    /// Records read in the whole run; of them those up to the last state that speaks for it, and those in sealed epochs.
     pub read: u64,
+    pub mark: u64,
     pub sealed: u64,
-    /// No row of it has come since the last state that speaks for it.
-    pub at_state: bool,
+    /// Singer's `version` of the rows in its open file, and that of its last ACTIVATE_VERSION.
+    pub version: Option<i64>,
+    pub activated: Option<i64>,
+    /// Bytes of its longest record so far, as they are estimated for a batch.
+    pub widest_row: usize,
     /// When the first row or state came that is not sealed.
     pub open_since: Option<Instant>,
     /// Bytes of its closed files that are not sealed.
@@ -41,8 +45,11 @@ impl Stream {
             columns: Vec::new(),
             table: None,
             read: 0,
+            mark: 0,
             sealed: 0,
-            at_state: false,
+            version: None,
+            activated: None,
+            widest_row: 0,
             open_since: None,
             closed_bytes: 0,
         }
@@ -66,7 +73,6 @@ impl Stream {
     #[inline(always)]
     pub fn add_row(&mut self) {
         self.read += 1;
-        self.at_state = false;
         if self.open_since.is_none() {
             self.open_since = Some(Instant::now());
         }
@@ -74,8 +80,22 @@ impl Stream {
 
     /// A state that speaks for this stream has come.
     pub fn stand_at_state(&mut self) {
-        self.at_state = true;
+        self.mark = self.read;
         self.open_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether there is something to seal and a state covers all of it.
+    pub fn is_sealable(&self) -> bool {
+        self.mark == self.read && self.open_since.is_some()
+    }
+
+    /// Its last ACTIVATE_VERSION, unless no table was ever made for it.
+    pub fn activation(&self) -> Option<Activation> {
+        let version = self.activated.filter(|_| self.revision > 0)?;
+        Some(Activation {
+            stream: self.id(),
+            version,
+        })
     }
 
     /// Rows that are not sealed.
@@ -92,6 +112,7 @@ impl Stream {
     pub fn seal_counts(&mut self) -> Option<Counts> {
         let read = self.open_rows();
         self.sealed = self.read;
+        self.mark = self.read;
         self.open_since = None;
         self.closed_bytes = 0;
         (read > 0).then(|| Counts {
@@ -119,8 +140,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table that `plan` gives for `columns`.
-    pub fn new(columns: &[Column], plan: StreamPlan) -> Result<Table, Box<Fault>> {
+    /// The table that `plan` gives for `columns`; those that it leaves out are not selected. Every record must have a value of each of
+    /// `keys`, as far as they are selected.
+    pub fn new(columns: &[Column], keys: &[String], plan: StreamPlan) -> Result<Table, Box<Fault>> {
         let mut planned: HashMap<String, PlannedColumn> = HashMap::new();
         for column in plan.columns {
             planned.insert(column.property.clone(), column);
@@ -130,9 +152,9 @@ impl Table {
             let wrong = |message: &str| {
                 Fault::new("internal.plan", Blame::Dativo, message).field(column.property.as_str())
             };
-            let plan = planned
-                .remove(&column.property)
-                .ok_or_else(|| wrong("the plan lacks a column"))?;
+            let Some(plan) = planned.remove(&column.property) else {
+                continue;
+            };
             let kind = plan
                 .kind
                 .parse::<ColumnType>()
@@ -147,7 +169,12 @@ impl Table {
                 json: column.json,
                 quoted: column.quoted,
                 required: plan.required,
+                key: keys.contains(&column.property),
             });
+        }
+        if fields.is_empty() {
+            let message = "the plan has none of the stream's columns";
+            return Err(Fault::new("internal.plan", Blame::Dativo, message));
         }
         let decoder = Decoder::new(fields);
         Ok(Table {

@@ -7,10 +7,28 @@ use dativo_wire::fault::Fault;
 
 use super::{Session, Waiting};
 use crate::Stop;
-use crate::epoch::{MANY_FILES, MAX_FILES, MAX_STATES_BYTES};
-use crate::events::{self, Sealed, SealedFile, StreamId};
+use crate::epoch::{MANY_FILES, MAX_FILES, MAX_STATES_BYTES, MAX_TEXT_BYTES};
+use crate::events::{Finish, Rest, Sealed, SealedFile, Stats, StreamId};
 use crate::parquet_file::{DICTIONARY_BYTES, ParquetFile};
 use crate::stream::{Stream, Table};
+
+/// Whether an epoch is the last one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    No,
+    Yes { complete: bool },
+}
+
+/// How far reading has come. `idle` is how long the pipe has been empty now, `waited` in all, `blocked` how long reading has stood
+/// still in all.
+pub struct Reading {
+    pub bytes: u64,
+    pub lines: u64,
+    pub idle: Duration,
+    pub waited: Duration,
+    pub blocked: Duration,
+    pub ended: bool,
+}
 
 impl Session<'_> {
     /// Encode the open batch of a stream.
@@ -52,7 +70,7 @@ impl Session<'_> {
     }
 
     /// Dictionaries that a new file may have: together they start with at most an eighth of the memory.
-    fn max_dictionaries(&self) -> usize {
+    pub(super) fn max_dictionaries(&self) -> usize {
         let files = self
             .streams
             .iter()
@@ -141,6 +159,7 @@ impl Session<'_> {
             rows,
             bytes: 0,
             sha256: String::new(),
+            version: stream.version,
         });
         let written = file.close()?;
         self.epoch_bytes += written.bytes;
@@ -163,13 +182,10 @@ impl Session<'_> {
             return Ok(());
         }
         let sealable: Vec<usize> = (0..self.streams.len())
-            .filter(|&index| {
-                let stream = &self.streams[index];
-                stream.at_state && stream.open_since.is_some()
-            })
+            .filter(|&index| self.streams[index].is_sealable())
             .collect();
         if !sealable.is_empty() && (self.seal_asked || self.is_due(&sealable)) {
-            self.seal_streams(&sealable, false)
+            self.seal_streams(&sealable, Last::No)
         } else {
             Ok(())
         }
@@ -187,17 +203,23 @@ impl Session<'_> {
         sum(Stream::open_rows) >= limits.max_rows
             || sum(Stream::open_bytes) >= limits.max_bytes
             || self.epoch.states_bytes >= MAX_STATES_BYTES
+            || self.epoch.text_bytes() >= MAX_TEXT_BYTES
             || self.epoch.files.len() >= MANY_FILES
             || sealable.iter().any(|&index| old(&self.streams[index]))
     }
 
-    /// Seal everything.
-    pub fn seal(&mut self, last: bool) -> Result<(), Stop> {
-        self.seal_streams(&(0..self.streams.len()).collect::<Vec<_>>(), last)
+    /// Seal everything that is left, as `finish` asks for; at the end of a file inside a line what states cover.
+    pub fn seal_rest(&mut self, finish: Finish, is_half_line: bool) -> Result<(), Stop> {
+        let mut complete = finish.complete;
+        if is_half_line || finish.rest == Rest::Checkpoint {
+            complete &= self.cut_to_marks()? == 0 && !is_half_line;
+        }
+        let all: Vec<usize> = (0..self.streams.len()).collect();
+        self.seal_streams(&all, Last::Yes { complete })
     }
 
     /// Close and sync the files of `streams` and tell the kernel, with their states. Ascending.
-    fn seal_streams(&mut self, streams: &[usize], last: bool) -> Result<(), Stop> {
+    fn seal_streams(&mut self, streams: &[usize], last: Last) -> Result<(), Stop> {
         for &index in streams {
             self.close_file(index)?;
         }
@@ -215,12 +237,19 @@ impl Session<'_> {
             .iter()
             .filter_map(|&index| self.streams[index].seal_counts())
             .collect();
+        let activations = match last {
+            Last::No => Vec::new(),
+            Last::Yes { .. } => self.streams.iter().filter_map(Stream::activation).collect(),
+        };
         self.control.send(&Sealed {
             input: &self.open.input,
             sequence: sealed.sequence,
-            last,
+            last: last != Last::No,
+            complete: last == Last::Yes { complete: true },
             files: sealed.files,
             states: sealed.states,
+            echo: sealed.echo,
+            activations,
             counts,
         })
     }
@@ -234,32 +263,31 @@ impl Session<'_> {
             .map(|file| file.name);
         let closed = self.epoch.files.drain(..).map(|file| file.path);
         for name in open.chain(closed).collect::<Vec<_>>() {
-            if let Err(error) = self.staging.remove(&name) {
-                eprintln!("{}: cannot remove {name}: {error}", crate::PROGRAM);
-            }
+            self.remove(&name);
         }
     }
 
-    /// Running totals. `idle` is how long the pipe has been empty now, `blocked` how long reading has stood
-    /// still in all.
-    pub fn send_stats(
-        &mut self,
-        bytes: u64,
-        lines: u64,
-        idle: Duration,
-        blocked: Duration,
-        ended: bool,
-    ) -> Result<(), Stop> {
-        self.control.send(&events::Stats {
+    /// Remove a file of staging that nothing points to any more; it is the kernel's to remove where this fails.
+    pub(super) fn remove(&self, name: &str) {
+        if let Err(error) = self.staging.remove(name) {
+            eprintln!("{}: cannot remove {name}: {error}", crate::PROGRAM);
+        }
+    }
+
+    /// Running totals.
+    pub fn send_stats(&mut self, reading: Reading) -> Result<(), Stop> {
+        self.control.send(&Stats {
             input: &self.open.input,
-            bytes,
-            lines,
-            text_lines: self.text_lines,
-            suppressed: self.suppressed,
-            idle_s: idle.as_secs_f64(),
-            blocked_s: blocked.as_secs_f64(),
+            bytes: reading.bytes,
+            lines: reading.lines,
+            text_lines: self.said.text_lines,
+            suppressed: self.said.suppressed,
+            idle_s: reading.idle.as_secs_f64(),
+            waited_s: reading.waited.as_secs_f64(),
+            blocked_s: reading.blocked.as_secs_f64(),
             staged_bytes: self.staged_bytes(),
-            ended,
+            ended: reading.ended,
+            oddities: &self.oddities,
             counts: self.streams.iter().map(Stream::totals).collect(),
         })
     }
