@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dativo.kernel.document import Location, load_json, pointer, read_bounded
 from dativo.kernel.expansion import SECRET_KEY
 from dativo.kernel.limits import MAX_DOCUMENT_BYTES
 from dativo.kernel.secrets import SecretRef
+from dativo.protocol import jsontext
 from dativo.protocol.airbyte import Spec
 from dativo.protocol.errors import ConfigError, Where
 
@@ -107,3 +109,35 @@ def document_of_user(file: Path, what: str) -> str:
         return read_bounded(file, what, MAX_DOCUMENT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"the {what} is not UTF-8", Where(file=str(file))) from error
+
+
+def check_types(spec: Spec, filled: bytes, where: Where, name: str) -> None:
+    """Hold a configuration, ``name`` in errors, against the connector's SPEC: top-level keys that are missing or mistyped.
+
+    A full JSON Schema of a plugin is hostile (patterns, references), so only what is linear is looked at; the connector's own
+    ``check`` does the rest. Raises ConfigError that names the key and never its value.
+    """
+    schema = spec.connection_specification
+    given = jsontext.loads(filled.decode(), name)
+    if not isinstance(schema, dict) or not isinstance(given, dict):
+        return
+    required = schema.get("required")
+    for key in required if isinstance(required, list) else ():
+        if isinstance(key, str) and key not in given:
+            raise ConfigError(f"{name} lacks {key!r}, which the connector requires", where)
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    for key, value in given.items():
+        node = properties.get(key)
+        kind = node.get("type") if isinstance(node, dict) else None
+        if isinstance(kind, str) and not _is(kind, value):
+            raise ConfigError(f"{name}.{key} is not of type {kind}", where)
+
+
+def _is(kind: str, value: jsontext.Json) -> bool:
+    if kind in ("integer", "number"):
+        numbers = int if kind == "integer" else int | Decimal
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    known = {"boolean": bool, "string": str, "object": dict, "array": list}
+    return isinstance(value, known.get(kind, object))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import click
 
 from dativo.kernel import quantities
-from dativo.kernel.grants import Grants, permit
+from dativo.kernel.grants import NUMBERS, Grants, permit
 from dativo.kernel.limits import ReadLimits
 from dativo.kernel.policy import Policy
 from dativo.protocol.errors import Where
@@ -35,32 +35,43 @@ class GrantFlags:
     idle: int | None = None
     cgroup: Literal["required", "degraded"] | None = None
 
-    def grants(
-        self,
-        policy: Policy,
-        secrets: tuple[str, ...] = (),
-        read_limits: ReadLimits | None = None,
-        base: Path | None = None,
-    ) -> Grants:
-        """Return the grants; paths are relative to ``base``, by default the current folder.
+    def grants(self, policy: Policy, secrets: tuple[str, ...] = ()) -> Grants:
+        """Return the grants; paths are relative to the current folder. What no flag says is lowered to the policy's ceiling.
 
         Raises ConfigError for a path through a symbolic link, NotPermitted for what the policy does not allow.
         """
+        default = Grants.default()
         given: dict[str, Any] = {
+            key: min(getattr(default, name), policy.ceilings[key])
+            for key, name in NUMBERS.items()
+            if key in policy.ceilings
+        }
+        given |= {
             name: value
             for name in ("memory", "cpus", "pids", "time", "idle")
             if (value := getattr(self, name)) is not None
         }
         given |= {"read": self.ro, "write": self.rw}
-        found = Grants.requested(given, base or Path.cwd(), secrets)
+        found = Grants.requested(given, Path.cwd(), secrets)
         permit(
             found,
             policy,
-            read_limits or ReadLimits(),
+            read_limits(policy),
             where=Where(file=str(policy.file)),
             asked_in="the command line",
         )
         return found
+
+
+def read_limits(policy: Policy) -> ReadLimits:
+    """Return the default bounds on what a plugin writes, lowered to the policy's ceilings."""
+    default = ReadLimits()
+    lowered = {
+        field.name: min(getattr(default, field.name), int(policy.ceilings[field.name]))
+        for field in fields(default)
+        if field.name in policy.ceilings
+    }
+    return replace(default, **lowered)
 
 
 class _Amount(click.ParamType[float]):

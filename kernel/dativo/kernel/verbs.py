@@ -1,4 +1,4 @@
-"""The protocol's verbs for one connector: ``spec``, ``check``, ``discover``; and the program that ``read`` runs.
+"""The protocol's verbs for one connector: ``spec``, ``check``, ``discover``; and the program that ``read`` or ``write`` runs.
 
 A verb is one confined process whose stdout is one bounded document. SPEC and CATALOG are kept in the ledger: spec by the
 environment's digest, catalogue by that and the configuration as the job writes it (secrets by reference: no hash of one is
@@ -25,6 +25,7 @@ from dativo.kernel.limits import (
 from dativo.kernel.registry import Installed
 from dativo.protocol import airbyte, catalog, commands, jsontext
 from dativo.protocol.errors import (
+    ConfigError,
     LimitExceeded,
     PluginFailed,
     ProtocolViolation,
@@ -146,7 +147,8 @@ class Answer:
 
 def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
     """Run one verb to its end. Blocks for at most VERB_TIMEOUT_S. Raises LimitExceeded, and sandbox errors."""
-    return _collect(asked, program(asked.plugin, verb, documents, name=f"source-{verb}"))
+    name = f"{asked.plugin.role}-{verb}"
+    return _collect(asked, program(asked.plugin, verb, documents, name=name))
 
 
 def _collect(asked: Asked, program: Program) -> Answer:
@@ -162,14 +164,15 @@ def _collect(asked: Asked, program: Program) -> Answer:
             run=asked.run,
         )
     with confined:
-        text = _read_document(confined, f"{asked.plugin.reference} {program.name}")
+        text = _read_document(confined, asked.plugin, program.name)
         ended = confined.wait(VERB_TIMEOUT_S)
         confined.read_stderr()
         return Answer(text, ended, confined.stderr_tail())
 
 
-def _read_document(confined: Confined, what: str) -> str:
+def _read_document(confined: Confined, plugin: Installed, name: str) -> str:
     """Read stdout to its end, at most MAX_DOCUMENT_BYTES; stderr is pumped meanwhile."""
+    what, where = f"{plugin.reference} {name}", Where(plugin=plugin.role)
     collected = bytearray()
     deadline = time.monotonic() + VERB_TIMEOUT_S
     with selectors.DefaultSelector() as selector:
@@ -188,13 +191,9 @@ def _read_document(confined: Confined, what: str) -> str:
                         selector.unregister(confined.stderr_fd)
             confined.watch()
             if len(collected) > MAX_DOCUMENT_BYTES:
-                raise LimitExceeded(
-                    f"{what} wrote more than {MAX_DOCUMENT_BYTES} bytes", Where(plugin="source")
-                )
+                raise LimitExceeded(f"{what} wrote more than {MAX_DOCUMENT_BYTES} bytes", where)
             if time.monotonic() > deadline:
-                raise LimitExceeded(
-                    f"{what} did not end within {VERB_TIMEOUT_S:.0f} s", Where(plugin="source")
-                )
+                raise LimitExceeded(f"{what} did not end within {VERB_TIMEOUT_S:.0f} s", where)
 
 
 def _failed(asked: Asked, verb: str, answer: Answer) -> PluginFailed | LimitExceeded:
@@ -231,7 +230,7 @@ def _airbyte_answer(asked: Asked, verb: commands.Verb, kind: str, documents: Doc
 
 
 def spec(asked: Asked, ledger: Ledger, *, fresh: bool = False) -> airbyte.Spec | None:
-    """Return the connector's SPEC; None for a tap, whose ``--about`` is not one. Cached by the environment's digest."""
+    """Return the connector's SPEC; None for Singer, whose ``--about`` is not one. Cached by the environment's digest."""
     if asked.plugin.dialect == "singer":
         return None
     text = None if fresh else ledger.document("spec", asked.plugin.digest)
@@ -243,7 +242,7 @@ def spec(asked: Asked, ledger: Ledger, *, fresh: bool = False) -> airbyte.Spec |
 
 
 def about(asked: Asked) -> str:
-    """Return what a tap of singer-sdk says with ``--about --format=json``. Raises PluginFailed for other taps."""
+    """Return what a tap or target of singer-sdk says with ``--about --format=json``. Raises PluginFailed for any other."""
     answer = ask(asked, "spec", Documents(b"{}"))
     text = answer.text.strip()
     if answer.exit.code != 0 or not text.startswith("{"):
@@ -255,7 +254,7 @@ def about(asked: Asked) -> str:
 def trial(asked: Asked, ledger: Ledger) -> None:
     """Start a freshly installed connector once, without network, files or secrets. Raises PluginFailed when it cannot answer.
 
-    A tap need not know ``--about``; that it answers ``--help`` shows that it can be imported.
+    A tap or target need not know ``--about``; that it answers ``--help`` shows that it can be imported.
     """
     if asked.plugin.dialect == "airbyte":
         spec(asked, ledger)
@@ -263,7 +262,9 @@ def trial(asked: Asked, ledger: Ledger) -> None:
     answer = _collect(
         asked,
         Program(
-            name="source-help", argv=(*asked.plugin.argv, "--help"), runtime=asked.plugin.runtime
+            name=f"{asked.plugin.role}-help",
+            argv=(*asked.plugin.argv, "--help"),
+            runtime=asked.plugin.runtime,
         ),
     )
     if answer.exit.code != 0:
@@ -271,15 +272,20 @@ def trial(asked: Asked, ledger: Ledger) -> None:
 
 
 def check(asked: Asked, documents: Documents) -> airbyte.ConnectionStatus:
-    """Ask whether the configuration works. A tap that discovers with it succeeds."""
+    """Ask whether the configuration works. A tap that discovers with it succeeds; for a Singer target raises ConfigError."""
     if asked.plugin.dialect == "airbyte":
         return airbyte.ConnectionStatus.from_text(
             _airbyte_answer(asked, "check", "CONNECTION_STATUS", documents)
         )
+    if asked.plugin.role == "target":
+        raise ConfigError(
+            "a Singer target cannot check its configuration", Where(plugin=asked.plugin.reference)
+        )
     answer = ask(asked, "check", documents)
     if answer.exit.code == 0:
-        catalog.from_singer(answer.text)
-        return airbyte.ConnectionStatus(True, "")
+        # A tap that may not see its files often finds none, and says nothing.
+        found = catalog.from_singer(answer.text).streams
+        return airbyte.ConnectionStatus(bool(found), "" if found else "it discovers no stream")
     return airbyte.ConnectionStatus(False, str(_failed(asked, "check", answer)))
 
 
@@ -291,7 +297,9 @@ def catalog_key(plugin: Installed, config_as_written: bytes) -> str:
 def discover(
     asked: Asked, documents: Documents, ledger: Ledger, *, key: str, fresh: bool = False
 ) -> catalog.Catalog:
-    """Return the source's catalogue, from the ledger where it is known under ``key``."""
+    """Return the source's catalogue, from the ledger where it is known under ``key``. Raises ConfigError for a target."""
+    if asked.plugin.role == "target":
+        raise ConfigError("a target has nothing to discover", Where(plugin=asked.plugin.reference))
     read = catalog.from_airbyte if asked.plugin.dialect == "airbyte" else catalog.from_singer
     text = None if fresh else ledger.document("catalog", key)
     if text is not None:
