@@ -9,15 +9,17 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
 from dativo.kernel import quantities
-from dativo.kernel.grants import NUMBERS, Grants, permit
 from dativo.kernel.limits import ReadLimits
-from dativo.kernel.policy import Policy
 from dativo.protocol.errors import Where
+
+if TYPE_CHECKING:
+    from dativo.kernel.grants import Grants
+    from dativo.kernel.policy import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +42,8 @@ class GrantFlags:
 
         Raises ConfigError for a path through a symbolic link, NotPermitted for what the policy does not allow.
         """
+        from dativo.kernel.grants import NUMBERS, Grants, permit
+
         default = Grants.default()
         given: dict[str, Any] = {
             key: min(getattr(default, name), policy.ceilings[key])
