@@ -37,6 +37,9 @@ class ExitStatus(IntEnum):
     NOT_PERMITTED = 8
     WALL_MISSING = 9
     CONFLICT = 10
+    JAIL_FAILED = 125
+    NOT_EXECUTABLE = 126
+    NOT_FOUND = 127
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -1,0 +1,374 @@
+"""``dativo jail``: confine any command. Its streams are pipes of ours, carried by one confined pump.
+
+    user's 0, 1, 2 ↔ dativo-pump ↔ three pipes ↔ the command
+
+The command never holds a descriptor of the user's, and no terminal. Signals and the exit status pass through; every failure of
+our own is a JailFailed, 125 (126 and 127 as env(1)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets as random
+import selectors
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from dativo.kernel import show
+from dativo.kernel.processes import Processes, own_identity, pipe
+from dativo.kernel.pump import Name, Pair, Pump, readable, release, start_pump
+from dativo.kernel.startup_files import Snapshot, take_snapshot
+from dativo.protocol.errors import Blame, DativoError, ExitStatus, LimitExceeded, Where
+from dativo.sandbox import (
+    Confined,
+    Exit,
+    Grants,
+    Identity,
+    Limits,
+    Program,
+    StartFailed,
+    Walls,
+    launch,
+)
+
+PATH: Final = "/usr/bin:/bin"
+PASSED_ON: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+# A terminal sends these to every process of the job, not to the first one alone.
+_OF_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
+TICK_S: Final = 0.1
+# What a command that was ended by a signal had written is given this long to go out.
+DRAIN_AFTER_SIGNAL_S: Final = 2.0
+MAX_REPORTED: Final = 20
+_NAMES: Final[tuple[Name, ...]] = ("stdin", "stdout", "stderr")
+_LIMITS: Final = {
+    "memory": "--memory",
+    "pids": "--pids",
+    "wall_time": "--time",
+    "file_size": "files",
+}
+
+
+class JailFailed(DativoError):
+    """A failure of the jail's own: nothing that the command did."""
+
+    status: ClassVar[ExitStatus] = ExitStatus.JAIL_FAILED
+
+    @classmethod
+    def because(cls, error: DativoError) -> Self:
+        """Return another error as one of the jail's own."""
+        return cls(error.message, error.where, error.value, error.hint, error.blame)
+
+
+class NotExecutable(JailFailed):
+    """The command was found and cannot be executed."""
+
+    status = ExitStatus.NOT_EXECUTABLE
+    default_blame = Blame.USER
+
+
+class NotFound(JailFailed):
+    """There is no such command behind the walls."""
+
+    status = ExitStatus.NOT_FOUND
+    default_blame = Blame.USER
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """What to run and what it may do. Paths are absolute and free of links; ``cwd`` None is the caller's where it is granted.
+
+    ``raw``: what goes to a terminal is not escaped.
+    """
+
+    command: tuple[str, ...]
+    limits: Limits
+    walls: Walls
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cwd: str | None = None
+    raw: bool = False
+
+    def search_path(self) -> str:
+        """Return PATH as the command sees it: what was said, else the usual folders and then the readable granted ones."""
+        said = dict(self.environment).get("PATH")
+        granted = [str(path) for path in self.read if path.is_dir() and ":" not in str(path)]
+        return said if said is not None else ":".join([PATH, *granted])
+
+    def folder(self) -> str:
+        """Return the working directory of the command."""
+        if self.cwd is not None:
+            return self.cwd
+        here = Path.cwd()
+        granted = any(here.is_relative_to(path) for path in (*self.read, *self.write))
+        return str(here) if granted else "/tmp"  # noqa: S108 - inside, a tmpfs of its own
+
+
+def run(jail: Jail, env: Mapping[str, str]) -> int:
+    """Run the command to its end and return the status to exit with. Blocks; takes over descriptors 0 and 1 and the signals.
+
+    Raises JailFailed and the sandbox's errors, after everything that was started is gone.
+    """
+    before = take_snapshot(jail.write)
+    with contextlib.ExitStack() as stack:
+        identity = stack.enter_context(_identity(jail.write))
+        going = _Going(jail, before.protected(jail.write), identity, stack, env)
+        status = going.carry_out()
+    _tell_changes(jail, before)
+    return status
+
+
+class _Going:
+    """One jail under way."""
+
+    def __init__(
+        self,
+        jail: Jail,
+        protected: tuple[Path, ...],
+        identity: Identity | None,
+        stack: contextlib.ExitStack,
+        env: Mapping[str, str],
+    ) -> None:
+        self._jail = jail
+        self._identity = identity
+        self._protected = protected
+        self._stack = stack
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._signals = stack.enter_context(_Signals(self._selector))
+        name = f"jail-{os.getpid()}-{random.token_hex(3)}"
+        self._processes = Processes(stack, jail.walls, name, env)
+
+    def carry_out(self) -> int:
+        """Start both, follow them, and return the command's status."""
+        program = self._program()
+        pump = start_pump(self._processes, self._selector)
+        with pipe() as stdin, pipe() as stdout, pipe() as stderr:
+            command = self._start(program, (stdin[0], stdout[1], stderr[1]))
+            pump.open(self._pairs(stdin[1], stdout[0], stderr[0]))
+        release(0, 1)
+        ended = self._follow(command, pump)
+        self._check_streams(pump)
+        return self._status(ended)
+
+    def _program(self) -> Program:
+        jail = self._jail
+        cwd = jail.folder()
+        first, *rest = jail.command
+        argv = (find_program(first, jail.search_path(), cwd), *rest)
+        return Program(name="jail", argv=argv, runtime=jail.read, cwd=cwd)
+
+    def _start(self, program: Program, streams: tuple[int, int, int]) -> Confined:
+        jail = self._jail
+        stdin, stdout, stderr = streams
+        grants = Grants(
+            write=jail.write,
+            protected=self._protected,
+            environment=(("PATH", jail.search_path()), *jail.environment),
+            limits=jail.limits,
+        )
+        try:
+            confined = launch(
+                program,
+                grants,
+                identity=self._identity,
+                walls=jail.walls,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                control=None,
+                run=self._processes.run_id,
+            )
+        except StartFailed as error:
+            raise _not_started(error, jail.command[0]) from error
+        return self._stack.enter_context(confined)
+
+    def _pairs(self, into: int, out: int, err: int) -> list[Pair]:
+        pairs = [
+            Pair("stdout", out, 1, escape=self._escaped(1)),
+            Pair("stderr", err, 2, escape=self._escaped(2)),
+        ]
+        # Else the command's stdin is at its end at once: nobody holds the pipe.
+        return [Pair("stdin", 0, into), *pairs] if readable(0) else pairs
+
+    def _escaped(self, fd: int) -> bool:
+        return not self._jail.raw and os.isatty(fd)
+
+    def _follow(self, command: Confined, pump: Pump) -> Exit:
+        """Pass signals on until the command has ended and what it wrote is out; its input does not matter any more then."""
+        self._selector.register(command.report_fd, selectors.EVENT_READ, command)
+        ended: Exit | None = None
+        patience_s: float | None = None
+        while ended is None or not {"stdout", "stderr"} <= pump.ended.keys():
+            for key, mask in self._selector.select(TICK_S):
+                if key.data is pump:
+                    pump.take(mask)
+                elif key.data is command:
+                    ended = command.poll_exit()
+                    if ended is not None:
+                        self._selector.unregister(command.report_fd)
+            command.watch()
+            pump.watch()
+            for signum in self._signals.arrived():
+                if ended is None:
+                    command.signal(signum, group=signum in _OF_TERMINALS)
+                patience_s = time.monotonic() + DRAIN_AFTER_SIGNAL_S
+            if ended is not None and patience_s is not None and time.monotonic() > patience_s:
+                break
+        return ended
+
+    def _check_streams(self, pump: Pump) -> None:
+        for name in _NAMES:
+            told = pump.ended.get(name)
+            if told is not None and told.end == "error":
+                raise JailFailed(
+                    f"{name} was cut after {told.bytes} bytes",
+                    value=show.foreign(told.message or ""),
+                    blame=Blame.MACHINE,
+                )
+
+    def _status(self, ended: Exit) -> int:
+        limit = _LIMITS.get(ended.cause)
+        if limit is not None:
+            raise JailFailed(
+                f"a limit ended {show.foreign(self._jail.command[0])}: it {ended.detail}",
+                hint=f"Give it more with {limit}" if limit.startswith("--") else None,
+                blame=Blame.USER,
+            )
+        if ended.signal is not None:
+            return 128 + ended.signal
+        if ended.code is None:
+            raise JailFailed(f"the command was lost: {ended.detail}", blame=Blame.MACHINE)
+        if ended.detail:
+            show.note(f"dativo jail: the command {show.foreign(ended.detail)} (--pids)")
+        return ended.code
+
+
+def find_program(name: str, path: str, cwd: str) -> str:
+    """Return the absolute path of a command as execvp(3) would find it. Raises NotFound, NotExecutable."""
+    if not name:
+        raise NotFound("the command is empty")
+    if "/" in name:
+        return os.path.join(cwd, name)  # noqa: PTH118 - its links are for the kernel to follow, inside
+    refused: str | None = None
+    for folder in path.split(":"):
+        file = os.path.join(folder, name)  # noqa: PTH118
+        try:
+            mode = os.stat(file).st_mode  # noqa: PTH116
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and mode & 0o111 and folder.startswith("/"):
+            return file
+        refused = refused or file
+    if refused is not None:
+        raise NotExecutable(f"{show.foreign(refused)} is not executable")
+    raise NotFound(
+        f"{show.foreign(name)}: no such command in {show.foreign(path)}",
+        hint="Program files outside /usr need --ro FOLDER; a folder that is granted so is searched too",
+    )
+
+
+def _not_started(error: StartFailed, name: str) -> JailFailed:
+    reason = show.foreign(error.reason)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(
+            reason,
+            hint="It, or the interpreter that its first line names, is not behind the walls: --ro PATH",
+        )
+    if error.errno is not None:
+        return NotExecutable(
+            reason, hint="Nothing below --rw is executable: give program files with --ro"
+        )
+    return JailFailed(f"{show.foreign(name)} could not be started: {reason}", blame=Blame.USER)
+
+
+@contextlib.contextmanager
+def _identity(write: tuple[Path, ...]) -> Iterator[Identity | None]:
+    """As root: who the command becomes. The owner of what it may write, so that it can; else somebody of its own."""
+    closed = [path for path in write if os.geteuid() == 0 and not path.stat().st_mode & 0o002]
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in closed}
+    if not owners:
+        with own_identity() as identity:
+            yield identity
+        return
+    (uid, gid), *others = owners
+    if others or uid == 0 or gid == 0:
+        raise JailFailed(
+            "root cannot be behind the walls, and what is to be written belongs to root or to several users",
+            Where(file=str(closed[0])),
+            hint="Give it to one user and group: chown -R USER:GROUP PATH",
+            blame=Blame.USER,
+        )
+    yield Identity(uid, gid)
+
+
+def _tell_changes(jail: Jail, before: Snapshot) -> None:
+    """Tell which files that other programs obey are new or not the same any more."""
+    if not jail.write:
+        return
+    try:
+        changed = before.changed_in(take_snapshot(jail.write))
+    except LimitExceeded as error:
+        raise JailFailed(
+            f"what the command left cannot be looked through: {error.message}", error.where
+        ) from error
+    for path in changed[:MAX_REPORTED]:
+        show.note(
+            f"dativo jail: new or replaced, and obeyed by other programs: {show.foreign(str(path))}"
+        )
+    if len(changed) > MAX_REPORTED:
+        show.note(f"dativo jail: and {len(changed) - MAX_REPORTED} more")
+
+
+class _Signals:
+    """Catches the signals that are passed on, for as long as it is entered. One that was ignored before stays so."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._before: dict[signal.Signals, object] = {}
+        self._wakeup = -1
+
+    def __enter__(self) -> Self:
+        self._out, self._in = socket.socketpair()
+        for end in (self._out, self._in):
+            end.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
+        for signum in PASSED_ON:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                self._before[signum] = signal.signal(signum, _wake)
+        self._selector.register(self._out, selectors.EVENT_READ, self)
+        return self
+
+    def arrived(self) -> list[signal.Signals]:
+        """Return the signals since the last call."""
+        try:
+            numbers = self._out.recv(4096)
+        except BlockingIOError:
+            return []
+        return [signal.Signals(number) for number in numbers if number in PASSED_ON]
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() gave
+        signal.set_wakeup_fd(self._wakeup)
+        self._selector.unregister(self._out)
+        self._out.close()
+        self._in.close()
+
+
+def _wake(_: int, __: object) -> None:
+    """Do nothing: the number arrives through the wake-up descriptor."""
