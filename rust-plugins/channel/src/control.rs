@@ -93,14 +93,14 @@ impl<C: DeserializeOwned> Control<C> {
     }
 
     /// The next command that has arrived whole; none if there is none yet.
-    pub fn next(&mut self) -> Option<C> {
+    pub fn arrived(&mut self) -> Option<C> {
         self.arrived.pop_front()
     }
 
     /// The next command; blocks.
     pub fn wait(&mut self) -> Result<C, Stop> {
         loop {
-            if let Some(command) = self.next() {
+            if let Some(command) = self.arrived() {
                 return Ok(command);
             }
             self.receive()?;

@@ -1,5 +1,24 @@
+//! `dativo-relay`: one plugin's output on its way to another's input, or to the user's.
+//!
+//! It polices the lines of stdin as hostile JSONL, rewrites envelopes from one dialect into the other and writes
+//! them to stdout; the bytes of records and states are copied, never encoded again. In the role `acks` it only
+//! reads what a target acknowledges. The kernel talks to it on descriptor 3 (docs/spec/events.md).
+
+mod acks;
+mod events;
+mod fields;
+mod output;
+mod pass;
+mod run;
+mod states;
+mod stream;
+mod time;
+
 use std::process::ExitCode;
 
+use dativo_channel::control::Control;
+
+/// The process. Its exit status is in docs/spec/exit-codes.md.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    dativo_channel::main("dativo-relay", env!("CARGO_PKG_VERSION"), run::run)
 }

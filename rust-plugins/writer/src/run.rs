@@ -83,7 +83,7 @@ impl Loop {
                 }
             }
             self.wait(session)?;
-            while let Some(command) = session.control().next() {
+            while let Some(command) = session.control().arrived() {
                 session.obey(command)?;
             }
             session.cut_if_due()?;

@@ -1,0 +1,144 @@
+//! Control messages of the relay (docs/spec/events.md).
+
+use dativo_channel::events::{Counts, StreamId};
+use dativo_wire::envelope;
+use serde::{Deserialize, Serialize};
+
+/// What the kernel says.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Command {
+    Open(Box<Open>),
+    Release { number: u64 },
+    Finish { complete: bool },
+    Abort,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Open {
+    Pass(OpenPass),
+    Acks(OpenAcks),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    Airbyte,
+    Singer,
+}
+
+impl From<Dialect> for envelope::Dialect {
+    fn from(dialect: Dialect) -> envelope::Dialect {
+        match dialect {
+            Dialect::Airbyte => envelope::Dialect::Airbyte,
+            Dialect::Singer => envelope::Dialect::Singer,
+        }
+    }
+}
+
+/// What to do with streams that were not declared. Only a Singer SCHEMA can declare one.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Undeclared {
+    Refuse,
+    Accept,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum States {
+    Pass,
+    /// Until a `release`.
+    Withhold,
+    Drop,
+}
+
+#[derive(Deserialize)]
+pub struct OpenPass {
+    pub input: String,
+    pub dialect: Dialect,
+    #[serde(rename = "as")]
+    pub to: Dialect,
+    pub strict: bool,
+    pub undeclared: Undeclared,
+    pub streams: Vec<Declared>,
+    pub states: States,
+    pub report_states: bool,
+    pub statuses: bool,
+    pub max_records: Option<u64>,
+    pub limits: Limits,
+}
+
+#[derive(Deserialize)]
+pub struct Declared {
+    pub stream: StreamId,
+    /// Its name in a Singer output.
+    pub name: String,
+    pub key: Vec<String>,
+    /// The text of its JSON Schema.
+    pub schema: Option<String>,
+    /// Fields that are left out of its records.
+    #[serde(default)]
+    pub drop: Vec<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub struct Limits {
+    pub max_line_bytes: usize,
+    pub max_depth: usize,
+    pub max_columns: usize,
+    pub max_streams: usize,
+    pub max_state_bytes: usize,
+    pub max_text_lines: u64,
+    pub max_withheld_bytes: usize,
+}
+
+#[derive(Deserialize)]
+pub struct OpenAcks {
+    pub input: String,
+    pub dialect: Dialect,
+    pub strict: bool,
+    pub limits: AckLimits,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub struct AckLimits {
+    pub max_line_bytes: usize,
+    pub max_depth: usize,
+    pub max_state_bytes: usize,
+    pub max_text_lines: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "state_passed")]
+pub struct StatePassed<'a> {
+    pub input: &'a str,
+    pub number: u64,
+    pub kind: &'static str,
+    pub stream: Option<StreamId>,
+    pub text: &'a str,
+    pub sent: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "limited")]
+pub struct Limited<'a> {
+    pub input: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "acknowledged")]
+pub struct Acknowledged<'a> {
+    pub input: &'a str,
+    pub line: u64,
+    pub text: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "passed")]
+pub struct Passed<'a> {
+    pub input: &'a str,
+    pub lines: u64,
+    pub counts: Vec<Counts>,
+}

@@ -1,0 +1,215 @@
+//! stdout: buffered, never waited for, its last two bytes held back.
+//!
+//! Every line ends with `}` and a line feed. These two are written when the next line begins or when the output
+//! is completed, so that whoever reads an output that was not completed finds half a line at its end.
+//!
+//! stdout may be a pipe of the user's that other programs write to as well, so `O_NONBLOCK`, a property of the open
+//! file description, is left alone: pwritev2(2) with `RWF_NOWAIT` asks for the same in one call. Where the system
+//! cannot do that for a pipe (before Linux 6.5), at most `PIPE_BUF` bytes are written when poll(2) says that the pipe
+//! takes some, which does not block: pipe(7).
+
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
+
+use dativo_channel::Stop;
+use dativo_wire::fault::{Blame, Fault};
+
+pub const STDOUT: RawFd = 1;
+/// So much is written in one go, while there is more to read.
+pub const CHUNK_BYTES: usize = 64 << 10;
+/// Above it nothing is read until stdout has taken some.
+const FULL_BYTES: usize = 256 << 10;
+const TAIL: &[u8] = b"}\n";
+
+pub struct Output {
+    buffer: Vec<u8>,
+    /// Written up to here.
+    start: usize,
+    /// The last line lacks its tail.
+    open: bool,
+    begun: bool,
+    /// stdout is a pipe that takes what fits.
+    nowait: bool,
+}
+
+impl Output {
+    pub fn new() -> Output {
+        Output {
+            buffer: Vec::with_capacity(FULL_BYTES + CHUNK_BYTES),
+            start: 0,
+            open: false,
+            begun: false,
+            nowait: is_pipe(STDOUT),
+        }
+    }
+
+    /// Begin a line; the caller appends it but for its tail.
+    #[inline(always)]
+    pub fn line(&mut self) -> &mut Vec<u8> {
+        if self.open {
+            self.buffer.extend_from_slice(TAIL);
+        }
+        self.open = true;
+        &mut self.buffer
+    }
+
+    /// Append one line that is made up of `parts`, but for its tail.
+    pub fn write_line(&mut self, parts: &[&[u8]]) {
+        let line = self.line();
+        parts.iter().for_each(|part| line.extend_from_slice(part));
+    }
+
+    /// The line that was begun last, to append to.
+    pub fn unfinished(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// No line follows: the last one is completed.
+    pub fn complete(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.buffer.extend_from_slice(TAIL);
+        }
+    }
+
+    /// Bytes that stdout has not taken.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.pending() >= FULL_BYTES
+    }
+
+    /// Write what stdout takes at once; call it when poll(2) says that it takes some.
+    pub fn flush(&mut self) -> Result<(), Stop> {
+        while self.pending() > 0 {
+            let written = write_some(&self.buffer[self.start..], &mut self.nowait);
+            match written {
+                Ok(count) => {
+                    self.begun = true;
+                    self.start += count;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(closed()),
+                Err(error) => return Err(unwritable(&error)),
+            }
+            if !self.nowait {
+                break;
+            }
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    fn tidy(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(FULL_BYTES + CHUNK_BYTES);
+            self.start = 0;
+        } else if self.start >= FULL_BYTES {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// The output is given up: one that is still empty gets half a line too, if stdout takes it at once.
+    pub fn give_up(&mut self) {
+        if !self.begun {
+            // Nobody is left who could be told that this failed.
+            let _ = write_some(b"{", &mut self.nowait);
+        }
+    }
+}
+
+/// The reader is gone.
+pub fn closed() -> Stop {
+    Fault::new(
+        "target.closed",
+        Blame::User,
+        "who reads the output has closed it",
+    )
+    .into()
+}
+
+fn unwritable(error: &io::Error) -> Stop {
+    let message = format!("the output cannot be written: {error}");
+    Fault::new("target.io", Blame::Machine, message).into()
+}
+
+fn is_pipe(fd: RawFd) -> bool {
+    // SAFETY: fstat fills the struct of a descriptor or fails.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFIFO
+    }
+}
+
+fn write_some(bytes: &[u8], nowait: &mut bool) -> io::Result<usize> {
+    if *nowait {
+        let part = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        // SAFETY: the system reads at most `bytes.len()` bytes from `bytes`.
+        let count = unsafe { libc::pwritev2(STDOUT, &part, 1, -1, libc::RWF_NOWAIT) };
+        if count >= 0 {
+            return Ok(count as usize);
+        }
+        let error = io::Error::last_os_error();
+        let missing = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL];
+        if !error
+            .raw_os_error()
+            .is_some_and(|code| missing.contains(&code))
+        {
+            return Err(error);
+        }
+        *nowait = false;
+    }
+    let most = bytes.len().min(libc::PIPE_BUF);
+    // SAFETY: as above.
+    let count = unsafe { libc::write(STDOUT, bytes.as_ptr().cast(), most) };
+    if count < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(count as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_the_last_line_waits() {
+        let mut output = Output::new();
+        assert_eq!(output.pending(), 0);
+        output.write_line(&[b"{\"a\":", b"1"]);
+        assert_eq!(output.buffer, b"{\"a\":1");
+        output.write_line(&[b"{\"b\":2"]);
+        assert_eq!(output.buffer, b"{\"a\":1}\n{\"b\":2");
+        output.complete();
+        output.complete();
+        assert_eq!(output.buffer, b"{\"a\":1}\n{\"b\":2}\n");
+    }
+
+    #[test]
+    fn an_empty_output_stays_empty_when_complete() {
+        let mut output = Output::new();
+        output.complete();
+        assert_eq!(output.pending(), 0);
+    }
+
+    #[test]
+    fn a_long_line_gives_its_memory_back() {
+        let mut output = Output::new();
+        output.write_line(&[&vec![b'x'; 4 << 20]]);
+        assert!(output.is_full());
+        output.start = FULL_BYTES + 7;
+        output.tidy();
+        assert_eq!(output.pending(), (4 << 20) - FULL_BYTES - 7);
+        output.start = output.buffer.len();
+        output.tidy();
+        assert!(output.buffer.capacity() < 1 << 20);
+    }
+}

@@ -1,0 +1,108 @@
+//! Airbyte's milliseconds and Singer's RFC 3339 texts.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dativo_wire::temporal;
+
+const DAY_MS: i64 = 86_400_000;
+/// 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z.
+const FIRST_MS: i64 = -62_135_596_800_000;
+const LAST_MS: i64 = 253_402_300_799_999;
+
+/// Append `"YYYY-MM-DDTHH:MM:SS.mmmZ"`, quotes included; false, with nothing appended, outside the years 1 to 9999.
+pub fn append_text(ms: i64, out: &mut Vec<u8>) -> bool {
+    if !(FIRST_MS..=LAST_MS).contains(&ms) {
+        return false;
+    }
+    let (days, of_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
+    let start = out.len();
+    out.extend_from_slice(b"\"0000-00-00T00:00:00.000Z\"");
+    let text = &mut out[start..];
+    put(&mut text[1..5], year);
+    put(&mut text[6..8], month);
+    put(&mut text[9..11], day);
+    put(&mut text[12..14], hour);
+    put(&mut text[15..17], minute);
+    put(&mut text[18..20], second);
+    put(&mut text[21..24], milli);
+    true
+}
+
+/// Fill `digits` with the last digits of `value`.
+fn put(digits: &mut [u8], mut value: i64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Milliseconds since 1970 of an RFC 3339 text.
+pub fn parse(text: &[u8]) -> Option<i64> {
+    temporal::timestamptz(text).map(|us| us.div_euclid(1000))
+}
+
+/// Milliseconds since 1970 now.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar, with years that begin in
+/// March so that the leap day is the last: Hinnant, "chrono-compatible low-level date algorithms".
+fn civil(days: i64) -> (i64, i64, i64) {
+    let from_era = days + 719_468;
+    let (era, day_of_era) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(ms: i64) -> String {
+        let mut out = Vec::new();
+        assert!(append_text(ms, &mut out));
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn known_times() {
+        for (ms, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_455_000_123, "2026-11-23T17:30:00.123Z"),
+            (FIRST_MS, "0001-01-01T00:00:00.000Z"),
+            (LAST_MS, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(text(ms), format!("\"{expected}\""));
+        }
+        for ms in [FIRST_MS - 1, LAST_MS + 1, i64::MIN, i64::MAX] {
+            let mut out = Vec::new();
+            assert!(!append_text(ms, &mut out) && out.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut ms = FIRST_MS;
+        while ms <= LAST_MS {
+            assert_eq!(parse(text(ms).trim_matches('"').as_bytes()), Some(ms));
+            ms += 40 * DAY_MS + 12_345_678;
+        }
+    }
+}
