@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
-from dativo.kernel import show
+from dativo.kernel import cli_jail, cli_verbs, show
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import DativoError, ExitStatus
 
@@ -273,49 +273,16 @@ def files(
             show.data(file.path)
 
 
-# --- verbs -----------------------------------------------------------------------------------------------------------------
+# --- verbs and pipes -------------------------------------------------------------------------------------------------------
 
-
-@main.command()
-@click.argument("reference")
-@_cgroup
-def spec(reference: str, cgroup: Literal["required", "degraded"] | None) -> None:
-    """Print what the installed connector REFERENCE says of itself: SPEC, or a tap's --about."""
-    from dativo.kernel import api
-
-    with _site(cgroup) as site:
-        show.data(show.document(api.spec(site, reference, Path.cwd())))
-
-
-@main.command()
-@_job
-@_cgroup
-def check(job: Path, cgroup: Literal["required", "degraded"] | None) -> int:
-    """Ask JOB's source whether its configuration works."""
-    from dativo.kernel import api
-
-    with _site(cgroup) as site:
-        status, redact = api.check(site, job)
-    show.data(
-        json.dumps(
-            {
-                "status": "SUCCEEDED" if status.succeeded else "FAILED",
-                "message": redact(status.message),
-            }
-        )
-    )
-    return ExitStatus.DONE if status.succeeded else ExitStatus.CONFIGURATION
-
-
-@main.command()
-@_job
-@_cgroup
-def discover(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
-    """Print the catalogue of JOB's source, asked anew."""
-    from dativo.kernel import api
-
-    with _site(cgroup) as site:
-        show.data(show.document(api.discover(site, job).text))
+for _command in (
+    cli_verbs.spec,
+    cli_verbs.check,
+    cli_verbs.discover,
+    cli_verbs.read,
+    cli_jail.jail,
+):
+    main.add_command(_command)
 
 
 # --- plugins ---------------------------------------------------------------------------------------------------------------
