@@ -131,7 +131,10 @@ def _stream(part: jsontext.Json) -> jsontext.Json:
 
 
 def _canonical(value: jsontext.Json) -> str:
-    """Return JSON text that is the same for equal values: keys sorted, numbers by value."""
+    """Return JSON text that is the same for equal values: keys sorted, numbers by value.
+
+    1, 1.0 and 1e0 are one number, and so are fractions that one double stands for, since targets read and write them as doubles.
+    """
     if isinstance(value, dict):
         return (
             "{"
@@ -140,10 +143,20 @@ def _canonical(value: jsontext.Json) -> str:
         )
     if isinstance(value, list):
         return "[" + ",".join(_canonical(item) for item in value) + "]"
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        # 1, 1.0 and 1e0 are one number, and targets rewrite them; Decimal.normalize would round.
-        sign, digits, exponent = Decimal(value).as_tuple()
-        text = "".join(map(str, digits))
+    if isinstance(value, Decimal):
+        _, digits, exponent = value.as_tuple()
+        text = "".join(map(str, digits)).rstrip("0")
+        scale = int(exponent) + len(digits) - len(text)
+        if text and scale < 0:
+            return repr(float(value))
+        return _integer(value.is_signed(), text, scale)
+    if isinstance(value, int) and not isinstance(value, bool):
+        text = str(abs(value))
         bare = text.rstrip("0")
-        return f"{sign}.{bare}e{int(exponent) + len(text) - len(bare) if bare else 0}"
+        return _integer(value < 0, bare, len(text) - len(bare))
     return jsontext.dumps(value)
+
+
+def _integer(negative: bool, digits: str, zeros: int) -> str:
+    """Return a whole number without writing its zeros, of which 1e999999999 has many."""
+    return f"{'-' if negative and digits else ''}{digits or 0}e{zeros if digits else 0}"

@@ -16,10 +16,10 @@ from typing import Any
 from dativo.kernel import grants, install, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
 from dativo.kernel.conversation import Observer
-from dativo.kernel.job import Job, load_job
+from dativo.kernel.job import ForeignTargetJob, Job, load_job
 from dativo.kernel.landing import committer, open_committer
 from dativo.kernel.limits import HELLO_TIMEOUT_S
-from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source
+from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source, requests
 from dativo.kernel.processes import own_identity
 from dativo.kernel.run import RunFailed, new_run_id, own_target, run
 from dativo.protocol import airbyte, control, events, handshake, jsontext
@@ -83,7 +83,7 @@ def spec(site: Site, reference: str, workspace: Path) -> str:
 
 def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[str], str]]:
     """Ask the job's source whether its configuration works; returns the answer and what redacts its texts."""
-    source, _ = prepare_source(site, _load(site, path))
+    source = prepare_source(site, _load(site, path))
     with own_identity() as identity, source.redactor.errors():
         status = verbs.check(asked(site, source, identity, new_run_id()), source.documents)
     return status, source.redactor.redact
@@ -91,7 +91,7 @@ def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[s
 
 def discover(site: Site, path: Path) -> Catalog:
     """Return the catalogue of the job's source, asked anew."""
-    source, _ = prepare_source(site, _load(site, path))
+    source = prepare_source(site, _load(site, path))
     with own_identity() as identity, source.redactor.errors():
         how = asked(site, source, identity, new_run_id())
         return verbs.discover(
@@ -133,28 +133,25 @@ def verify(site: Site, reference: str, workspace: Path) -> registry.Installed:
 # --- grants ----------------------------------------------------------------------------------------------------------------
 
 
-def _request(site: Site, path: Path) -> grants.Request:
-    job = _load(site, path)
-    plugin = registry.find_source(job.source.connector, job.workspace, site.paths)
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    return grants.request(
-        job, plugin.reference, plugin.digest, grants.effective(job.source.grants, site.policy, job)
-    )
-
-
 def requested(site: Site, path: Path) -> list[str]:
-    """Return what a job asks for beyond the default, one line each, and whether it is approved."""
-    wanted = _request(site, path)
-    if not wanted.asks:
+    """Return what a job asks for beyond the default, one line each, and whether it is approved; by plugin where two ask."""
+    wanted = [request for request in requests(site, _load(site, path)) if request.asks]
+    if not wanted:
         return ["nothing beyond the default"]
-    state = "approved" if grants.is_approved(wanted, site.paths) else "not approved"
-    return [*(str(ask) for ask in wanted.asks), f"{state} ({wanted.key[:12]})"]
+    lines = []
+    for request in wanted:
+        state = "approved" if grants.is_approved(request, site.paths) else "not approved"
+        lines += [f"{request.plugin}:"] if len(wanted) > 1 else []
+        lines += [*(str(ask) for ask in request.asks), f"{state} ({request.key[:12]})"]
+    return lines
 
 
 def approve(site: Site, path: Path) -> tuple[list[str], str]:
-    """Approve what a job asks for; returns the asks and the approval's key."""
-    wanted = _request(site, path)
-    if wanted.asks:
+    """Approve what a job asks for, source and foreign target; returns the asks and the approvals' keys."""
+    asks, keys = [], []
+    for wanted in requests(site, _load(site, path)):
+        if not wanted.asks:
+            continue
         grants.approve(wanted, site.paths)
         site.audit.write(
             "grants_approved",
@@ -164,7 +161,9 @@ def approve(site: Site, path: Path) -> tuple[list[str], str]:
             job=str(wanted.job_path),
             asks=[str(ask) for ask in wanted.asks],
         )
-    return [str(ask) for ask in wanted.asks], wanted.key
+        asks += [f"{wanted.plugin}: {ask}" for ask in wanted.asks]
+        keys.append(wanted.key)
+    return asks, " ".join(keys)
 
 
 def approvals(site: Site) -> list[str]:
@@ -180,10 +179,13 @@ def approvals(site: Site) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a target holds of a pipeline: last epoch, states as the source wrote them, tables and their live files."""
+    """What a target holds of a pipeline: last epoch, states as the source wrote them, tables and their live files.
+
+    Of a foreign target only the states are known, those that it has acknowledged: ``epoch`` is None.
+    """
 
     pipeline: str
-    epoch: int
+    epoch: int | None
     states: tuple[StateEntry, ...]
     tables: tuple[events.Table, ...]
 
@@ -205,13 +207,17 @@ def committed(site: Site, path: Path) -> Committed:
     Raises TargetFailed when the committer does not answer.
     """
     job = _load(site, path)
-    if not job.target.warehouse.is_dir():
+    said = job.target
+    if isinstance(said, ForeignTargetJob):
+        saved = site.ledger.saved_states(job.workspace, job.pipeline, said.connector)
+        return Committed(job.pipeline, None, saved, ())
+    if not said.warehouse.is_dir():
         return Committed(job.pipeline, 0, (), ())
-    owner, _ = warehouse.prepare(job.target.warehouse)
+    owner, _ = warehouse.prepare(said.warehouse)
     run_id = new_run_id()
-    target = own_target(registry.find_target(job.target.connector), job)
+    target = own_target(registry.find_target(said.connector), job)
     program, walled = committer(target)
-    opening = open_committer(target, run_id, job.target.warehouse, read_only=True)
+    opening = open_committer(target, run_id, said.warehouse, read_only=True)
     ours, theirs = socket.socketpair()
     ours.settimeout(HELLO_TIMEOUT_S)
     with (
@@ -233,7 +239,7 @@ def committed(site: Site, path: Path) -> Committed:
 
 
 def _read_target(channel: control.Channel, opening: Mapping[str, object], job: Job) -> Committed:
-    program = f"dativo-{job.target.connector}"
+    program = f"dativo-{job.own_target.connector}"
     where = Where(file=str(job.path), plugin=program)
     opened: events.Opened | None = None
     tables: list[events.Table] = []

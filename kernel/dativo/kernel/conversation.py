@@ -66,12 +66,14 @@ class Terminated(Interrupted):
 class Observer:
     """Who is told while a run goes on; each may be called many times a second.
 
-    ``on_durable`` is called once for every epoch, in order, as soon as its data and states are durable.
+    ``on_durable`` is called once for every epoch, in order, as soon as its data and states are durable; ``on_said`` for each
+    message of a foreign target.
     """
 
     on_progress: Callable[[Tally], None] = lambda _: None
     on_message: Callable[[events.SourceMessage], None] = lambda _: None
     on_durable: Callable[[events.Sealed], None] = lambda _: None
+    on_said: Callable[[events.SourceMessage], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,27 +117,35 @@ def _plain_path(text: str, base: Path, where: Where) -> Path:
 
 
 def effective(requested: Grants, policy: Policy, job: Job) -> Grants:
-    """Return what ``policy`` leaves of ``requested``, all of it or an error: less would fail later, without a reason.
+    """Return what ``policy`` leaves of ``requested``, of the job's source or target; all of it or an error: less would fail
+    later, without a reason.
 
     Raises NotPermitted that names the ceiling and its file; also for paths, or a warehouse, that overlap dativo's own folders,
     and for a source that could write into the warehouse.
     """
+    warehouse = warehouse_of(job)
     permit(
         requested,
         policy,
         job.limits,
-        (job.target.warehouse,),
+        () if warehouse is None else (warehouse,),
         where=Where(file=str(job.path)),
         asked_in=str(job.path),
     )
-    warehouse = job.target.warehouse
     for path in requested.write:
-        if path.is_relative_to(warehouse) or warehouse.is_relative_to(path):
+        if warehouse and (path.is_relative_to(warehouse) or warehouse.is_relative_to(path)):
             raise NotPermitted(
                 f"the source may not write {path}, which overlaps the warehouse {warehouse}",
                 Where(file=str(job.path), pointer="/source/grants/write"),
             )
     return requested
+
+
+def warehouse_of(job: Job) -> Path | None:
+    """Return the warehouse of a job whose target is dativo's own; None for a foreign one."""
+    from dativo.kernel.job import TargetJob
+
+    return job.target.warehouse if isinstance(job.target, TargetJob) else None
 
 
 def permit(
@@ -203,18 +211,19 @@ class Ask:
 
 def beyond_default(
     grants: Grants,
-    warehouse: Path,
+    warehouse: Path | None,
     workspace: Path,
     read_limits: limits.ReadLimits | None = None,
 ) -> tuple[Ask, ...]:
-    """Return what needs an approval, in a fixed order; empty = none is needed."""
+    """Return what needs an approval, in a fixed order; empty = none is needed. ``warehouse`` None: there is none to ask for."""
     asks = [Ask("network", name) for name in grants.network]
     asks += [Ask("read", str(path)) for path in grants.read]
     asks += [Ask("write", str(path)) for path in grants.write]
     asks += [Ask("secret", secret) for secret in grants.secrets]
-    real = Path(os.path.realpath(workspace))
-    if not Path(os.path.realpath(warehouse)).is_relative_to(real) or warehouse == real:
-        asks.append(Ask("warehouse", str(warehouse)))
+    if warehouse is not None:
+        real = Path(os.path.realpath(workspace))
+        if not Path(os.path.realpath(warehouse)).is_relative_to(real) or warehouse == real:
+            asks.append(Ask("warehouse", str(warehouse)))
     default = Grants.default()
     for key, name in NUMBERS.items():
         if getattr(grants, name) > getattr(default, name):
@@ -278,7 +287,23 @@ def _key(parts: Mapping[str, Any]) -> str:
 
 
 def request(job: Job, plugin: str, artefact: str, grants: Grants) -> Request:
-    """Return what running ``job`` with ``plugin`` (digest ``artefact``) and effective ``grants`` asks for."""
+    """Return what ``job`` asks for its source ``plugin`` (digest ``artefact``) with effective ``grants``.
+
+    The warehouse and the limits on what is read are asked for with the source.
+    """
+    asks = beyond_default(grants, warehouse_of(job), job.workspace, job.limits)
+    return _request(job, plugin, artefact, grants, asks)
+
+
+def request_target(job: Job, plugin: str, artefact: str, grants: Grants) -> Request:
+    """Return what ``job`` asks for its foreign target ``plugin`` (digest ``artefact``) with effective ``grants``."""
+    asks = beyond_default(grants, None, job.workspace)
+    return _request(job, plugin, artefact, grants, asks)
+
+
+def _request(
+    job: Job, plugin: str, artefact: str, grants: Grants, asks: tuple[Ask, ...]
+) -> Request:
     return Request(
         plugin=plugin,
         artefact=artefact,
@@ -286,7 +311,7 @@ def request(job: Job, plugin: str, artefact: str, grants: Grants) -> Request:
         job_path=job.path,
         job_digest=job.digest,
         grants=grants,
-        asks=beyond_default(grants, job.target.warehouse, job.workspace, job.limits),
+        asks=asks,
     )
 
 
@@ -322,16 +347,24 @@ def is_approved(wanted: Request, paths: Paths) -> bool:
     return file.exists() and _read(file).key == wanted.key
 
 
-def demand(wanted: Request, paths: Paths) -> None:
-    """Raise NotPermitted (exit 8) unless ``wanted`` is approved: what it asks for and the line that approves it."""
-    if is_approved(wanted, paths):
+def demand(wanted: Sequence[Request], paths: Paths) -> None:
+    """Raise NotPermitted (exit 8) unless everything ``wanted`` is approved: what is asked for and the line that approves it."""
+    missing = [request for request in wanted if not is_approved(request, paths)]
+    if not missing:
         return
-    asks = "; ".join(str(ask) for ask in wanted.asks)
+    first = missing[0]
+    several = len(wanted) > 1
+    asks = "; ".join(
+        f"{request.plugin}: {ask}" if several else str(ask)
+        for request in missing
+        for ask in request.asks
+    )
+    keys = ", ".join(request.key[:12] for request in missing)
     raise NotPermitted(
-        f"pipeline {wanted.pipeline} asks for more than the default: {asks}",
-        Where(file=str(wanted.job_path), plugin=wanted.plugin),
-        hint=f"To allow it: dativo grants approve {shlex.quote(str(wanted.job_path))} "
-        f"(approval {wanted.key[:12]})",
+        f"pipeline {first.pipeline} asks for more than the default: {asks}",
+        Where(file=str(first.job_path), plugin=first.plugin),
+        hint=f"To allow it: dativo grants approve {shlex.quote(str(first.job_path))} "
+        f"(approval {keys})",
     )
 
 

@@ -17,7 +17,7 @@ from dativo.kernel.document import Document, Location, Number, load_yaml
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import EpochLimits, ReadLimits
 from dativo.kernel.secrets import SecretRef
-from dativo.protocol.errors import ConfigError
+from dativo.protocol.errors import ConfigError, Where
 
 Config: TypeAlias = (
     "Mapping[str, Config] | list[Config] | str | int | Number | bool | SecretRef | None"
@@ -44,8 +44,22 @@ class SourceJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignTargetJob:
+    """A target that is a connector: its own config, and requested grants."""
+
+    connector: str
+    config: Mapping[str, Config] = field(repr=False)
+    grants: Grants
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """Every secret that the config refers to, once, in order of appearance."""
+        return tuple(dict.fromkeys(references(self.config)))
+
+
+@dataclass(frozen=True, slots=True)
 class TargetJob:
-    """The target: ``iceberg`` or ``parquet``; the warehouse is a real absolute path."""
+    """One of dativo's own targets: ``iceberg`` or ``parquet``; the warehouse is a real absolute path."""
 
     connector: str
     warehouse: Path
@@ -66,9 +80,19 @@ class Job:
     path: Path
     pipeline: str
     source: SourceJob
-    target: TargetJob
+    target: TargetJob | ForeignTargetJob
     limits: ReadLimits
     digest: str
+
+    @property
+    def own_target(self) -> TargetJob:
+        """The target, which is one of dativo's own. Raises ConfigError for any other."""
+        if isinstance(self.target, ForeignTargetJob):
+            raise ConfigError(
+                f"{self.target.connector} keeps its own data: dativo knows no tables and files of it",
+                Where(file=str(self.path), pointer="/target/connector"),
+            )
+        return self.target
 
     @property
     def workspace(self) -> Path:
@@ -107,29 +131,41 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
         path=path,
         pipeline=said["pipeline"],
         source=_source(said["source"], document, path.parent),
-        target=_target(said["target"], path.parent),
+        target=_target(said["target"], document, path.parent),
         limits=replace(ReadLimits(), **said.get("limits", {})),
         digest=written.digest(),
     )
 
 
 def _source(said: Mapping[str, Any], document: Document, workspace: Path) -> SourceJob:
-    config = _config(said.get("config", {}), ("source", "config"), document)
+    config, grants = _connector("source", said, document, workspace)
+    return SourceJob(said["connector"], config, said.get("streams", ()), grants)
+
+
+def _connector(
+    part: str, said: Mapping[str, Any], document: Document, workspace: Path
+) -> tuple[Mapping[str, Config], Grants]:
+    """Return configuration and requested grants of a connector in ``part`` of the job."""
+    config = _config(said.get("config", {}), (part, "config"), document)
     if isinstance(config, SecretRef):
         raise ConfigError(
             "`config` must be a mapping; a secret goes into one of its values",
-            document.where(("source", "config")),
+            document.where((part, "config")),
         )
     grants = Grants.requested(
         said.get("grants", {}),
         workspace,
         tuple(str(ref) for ref in dict.fromkeys(references(config))),
-        lambda key: document.where(("source", "grants", *key)),
+        lambda key: document.where((part, "grants", *key)),
     )
-    return SourceJob(said["connector"], config, said.get("streams", ()), grants)
+    return config, grants
 
 
-def _target(said: Mapping[str, Any], workspace: Path) -> TargetJob:
+def _target(
+    said: Mapping[str, Any], document: Document, workspace: Path
+) -> TargetJob | ForeignTargetJob:
+    if said["connector"] not in shapes.OWN_TARGETS:
+        return ForeignTargetJob(said["connector"], *_connector("target", said, document, workspace))
     fields = {"bytes": "max_bytes", "rows": "max_rows", "time": "max_seconds"}
     epoch = {fields[key]: value for key, value in said.get("epoch", {}).items()}
     return TargetJob(

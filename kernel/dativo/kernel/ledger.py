@@ -1,7 +1,8 @@
-"""The ledger: what ran, how it ended, and documents that need not be asked for twice. SQLite, a cache, never the truth.
+"""The ledger: what ran, how it ended, documents that need not be asked for twice, and what foreign targets acknowledged. SQLite.
 
-The truth about state lies in the target, in one commit with the data. What is here serves people (``runs list``, ``runs show``),
-start-up (SPEC and CATALOG by environment and configuration) and one warning: a warehouse that lost the state we knew.
+The state of a run into dativo's own targets lies there, in one commit with the data; of those the ledger is a cache that serves
+people (``runs list``, ``runs show``), start-up (SPEC and CATALOG by environment and configuration) and one warning: a warehouse
+that lost the state we knew. A foreign target keeps no state of ours: what it acknowledged is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
+
+from dativo.protocol.errors import Blame, InternalError, Where
+from dativo.protocol.state import StateEntry, StateKind, Stream, digest
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -20,6 +24,10 @@ CREATE INDEX IF NOT EXISTS runs_by_start ON runs (started_at);
 CREATE TABLE IF NOT EXISTS pipelines (
   workspace TEXT NOT NULL, pipeline TEXT NOT NULL, warehouse TEXT NOT NULL, epoch INTEGER NOT NULL,
   states_sha256 TEXT NOT NULL, updated_at REAL NOT NULL, PRIMARY KEY (workspace, pipeline, warehouse));
+CREATE TABLE IF NOT EXISTS states (
+  workspace TEXT NOT NULL, pipeline TEXT NOT NULL, target TEXT NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
+  namespace TEXT, name TEXT, text TEXT NOT NULL, sha256 TEXT NOT NULL, run TEXT NOT NULL, updated_at REAL NOT NULL,
+  PRIMARY KEY (workspace, pipeline, target, position));
 CREATE TABLE IF NOT EXISTS documents (
   kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL, stored_at REAL NOT NULL, PRIMARY KEY (kind, key));
 """
@@ -45,10 +53,11 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / "ledger.db"
+        self._path = path = folder / "ledger.db"
         path.touch(mode=0o600)  # SQLite gives its journal the mode of the database
         self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
         self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")  # a state that is saved is on the disk
         self._db.executescript(_SCHEMA)
 
     def __enter__(self) -> Ledger:
@@ -109,6 +118,69 @@ class Ledger:
             (str(workspace), pipeline, str(warehouse)),
         ).fetchone()
         return row[0] if row else None
+
+    def save_states(
+        self,
+        workspace: Path,
+        pipeline: str,
+        target: str,
+        states: tuple[StateEntry, ...],
+        *,
+        run: str,
+    ) -> None:
+        """Replace what ``target`` has acknowledged of a pipeline. On the disk when this returns (fsync).
+
+        ``target`` is the target's reference. Each state is kept with its SHA-256.
+        """
+        now = time.time()
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute(
+                "DELETE FROM states WHERE workspace = ? AND pipeline = ? AND target = ?",
+                (str(workspace), pipeline, target),
+            )
+            self._db.executemany(
+                "INSERT INTO states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        str(workspace),
+                        pipeline,
+                        target,
+                        position,
+                        entry.kind,
+                        entry.stream.namespace if entry.stream else None,
+                        entry.stream.name if entry.stream else None,
+                        entry.text,
+                        digest((entry,)),
+                        run,
+                        now,
+                    )
+                    for position, entry in enumerate(states)
+                ],
+            )
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def saved_states(self, workspace: Path, pipeline: str, target: str) -> tuple[StateEntry, ...]:
+        """Return what ``target`` has acknowledged of a pipeline; () when nothing. Raises InternalError for a damaged state."""
+        found = []
+        for kind, namespace, name, text, sha256 in self._db.execute(
+            "SELECT kind, namespace, name, text, sha256 FROM states"
+            " WHERE workspace = ? AND pipeline = ? AND target = ? ORDER BY position",
+            (str(workspace), pipeline, target),
+        ):
+            stream = Stream(namespace, name) if name is not None else None
+            entry = StateEntry(cast(StateKind, kind), stream, text)
+            if digest((entry,)) != sha256:
+                raise InternalError(
+                    f"a saved state of pipeline {pipeline} does not match its digest",
+                    Where(file=str(self._path), stream=str(stream) if stream else None),
+                    blame=Blame.MACHINE,
+                )
+            found.append(entry)
+        return tuple(found)
 
     def document(self, kind: str, key: str) -> str | None:
         """Return a stored SPEC or CATALOG."""

@@ -3,14 +3,18 @@
     source ──stdout──▶ relay ──▶ stdout
     source ──stdout──▶ relay ──▶ target ──stdout──▶ relay (acknowledgements)
 
-A target's input stays open until the source is known to have succeeded. After any failure the relay's output ends inside a line,
-and a target is asked to end (SIGTERM, then SIGKILL), so that it may still store and acknowledge what it was sent.
+A target's input stays open until the source is known to have succeeded: the kernel holds an end of that pipe too, so that
+not even a relay that died looks like the end. After a failure the target is asked to end (SIGTERM, then SIGKILL), so that it may
+still store and acknowledge what it was sent. An interrupted run ends the target's input in good order, without calling a stream
+complete.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dativo.kernel import registry, show, walls
@@ -28,8 +32,10 @@ from dativo.kernel.processes import Processes, own_identity, pipe, tool_limits
 from dativo.protocol import control, events
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import (
+    Blame,
     DativoError,
     InternalError,
+    LimitExceeded,
     ProtocolViolation,
     TargetFailed,
     Where,
@@ -70,12 +76,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class ForeignTarget:
-    """A target to be started behind the relay. ``name`` is for errors."""
+    """A target to be started behind the relay. ``name`` is for errors; ``identity`` is who it becomes as root."""
 
     name: str
     program: Program
     grants: Grants
     dialect: Dialect
+    identity: Identity | None
 
 
 def _limits(limits: ReadLimits) -> dict[str, int]:
@@ -127,8 +134,8 @@ def _relay(processes: Processes) -> Program:
 class Passing(Conversation):
     """Carry one run through a relay.
 
-    ``on_acknowledged`` is called with the merged states whenever a target has made newer ones durable; ``on_said`` with each
-    message of the target. ``ending``: what the end of our own stdin means.
+    ``on_acknowledged`` is called with the states that a target has newly made durable, oldest first (``tally.states`` holds them
+    merged). ``ending``: what the end of our own stdin means.
     """
 
     def __init__(
@@ -138,23 +145,26 @@ class Passing(Conversation):
         observer: Observer,
         source_name: str = "source",
         ending: Callable[[], Ending] = Ending,
-        on_acknowledged: Callable[[tuple[StateEntry, ...]], None] = lambda _: None,
-        on_said: Callable[[events.SourceMessage], None] = lambda _: None,
+        on_acknowledged: Callable[[Sequence[StateEntry]], None] = lambda _: None,
     ) -> None:
         super().__init__(idle_time_s=idle_time_s, observer=observer, source_name=source_name)
         self.limited = False
         self.target_exit: Exit | None = None
         self._ending = ending
         self._on_acknowledged = on_acknowledged
-        self._on_said = on_said
         self._relay: Peer | None = None
         self._acks: Peer | None = None
         self._target: Confined | None = None
         self._target_name = "target"
         self._acknowledgements: Acknowledgements | None = None
+        self._held_input: int | None = None
         self._passed = False
         self._target_lied = False
         self._reader_gone_at: float | None = None
+
+    def __exit__(self, *error: object) -> None:
+        self._let_input_end()
+        super().__exit__(*error)
 
     # --- what is started -----------------------------------------------------------------------------------------------
 
@@ -200,6 +210,7 @@ class Passing(Conversation):
                 },
                 until=lambda: True,
             )
+            self._held_input = os.dup(output_end)
             self._start_relay(
                 processes, passage, stdin=stdin, stdout=output_end, report_states=True
             )
@@ -207,7 +218,7 @@ class Passing(Conversation):
                 self._target = processes.start(
                     target.program,
                     target.grants,
-                    processes.stack.enter_context(own_identity()),
+                    target.identity,
                     stdin=input_end,
                     stdout=say,
                 )
@@ -251,54 +262,83 @@ class Passing(Conversation):
 
     @property
     def has_deadline(self) -> bool:
-        """A reader of our stdout may take its time; a target may not."""
-        return self._target is not None
+        """A reader of our stdout may take its time; a target has its own limit of wall time."""
+        return False
 
     def _all_said(self) -> bool:
         return self._acks is None or self._acks.has_ended()
+
+    def _let_input_end(self) -> None:
+        """Let go of the target's input: its end is now the relay's."""
+        if self._held_input is not None:
+            os.close(self._held_input)
+            self._held_input = None
 
     def take_end(self) -> Ending:
         """Return what the end of the input means; behind the last record that was wanted nothing is read."""
         return Ending(complete=False, at_once=True) if self.limited else self._ending()
 
     def ended_on_purpose(self) -> bool:
-        """A source that has given as many records as were asked for is ended by us."""
-        return self.limited
+        """A source that has given as many records as were asked for is ended by us; one whose target is gone is not to blame."""
+        return self.limited or self._reader_gone_at is not None
 
     def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
         """Deal with one checked message of a relay."""
         match message:
             case events.StatePassed() if peer is self._relay and self._acknowledgements:
-                self._acknowledgements.sent(message)
+                self._sent(self._acknowledgements, message)
             case events.Limited() if peer is self._relay:
                 self.limited = True
             case events.Passed() if peer is self._relay:
                 self._passed = peer.said_goodbye = True
+                self.tally.passed = message.counts
+                self._let_input_end()
             case events.Passed() if peer is self._acks:
                 peer.said_goodbye = True
             case events.Acknowledged() if peer is self._acks and self._acknowledgements:
-                self._acknowledged(message)
+                self._hear_relay()
+                if not self._target_lied:
+                    self._acknowledged(self._acknowledgements, message)
             case events.SourceMessage() if peer is self._acks:
-                self._on_said(message)
+                self.observer.on_said(message)
             case events.Stats() | events.StateSeen() if peer is self._acks:
                 pass  # how fast a target speaks says nothing
             case _:
                 raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
 
-    def _acknowledged(self, message: events.Acknowledged) -> None:
-        if self._acknowledgements is None:
-            return
+    def _hear_relay(self) -> None:
+        """Take what the relay has told: it tells of a state before the target can know it."""
+        if self._relay is not None:
+            self._take(self._relay, self._relay.drain())
+
+    def _sent(self, waiting: Acknowledgements, message: events.StatePassed) -> None:
         try:
-            durable = self._acknowledgements.acknowledge(message.text)
+            waiting.sent(message)
+        except ProtocolViolation as error:
+            error.where = Where(plugin=self._source_name)
+            self.fail(error)
+        except LimitExceeded as error:
+            error.where = Where(plugin=self._target_name)
+            self.fail(error)
+
+    def _acknowledged(self, waiting: Acknowledgements, message: events.Acknowledged) -> None:
+        try:
+            durable = waiting.acknowledge(message.text)
         except ProtocolViolation as error:
             error.where = Where(plugin=self._target_name, line=message.line)
-            self._target_lied = True
-            self.fail(error)
+            self._distrust(error)
             return
         if durable:
             self.tally.states = merge(self.tally.states, durable)
             self.tally.acknowledged += len(durable)
-            self._on_acknowledged(self.tally.states)
+            self._on_acknowledged(durable)
+
+    def _distrust(self, error: DativoError) -> None:
+        """End the run for what the target said. Nothing that it says from now on is believed."""
+        self._target_lied = True
+        self.fail(error)
+        if self._target is not None:
+            self._target.kill()
 
     def take_failure(self, peer: Peer, said: events.Failure) -> None:
         """A reader that is gone is told of by its own end, where it is a target of ours."""
@@ -307,42 +347,47 @@ class Passing(Conversation):
         elif peer is self._acks:
             error = self.blamed(peer, said)
             error.where = Where(plugin=self._target_name, line=said.line, byte=said.byte)
-            self._target_lied = True
-            self.fail(error)
+            self._distrust(error)
         else:
             super().take_failure(peer, said)
 
+    def source_failed(self, ended: Exit) -> DativoError:
+        """Return the error of a source that did not exit with 0: the target's, if the source only lost its reader."""
+        self._hear_relay()
+        if self._reader_gone_at is not None:
+            return self._ended_early()
+        return super().source_failed(ended)
+
     def look_after(self) -> None:
         """Watch the target; end a source of which no more is wanted."""
-        if self.limited and self._source is not None and self._source_exit is None:
+        if self.ended_on_purpose() and self._source is not None and self._source_exit is None:
             self._source.kill()
         target = self._target
         if target is None or self.target_exit is not None:
             return
         self.target_exit = target.poll_exit()
-        ended = self.target_exit
-        if ended is not None:
-            target.read_stderr()
-            if ended.cause != "exited" or ended.code != 0:
-                self.fail(self.crashed(target, self._target_name, ended, TargetFailed))
-            elif not self._passed:
-                self.fail(
-                    TargetFailed(
-                        f"{self._target_name} ended before its input did",
-                        Where(plugin=self._target_name),
-                        value=show.foreign(target.stderr_tail()[-400:]) or None,
-                    )
-                )
-        elif (
-            self._reader_gone_at is not None
-            and time.monotonic() - self._reader_gone_at > READER_GONE_TIMEOUT_S
-        ):
-            self.fail(
-                TargetFailed(
-                    f"{self._target_name} reads no more and goes on",
-                    Where(plugin=self._target_name),
-                )
-            )
+        gone_at = self._reader_gone_at
+        if self.target_exit is not None:
+            self._judge_target(target, self.target_exit)
+        elif gone_at is not None and time.monotonic() - gone_at > READER_GONE_TIMEOUT_S:
+            self.fail(self._ended_early())
+
+    def _judge_target(self, target: Confined, ended: Exit) -> None:
+        target.read_stderr()
+        self._hear_relay()
+        if ended.cause != "exited" or ended.code != 0:
+            self.fail(self.crashed(target, self._target_name, ended, TargetFailed))
+        elif not self._passed:
+            self.fail(self._ended_early())
+
+    def _ended_early(self) -> DativoError:
+        said = show.foreign(self._target.stderr_tail()[-400:]) if self._target is not None else ""
+        return TargetFailed(
+            f"{self._target_name} stopped reading before its input ended",
+            Where(plugin=self._target_name),
+            value=said or None,
+            blame=Blame.PLUGIN,
+        )
 
     def may_end(self, peer: Peer) -> bool:
         """A relay ends with a goodbye only."""
@@ -355,24 +400,34 @@ class Passing(Conversation):
     # --- the end -------------------------------------------------------------------------------------------------------
 
     def settle(self, *, interrupted: bool) -> None:
-        """Let a target store and acknowledge what it was sent: its input stays open until it has ended."""
+        """Let a target store and acknowledge what it was sent, within STOP_GRACE_S."""
         target = self._target
         if target is None or self.target_exit is not None:
             return
-        if self._target_lied:
-            target.kill()
-        else:
-            self.target_exit = target.terminate(grace_s=STOP_GRACE_S)
-        self.until(self._all_said, ABORT_TIMEOUT_S)
+        if interrupted:
+            # What it was sent so far is all that it gets, and no stream of it is called complete.
+            if not self.finishing:
+                self.finish(Ending("checkpoint", complete=False, at_once=self.has_no_source))
+            self.until(lambda: self._target_is_over() or self._relay_failed(), STOP_GRACE_S / 2)
+        if not self._target_is_over():
+            target.signal(signal.SIGTERM)
+            self.until(self._target_is_over, STOP_GRACE_S / 2 if interrupted else STOP_GRACE_S)
+        self._end_target()
+
+    def _target_is_over(self) -> bool:
+        return self.target_exit is not None or self.impatient
+
+    def _relay_failed(self) -> bool:
+        return self._relay is None or (self._relay.has_ended() and not self._passed)
 
     def close(self) -> None:
         """Wait for what the target still says; after success hold it to account for every state."""
-        if self._target is not None and self.target_exit is None:
-            self._target.kill()
-        self.until(self._all_said, ABORT_TIMEOUT_S)
-        relaying = self._relay
-        if relaying is not None:
-            self.until(relaying.has_ended, ABORT_TIMEOUT_S)
+        if self.failure is not None:
+            self.settle(interrupted=False)  # a reader that gave up was not asked for it
+        self._end_target()
+        self._let_input_end()
+        if self._relay is not None:
+            self.until(self._relay.has_ended, ABORT_TIMEOUT_S)
         waiting = self._acknowledgements
         if (
             self.failure is None
@@ -387,3 +442,16 @@ class Passing(Conversation):
                     hint="What it stored since the last acknowledged state is sent again by the next run",
                 )
             )
+
+    def _end_target(self) -> None:
+        """Kill a target that still runs, and take its last words."""
+        target = self._target
+        if target is not None and self.target_exit is None:
+            target.kill()
+            self.until(lambda: self.target_exit is not None, ABORT_TIMEOUT_S)
+        self.until(self._all_said, ABORT_TIMEOUT_S)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many states the target was sent and has not acknowledged."""
+        return self._acknowledgements.waiting if self._acknowledgements is not None else 0

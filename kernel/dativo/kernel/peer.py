@@ -54,31 +54,31 @@ class Peer:
         """Move bytes both ways; return the events that arrived."""
         if mask & selectors.EVENT_WRITE:
             self._flush()
-        if not mask & selectors.EVENT_READ:
-            return []
+        data = self._receive() if mask & selectors.EVENT_READ else None
+        return list(self._incoming.feed(data)) if data else []
+
+    def _receive(self) -> bytes | None:
+        """Return what is there, at most 256 KiB; None when nothing is, or no more will come."""
         try:
             data = self._sock.recv(262144)
         except BlockingIOError:
-            return []
+            return None
         except ConnectionResetError:
             data = b""
         if not data:
             self._selector.unregister(self._sock)
-            return []
-        return list(self._incoming.feed(data))
+            return None
+        return data
 
     def has_ended(self) -> bool:
         """Return whether the process has ended and was reaped."""
         return self.exit is not None
 
     def drain(self) -> list[control.Event]:
-        """Return what is left on the socket of a process that has ended."""
+        """Return everything that is on the socket now."""
         arrived: list[control.Event] = []
-        while self._sock in self._selector.get_map():
-            before = len(arrived)
-            arrived += self.ready(selectors.EVENT_READ)
-            if len(arrived) == before and self._sock in self._selector.get_map():
-                break
+        while self._sock in self._selector.get_map() and (data := self._receive()) is not None:
+            arrived += self._incoming.feed(data)
         return arrived
 
     def close(self) -> None:

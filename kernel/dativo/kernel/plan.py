@@ -1,6 +1,7 @@
 """The plan: everything a run will do and may do, frozen and printable before anything starts.
 
 job + policy + lock → grants (demanded where they go beyond the default) → secrets → catalogue → selection → plan.
+A foreign target is prepared like a source: grants, approval and secrets of its own.
 `dativo plan` prints it, `dativo run` carries it out, the audit record repeats it.
 """
 
@@ -15,14 +16,14 @@ from typing import Literal
 from dativo.kernel import grants as kernel_grants
 from dativo.kernel import registry, secrets, verbs
 from dativo.kernel.audit import Audit
-from dativo.kernel.job import Job, load_job
+from dativo.kernel.configuration import check_types
+from dativo.kernel.job import ForeignTargetJob, Job, SourceJob, load_job
 from dativo.kernel.ledger import Ledger
 from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
-from dativo.protocol import jsontext
 from dativo.protocol.airbyte import Spec
 from dativo.protocol.catalog import Catalog, select
-from dativo.protocol.errors import ConfigError, Where
+from dativo.protocol.errors import Where
 from dativo.sandbox import Grants as Walled
 from dativo.sandbox import Identity, Walls
 
@@ -67,6 +68,16 @@ class Source:
     redactor: secrets.Redactor = field(repr=False)
     catalog_key: str
 
+    def document(self) -> dict[str, object]:
+        """Return what it is and what it may do as plain JSON values."""
+        return {
+            "connector": self.plugin.reference,
+            "version": self.plugin.version,
+            "digest": self.plugin.digest,
+            "dialect": self.plugin.dialect,
+            "grants": self.grants.document(),
+        }
+
     def walled(self) -> Walled:
         """Return the grants in the sandbox's terms."""
         return verbs.walled(self.plugin, self.grants)
@@ -74,7 +85,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run before it starts."""
+    """One run before it starts. ``foreign`` is the target, ready to run, where it is not dativo's own."""
 
     job: Job
     source: Source
@@ -83,6 +94,7 @@ class Plan:
     selected: Catalog
     walls: Walls
     asks: tuple[kernel_grants.Ask, ...]
+    foreign: Source | None = None
 
     def document(self) -> dict[str, object]:
         """Return the plan as plain JSON values; no secret and no record is part of it."""
@@ -92,11 +104,7 @@ class Plan:
             "job": str(job.path),
             "job_digest": job.digest,
             "source": {
-                "connector": self.source.plugin.reference,
-                "version": self.source.plugin.version,
-                "digest": self.source.plugin.digest,
-                "dialect": self.source.plugin.dialect,
-                "grants": self.source.grants.document(),
+                **self.source.document(),
                 "streams": [
                     {
                         "stream": str(entry.stream),
@@ -107,45 +115,86 @@ class Plan:
                     for entry in self.selected.streams
                 ],
             },
-            "target": {
-                "connector": self.target.reference,
-                "mode": job.target.mode,
-                **job.target.config,
-            },
+            "target": self._target_document(),
             "beyond_default": [str(ask) for ask in self.asks],
             "walls": {"cgroup": self.walls.cgroup},
         }
 
+    def _target_document(self) -> dict[str, object]:
+        if self.foreign is not None:
+            return {**self.foreign.document(), "mode": "append"}
+        target = self.job.own_target
+        return {"connector": self.target.reference, "mode": target.mode, **target.config}
 
-def prepare_source(site: Site, job: Job) -> tuple[Source, kernel_grants.Request]:
-    """Find the connector, hold its request against policy and approvals, and resolve its secrets.
+    @property
+    def redactor(self) -> secrets.Redactor:
+        """What takes the secrets of source and target out of a text."""
+        found = self.source.redactor
+        return found if self.foreign is None else found.joined(self.foreign.redactor)
 
-    Raises ConfigError, NotPermitted (exit 8) with what to type.
-    """
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A connector of a job and what it asks for."""
+
+    plugin: registry.Installed
+    said: SourceJob | ForeignTargetJob
+    grants: kernel_grants.Grants
+    request: kernel_grants.Request
+
+
+def _source_of(site: Site, job: Job) -> _Candidate:
     plugin = registry.find_source(job.source.connector, job.workspace, site.paths)
     site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
     granted = kernel_grants.effective(job.source.grants, site.policy, job)
     wanted = kernel_grants.request(job, plugin.reference, plugin.digest, granted)
-    kernel_grants.demand(wanted, site.paths)
-    values = secrets.resolve(job.source.secrets, site.env, frozenset(granted.secrets))
-    for ref in job.source.secrets:
+    return _Candidate(plugin, job.source, granted, wanted)
+
+
+def _target_of(site: Site, job: Job) -> _Candidate | None:
+    said = job.target
+    if not isinstance(said, ForeignTargetJob):
+        return None
+    plugin = registry.find_target(said.connector, job.workspace, site.paths)
+    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    granted = kernel_grants.effective(said.grants, site.policy, job)
+    wanted = kernel_grants.request_target(job, plugin.reference, plugin.digest, granted)
+    return _Candidate(plugin, said, granted, wanted)
+
+
+def requests(site: Site, job: Job) -> tuple[kernel_grants.Request, ...]:
+    """Return what a job asks for, one request for each connector of it. Raises ConfigError, NotPermitted above a ceiling."""
+    found = (_source_of(site, job), _target_of(site, job))
+    return tuple(candidate.request for candidate in found if candidate is not None)
+
+
+def prepare_source(site: Site, job: Job) -> Source:
+    """Find the job's source, hold its request against policy and approvals, and resolve its secrets.
+
+    Raises ConfigError, NotPermitted (exit 8) with what to type.
+    """
+    found = _source_of(site, job)
+    kernel_grants.demand([found.request], site.paths)
+    return _ready(site, job, found)
+
+
+def _ready(site: Site, job: Job, found: _Candidate) -> Source:
+    """Resolve the secrets of a connector whose request is approved."""
+    references = found.said.secrets
+    values = secrets.resolve(references, site.env, frozenset(found.grants.secrets))
+    for ref in references:
         site.audit.write(
-            "secret_read", pipeline=job.pipeline, plugin=plugin.reference, secret=str(ref)
+            "secret_read", pipeline=job.pipeline, plugin=found.plugin.reference, secret=str(ref)
         )
-    as_written = secrets.inject(job.source.config, _references_as_text(job))
-    source = Source(
-        plugin=plugin,
-        grants=granted,
-        documents=verbs.Documents(secrets.inject(job.source.config, values)),
+    # Each reference as its own text, so that a cache key can be made without any value.
+    named = secrets.Secrets({ref: f"secret {ref}" for ref in references})
+    return Source(
+        plugin=found.plugin,
+        grants=found.grants,
+        documents=verbs.Documents(secrets.inject(found.said.config, values)),
         redactor=values.redactor(),
-        catalog_key=verbs.catalog_key(plugin, as_written),
+        catalog_key=verbs.catalog_key(found.plugin, secrets.inject(found.said.config, named)),
     )
-    return source, wanted
-
-
-def _references_as_text(job: Job) -> secrets.Secrets:
-    """Return each reference as its own text, so that a cache key can be made without any value."""
-    return secrets.Secrets({ref: f"secret {ref}" for ref in job.source.secrets})
 
 
 def asked(site: Site, source: Source, identity: Identity | None, run: str) -> verbs.Asked:
@@ -156,63 +205,52 @@ def asked(site: Site, source: Source, identity: Identity | None, run: str) -> ve
 def make_plan(
     site: Site, path: Path, *, identity: Identity | None, run: str, refresh_catalog: bool = False
 ) -> Plan:
-    """Return the plan of the job at ``path``. Starts the connector only for a SPEC or CATALOG that is not known yet."""
+    """Return the plan of the job at ``path``. Starts connectors only for a SPEC or CATALOG that is not known yet."""
     job = load_job(path, site.policy.variables(site.env))
-    source, wanted = prepare_source(site, job)
+    reading, writing = _source_of(site, job), _target_of(site, job)
+    wanted = [reading.request] + ([writing.request] if writing is not None else [])
+    kernel_grants.demand(wanted, site.paths)
+    source = _ready(site, job, reading)
+    foreign = _ready(site, job, writing) if writing is not None else None
     how = asked(site, source, identity, run)
     with source.redactor.errors():
-        spec = verbs.spec(how, site.ledger)
-        if spec is not None:
-            check_config(spec, source.documents.config, job)
+        _check_config(verbs.spec(how, site.ledger), source, job, "source")
         discovered = verbs.discover(
             how, source.documents, site.ledger, key=source.catalog_key, fresh=refresh_catalog
         )
+    if foreign is not None:
+        _check_target(site, foreign, job, identity, run)
     return Plan(
         job=job,
         source=source,
-        target=registry.find_target(job.target.connector),
+        target=registry.find_target(job.target.connector) if foreign is None else foreign.plugin,
         discovered=discovered,
         selected=select(discovered, job.source.streams),
         walls=site.walls,
-        asks=wanted.asks,
+        asks=tuple(ask for request in wanted for ask in request.asks),
+        foreign=foreign,
     )
 
 
-def check_config(spec: Spec, config: bytes, job: Job) -> None:
-    """Hold the configuration against the connector's SPEC: missing and mistyped top-level keys, before the connector starts.
-
-    A full JSON Schema of a plugin is hostile (patterns, references), so only what is linear is looked at; the connector's own
-    ``check`` does the rest. Raises ConfigError that names the key and never its value.
-    """
-    schema = spec.connection_specification
-    given = jsontext.loads(config.decode(), "config")
-    if not isinstance(schema, dict) or not isinstance(given, dict):
-        return
-    where = Where(file=str(job.path), pointer="/source/config", plugin=job.source.connector)
-    required = schema.get("required")
-    for key in required if isinstance(required, list) else ():
-        if isinstance(key, str) and key not in given:
-            raise ConfigError(f"source.config lacks {key!r}, which the connector requires", where)
-    properties = schema.get("properties")
-    if not isinstance(properties, dict):
-        return
-    for key, value in given.items():
-        node = properties.get(key)
-        kind = node.get("type") if isinstance(node, dict) else None
-        if isinstance(kind, str) and not _is(kind, value):
-            raise ConfigError(f"source.config.{key} is not of type {kind}", where)
+def _check_target(
+    site: Site, target: Source, job: Job, identity: Identity | None, run: str
+) -> None:
+    # Its SPEC is asked without its grants: what it may write need not be there yet.
+    walled = verbs.default_grants(target.plugin)
+    how = verbs.Asked(target.plugin, walled, identity, site.walls, run)
+    with target.redactor.errors():
+        _check_config(verbs.spec(how, site.ledger), target, job, "target")
 
 
-def _is(kind: str, value: jsontext.Json) -> bool:
-    from decimal import Decimal
-
-    if kind == "boolean":
-        return isinstance(value, bool)
-    if kind == "integer":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind == "number":
-        return isinstance(value, int | Decimal) and not isinstance(value, bool)
-    return isinstance(value, {"string": str, "object": dict, "array": list}.get(kind, object))
+def _check_config(
+    spec: Spec | None, connector: Source, job: Job, part: Literal["source", "target"]
+) -> None:
+    """Hold a configuration against the connector's SPEC, before the connector starts. Raises ConfigError."""
+    if spec is not None:
+        where = Where(
+            file=str(job.path), pointer=f"/{part}/config", plugin=connector.plugin.reference
+        )
+        check_types(spec, connector.documents.config, where, f"{part}.config")
 
 
 def render(plan: Plan) -> str:

@@ -121,10 +121,14 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def pipeline_lock(
-    folder: Path, warehouse: str, pipeline: str, where: Where, hint: str
+    folder: Path,
+    target: str,
+    pipeline: str,
+    where: Where,
+    hint: str = "Wait for it; see: dativo runs list",
 ) -> Iterator[None]:
     """Hold the lock of a pipeline and its target on this machine. Raises Conflict when another run has it."""
-    name = hashlib.sha256(f"{warehouse}\0{pipeline}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"{target}\0{pipeline}".encode()).hexdigest()[:32]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dativo.kernel.tally import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
@@ -65,20 +66,112 @@ class Report:
     degraded: tuple[str, ...]
     notices: tuple[str, ...]
     states: int
+    # States that a foreign target has acknowledged; None for dativo's own, which commit them with the data.
+    acknowledged: int | None = None
+    # How long the source gave nothing and what comes behind the reader took nothing; ``slowest`` names who was waited for most.
+    waited_s: float = 0.0
+    slowest: str | None = None
+    oddities: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the report as one JSON object on one line."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=True, separators=(",", ":"))
 
 
+READERS = ("writer", "relay")
+"""The process that reads the source, by its name in a run."""
+
+
+@dataclass(slots=True)
+class Course:
+    """What is known of a run under way; its report can be made at any time. ``warehouse`` is "" for a foreign target."""
+
+    run: str
+    pipeline: str
+    source: str
+    target: str
+    warehouse: str = ""
+    tally: Tally = field(default_factory=Tally)
+    processes: list[Confined] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    began_at: float = field(default_factory=time.monotonic)
+
+    def report(self, error: DativoError | None) -> Report:
+        """Return what the run has done so far, and how it ended."""
+        tally, stats = self.tally, self.tally.stats
+        processes = tuple(process_report(each, each.poll_exit()) for each in self.processes)
+        waited_s, blocked_s = (stats.waited_s, stats.blocked_s) if stats else (0.0, 0.0)
+        return Report(
+            run=self.run,
+            pipeline=self.pipeline,
+            status=int(error.status) if error is not None else 0,
+            error=error_facts(error) if error is not None else None,
+            seconds=round(time.monotonic() - self.began_at, 3),
+            source=self.source,
+            target=self.target,
+            warehouse=self.warehouse,
+            epoch=tally.epoch,
+            commits=tally.commits,
+            source_bytes=stats.bytes if stats else 0,
+            text_lines=stats.text_lines if stats else 0,
+            blocked_s=blocked_s,
+            streams=stream_reports(tally),
+            processes=processes,
+            kernel_cpu_s=round(time.process_time(), 3),
+            kernel_cpu_to_first_byte_s=tally.first_byte_cpu_s,
+            degraded=("cgroup: limits are kept by rlimits and a watchdog",)
+            if any(each.attestation.cgroup == "degraded" for each in self.processes)
+            else (),
+            notices=tuple(self.notices),
+            states=len(tally.states),
+            acknowledged=None if self.warehouse else tally.acknowledged,
+            waited_s=waited_s,
+            slowest=slowest(waited_s, blocked_s, processes) if stats else None,
+            oddities=dict(stats.oddities) if stats else {},
+        )
+
+
+def slowest(waited_s: float, blocked_s: float, processes: Sequence[ProcessReport]) -> str:
+    """Return who held the run up most: the source, the target, or the process between them, which is one of ours.
+
+    The longest of three times: how long the reader waited for the source, how long it waited for what comes behind it, and how
+    much CPU it used itself.
+    """
+    reader = next((each for each in processes if each.name in READERS), None)
+    busy_s = (reader.cpu_s or 0.0) if reader is not None else 0.0
+    longest = max(waited_s, blocked_s, busy_s)
+    if longest == waited_s:
+        return "source"
+    return "target" if longest == blocked_s or reader is None else reader.name
+
+
 def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
-    """Return each stream over the committed epochs; rows read beyond them, by a run that failed, show in ``read`` alone."""
-    seen = {count.stream: count.read for count in tally.stats.counts} if tally.stats else {}
+    """Return each stream over the committed epochs; rows read beyond them, by a run that failed, show in ``read`` alone.
+
+    Of a foreign target nobody knows what it stored: ``written`` is what it was sent.
+    """
+    seen = {count.stream: count for count in tally.stats.counts} if tally.stats else {}
+    seen |= {count.stream: count for count in tally.passed}
+    if tally.opened is None:
+        return tuple(
+            StreamReport(
+                stream=str(stream),
+                table=None,
+                read=count.read,
+                written=count.written,
+                rejected=count.rejected,
+                filtered=count.filtered,
+                bytes=0,
+                files=0,
+                metadata_location=None,
+            )
+            for stream, count in seen.items()
+        )
     return tuple(
         StreamReport(
             stream=str(stream),
             table=totals.table,
-            read=max(totals.read, seen.get(stream, 0)),
+            read=max(totals.read, seen[stream].read if stream in seen else 0),
             written=totals.written,
             rejected=totals.rejected,
             filtered=totals.filtered,
@@ -140,27 +233,14 @@ def render(report: Report, *, reader: str | None) -> str:
     )
     lines = [
         f"{report.pipeline}: {outcome} in {report.seconds:.1f} s   run {report.run}",
-        f"  {report.source} → {report.target} {report.warehouse}",
-        f"  committed: epoch {report.epoch}, {report.states} state{'s' * (report.states != 1)}",
-        *_table(
-            ("stream", "read", "written", "rejected", "bytes", "files", "table"),
-            [
-                (
-                    s.stream,
-                    f"{s.read:,}",
-                    f"{s.written:,}",
-                    f"{s.rejected:,}",
-                    size(s.bytes),
-                    str(s.files),
-                    s.table or "-",
-                )
-                for s in report.streams
-            ],
-            right=(1, 2, 3, 4, 5),
-        ),
+        f"  {report.source} → {report.target} {report.warehouse}".rstrip(),
+        f"  {_durable(report)}",
+        *_streams(report),
         "",
-        f"  {size(report.source_bytes)} from the source, {report.commits} commit{'s' * (report.commits != 1)}"
+        f"  {size(report.source_bytes)} from the source, "
+        + (_times(report.commits, "commit") if report.acknowledged is None else "passed on")
         + (f", {report.text_lines} lines of text skipped" if report.text_lines else ""),
+        *_waits(report),
         *_table(
             ("process", "ended", "peak memory", "CPU", "walls"),
             [
@@ -184,6 +264,43 @@ def render(report: Report, *, reader: str | None) -> str:
     if reader:
         lines += ["", "Read it back with DuckDB:", "", reader]
     return "\n".join(lines)
+
+
+def _durable(report: Report) -> str:
+    states = _times(report.states, "state")
+    if report.acknowledged is None:
+        return f"committed: epoch {report.epoch}, {states}"
+    return f"acknowledged by the target: {_times(report.acknowledged, 'state')}; kept: {states}"
+
+
+def _streams(report: Report) -> list[str]:
+    rows = [(s.stream, f"{s.read:,}", f"{s.written:,}", f"{s.rejected:,}") for s in report.streams]
+    if report.acknowledged is not None:
+        head = ("stream", "read", "passed on", "rejected")
+        return _table(head, rows, right=(1, 2, 3))
+    stored = [(size(s.bytes), str(s.files), s.table or "-") for s in report.streams]
+    return _table(
+        ("stream", "read", "written", "rejected", "bytes", "files", "table"),
+        [(*row, *more) for row, more in zip(rows, stored, strict=True)],
+        right=(1, 2, 3, 4, 5),
+    )
+
+
+def _waits(report: Report) -> list[str]:
+    lines = []
+    if report.slowest is not None:
+        lines.append(
+            f"  waited {report.waited_s:.1f} s for the source, {report.blocked_s:.1f} s for the target; "
+            f"slowest: {report.slowest}"
+        )
+    if report.oddities:
+        found = ", ".join(f"{name} {count:,}" for name, count in report.oddities.items())
+        lines.append(f"  tolerated: {found}")
+    return lines
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _table(

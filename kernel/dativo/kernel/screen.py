@@ -23,18 +23,29 @@ class Screen:
         if not self._terminal or tally.stats is None:
             return
         read = sum(count.read for count in tally.stats.counts)
-        done = f"{tally.written():,} committed, epoch {tally.epoch}"
+        done = (
+            f"{tally.acknowledged:,} states acknowledged"
+            if tally.opened is None
+            else f"{tally.written():,} committed, epoch {tally.epoch}"
+        )
         show.progress(f"{read:,} rows read, {done}")
         self._shown = True
 
     def message(self, message: SourceMessage) -> None:
-        """Show what a connector says: warnings, errors and text."""
+        """Show what a source says: warnings, errors and text."""
+        self._show("source", message)
+
+    def said(self, message: SourceMessage) -> None:
+        """Show what a foreign target says."""
+        self._show("target", message)
+
+    def _show(self, who: str, message: SourceMessage) -> None:
         loud = message.kind == "log" and message.level in ("WARN", "WARNING", "ERROR", "FATAL")
         if self._quiet or not (loud or message.kind in ("trace_error", "text", "unknown")):
             return
         self.clear()
         what = message.level if message.kind == "log" else message.kind.replace("_", " ")
-        show.note(f"source {what}: {show.foreign(self._redact(message.text))}")
+        show.note(f"{who} {what}: {show.foreign(self._redact(message.text))}")
 
     def clear(self) -> None:
         """Take the line of progress away."""

@@ -141,21 +141,29 @@ class Redactor:
     __slots__ = ("_bytes", "_forms", "_text")
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = sorted(
+        self._set(
             {
                 form
                 for value in values
                 for part in _parts(value)
                 for form in _forms(part)
                 if len(form) >= limits.SECRET_REDACTED_CHARS
-            },
-            key=lambda form: (-len(form), form),
+            }
         )
+
+    def _set(self, found: set[str]) -> None:
+        forms = sorted(found, key=lambda form: (-len(form), form))
         self._forms = tuple(forms)
         self._text = re.compile("|".join(map(re.escape, forms))) if forms else None
         self._bytes = (
             re.compile(b"|".join(re.escape(form.encode()) for form in forms)) if forms else None
         )
+
+    def joined(self, other: Redactor) -> Redactor:
+        """Return the redactor of the values of both."""
+        both = Redactor()
+        both._set({*self._forms, *other._forms})
+        return both
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every form of every value replaced by ``[secret]``."""

@@ -170,6 +170,17 @@ def _no_network(value: Any, location: Location) -> tuple[str, ...]:
     return ()
 
 
+def _append_only(value: Any, location: Location) -> str:
+    """Return "append": whatever else a foreign target may do with rows, its own configuration says."""
+    if value != "append":
+        raise Fault(
+            location,
+            "rows are appended to a foreign target",
+            "This version knows: append. The target's own configuration may say more",
+        )
+    return "append"
+
+
 def _exactly_one(*names: str) -> Callable[[dict[str, Any], Location], None]:
     def check(parsed: dict[str, Any], location: Location) -> None:
         if len(parsed.keys() & set(names)) != 1:
@@ -236,16 +247,47 @@ TARGET_CONFIG: Final = Shape(
     frozenset({"catalog", "catalogue", "properties"}),
 )
 EPOCH: Final = Shape({}, {"bytes": SIZE, "rows": COUNT, "time": SECONDS})
-TARGET: Final = Shape(
-    {
-        "connector": one_of("iceberg", "parquet", others="this target is not built yet"),
-        "config": TARGET_CONFIG,
-    },
-    {"mode": one_of("append", others="this mode is not built yet"), "epoch": EPOCH},
-    frozenset(
-        {"custom_writer", "path", "engine", "grants", "shared", "contract", "max_rejects", "eof"}
-    ),
+OWN_TARGETS: Final = ("iceberg", "parquet")
+_TARGET_NOT_BUILT: Final = frozenset(
+    {"custom_writer", "path", "engine", "shared", "contract", "max_rejects", "eof"}
 )
+OWN_TARGET: Final = Shape(
+    {"connector": one_of(*OWN_TARGETS), "config": TARGET_CONFIG},
+    {"mode": one_of("append", others="this mode is not built yet"), "epoch": EPOCH},
+    _TARGET_NOT_BUILT,
+)
+FOREIGN_TARGET: Final = Shape(
+    {"connector": TEXT},
+    {"config": foreign, "mode": _append_only, "grants": GRANTS},
+    _TARGET_NOT_BUILT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetShape:
+    """The target of a job: ``own``, or ``foreign`` for any other connector, whose config is its own."""
+
+    own: Shape
+    foreign: Shape
+
+    @property
+    def keys(self) -> dict[str, Parse]:
+        """Every key of either kind."""
+        return {**self.foreign.keys, **self.own.keys}
+
+    def __call__(self, value: Any, location: Location) -> dict[str, Any]:
+        """Return what ``value`` says. Raises Fault."""
+        if not isinstance(value, dict) or value.get("connector", "iceberg") in OWN_TARGETS:
+            shape, others = self.own, "dativo's own targets write their warehouse and nothing else"
+        else:
+            shape, others = self.foreign, "a foreign target stores rows when it sees fit"
+        for key in value if isinstance(value, dict) else ():
+            if key in self.keys and key not in shape.keys:
+                raise Fault((*location, key), f"no `{key}` here: {others}", f"Leave `{key}` out")
+        return shape(value, location)
+
+
+TARGET: Final = TargetShape(OWN_TARGET, FOREIGN_TARGET)
 JOB: Final = Shape(
     {"pipeline": IDENTIFIER, "source": SOURCE, "target": TARGET},
     {"limits": Shape({}, READ_LIMITS)},

@@ -32,8 +32,9 @@ class Tally:
     epoch: int = 0
     states: tuple[StateEntry, ...] = ()
     commits: int = 0
-    # States that a foreign target has acknowledged.
+    # States that a foreign target has acknowledged, and what a relay has handed on in all.
     acknowledged: int = 0
+    passed: tuple[events.Counts, ...] = ()
     streams: dict[Stream, StreamTotals] = field(default_factory=dict)
     stats: events.Stats | None = None
     # The connector's own words on why it failed; hostile text.

@@ -43,10 +43,11 @@ class Staging:
             os.close(self.parent_fd)
 
 
-def prepare(path: Path) -> tuple[Identity | None, bool]:
+def prepare(path: Path, what: str = "warehouse") -> tuple[Identity | None, bool]:
     """Make the warehouse where it is missing; return who the committer becomes and whether the folder is new.
 
     The identity is None for a plain user, whose processes run as that user. Raises ConfigError when root owns the folder.
+    The same holds for ``what`` else a process writes: whoever owns the folder is who the process becomes.
     """
     created = False
     try:
@@ -56,13 +57,13 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
         pass
     except OSError as error:
         raise TargetFailed(
-            f"cannot make the warehouse: {error.strerror}", Where(file=str(path))
+            f"cannot make the {what}: {error.strerror}", Where(file=str(path))
         ) from error
     try:
         fd = os.open(path, _FOLDER)
     except OSError as error:
         raise ConfigError(
-            f"the warehouse is not a folder: {error.strerror}", Where(file=str(path))
+            f"the {what} is not a folder: {error.strerror}", Where(file=str(path))
         ) from error
     try:
         if os.geteuid() != 0:
@@ -76,7 +77,7 @@ def prepare(path: Path) -> tuple[Identity | None, bool]:
         info = os.fstat(fd)
         if info.st_uid == 0 or info.st_gid == 0:
             raise ConfigError(
-                "the warehouse belongs to root, and no confined process runs as root",
+                f"the {what} belongs to root, and no confined process runs as root",
                 Where(file=str(path)),
                 hint=f"Give it an owner: chown -R {WAREHOUSE_UID}:{WAREHOUSE_UID} {path}",
             )

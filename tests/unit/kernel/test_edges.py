@@ -191,6 +191,10 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
         schema = root
         for step in filter(None, path.split("/")):
             schema = schema[step]
+    if isinstance(shape, shapes.TargetShape):
+        return _same_keys(shape.own, schema["then"], root, place) + _same_keys(
+            shape.foreign, schema["else"], root, place
+        )
     if not isinstance(shape, shapes.Shape):
         return 0
     assert schema.get("additionalProperties") is False, place
@@ -205,7 +209,7 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("name", "shape", "mappings"),
     [
-        ("job", shapes.JOB, 7),
+        ("job", shapes.JOB, 9),
         ("policy", shapes.POLICY, 3),
         ("plugin", shapes.PLUGIN, 4),
         ("grants", shapes.GRANTS, 1),
@@ -230,6 +234,9 @@ def test_examples_fit_schema_and_loader(file: Path) -> None:
 
 def test_all_keys_shows_all_keys() -> None:
     def missing(shape: Any, value: Any, place: str) -> list[str]:
+        if isinstance(shape, shapes.TargetShape):
+            own = value["connector"] in shapes.OWN_TARGETS
+            return missing(shape.own if own else shape.foreign, value, place)
         if not isinstance(shape, shapes.Shape):
             return []
         found = [f"{place}/{key}" for key in shape.keys if key not in value]
@@ -238,11 +245,13 @@ def test_all_keys_shows_all_keys() -> None:
         ]
 
     assert missing(shapes.JOB, load_yaml(ROOT / "examples/all_keys.yaml", "job").value, "") == []
+    foreign = load_yaml(ROOT / "examples/foreign_target.yaml", "job").value["target"]
+    assert set(shapes.FOREIGN_TARGET.keys) == set(foreign)
 
 
 def test_all_keys_shows_the_defaults() -> None:
     job = load_job(ROOT / "examples/all_keys.yaml", {})
-    assert (job.limits, job.target.epoch) == (limits.ReadLimits(), limits.EpochLimits())
+    assert (job.limits, job.own_target.epoch) == (limits.ReadLimits(), limits.EpochLimits())
     from dataclasses import replace
 
     from dativo.kernel.grants import Grants

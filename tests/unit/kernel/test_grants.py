@@ -117,7 +117,7 @@ def test_the_default_asks_for_nothing(tmp_path: Path, paths: Paths) -> None:
     found = wanted(job(tmp_path), load_policy(paths, {}))
     assert found.asks == ()
     assert grants.is_approved(found, paths)
-    grants.demand(found, paths)
+    grants.demand([found], paths)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_beyond_the_default(
         ask.format(workspace=tmp_path / "workspace", tmp=tmp_path)
     ]
     with pytest.raises(NotPermitted) as error:
-        grants.demand(found, paths)
+        grants.demand([found], paths)
     assert error.value.status is ExitStatus.NOT_PERMITTED
     assert f"dativo grants approve {tmp_path}/workspace/job.yaml" in str(error.value)
     assert found.key[:12] in str(error.value)
@@ -164,7 +164,7 @@ def test_an_approval_fits_one_request_only(tmp_path: Path, paths: Paths) -> None
     policy = load_policy(paths, {})
     asked = wanted(job(tmp_path, "read: [./data], cpus: 1.5"), policy)
     file = grants.approve(asked, paths)
-    grants.demand(asked, paths)
+    grants.demand([asked], paths)
     assert file.name == f"{asked.key}.json"
     for other in (
         replace(asked, artefact="cd" * 32),
@@ -173,7 +173,7 @@ def test_an_approval_fits_one_request_only(tmp_path: Path, paths: Paths) -> None
         replace(asked, asks=(*asked.asks, grants.Ask("warehouse", "/srv"))),
     ):
         with pytest.raises(NotPermitted):
-            grants.demand(other, paths)
+            grants.demand([other], paths)
 
 
 def test_listing_and_revoking(tmp_path: Path, paths: Paths) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dativo.kernel.job import Job, load_job
+from dativo.kernel.job import ForeignTargetJob, Job, load_job
 from dativo.kernel.limits import MIB, EpochLimits, ReadLimits
 from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError, NotPermitted
@@ -34,9 +34,9 @@ def test_the_job_of_the_design(tmp_path: Path) -> None:
     assert (job.pipeline, job.source.connector) == ("shop", "airbyte:source-faker")
     assert job.source.streams == ("users", "purchases", "!users.ssn")
     assert (job.source.grants.memory_bytes, job.source.grants.wall_time_s) == (512 * MIB, 43200)
-    assert job.target.warehouse == tmp_path / "lake"
-    assert job.target.config == {"warehouse": str(tmp_path / "lake"), "namespace": "shop"}
-    assert (job.limits, job.target.epoch) == (ReadLimits(), EpochLimits())
+    assert job.own_target.warehouse == tmp_path / "lake"
+    assert job.own_target.config == {"warehouse": str(tmp_path / "lake"), "namespace": "shop"}
+    assert (job.limits, job.own_target.epoch) == (ReadLimits(), EpochLimits())
     assert (job.workspace, job.source.secrets) == (tmp_path, ())
     assert re.fullmatch("[0-9a-f]{64}", job.digest)
 
@@ -53,7 +53,7 @@ def test_the_job_of_the_design(tmp_path: Path) -> None:
         ("cpus: 1", "cpus: 0", "`cpus`: expected a number of processors", 6, "/source/grants/cpus"),
         ("pids: 512", "pids: 1.5", "`pids`: expected a whole number", 6, "/source/grants/pids"),
         ("append", "upsert", "`mode`: this mode is not built yet", 10, "/target/mode"),
-        ("iceberg", "singer:target-csv", "this target is not built yet", 8, "/target/connector"),
+        ("mode: append", "grants: {}", "no `grants` here: dativo's own", 10, "/target/grants"),
         (
             "network: []",
             "network: [x.com]",
@@ -170,7 +170,7 @@ def test_paths_are_relative_to_the_job_and_real(tmp_path: Path) -> None:
     (tmp_path / "lake").symlink_to(tmp_path / "data")
     job = load(tmp_path, SHOP.replace("network: []", "read: [./data, data, /usr/share]"))
     assert job.source.grants.read == tuple(sorted((tmp_path / "data", Path("/usr/share"))))
-    assert job.target.warehouse == tmp_path / "data"
+    assert job.own_target.warehouse == tmp_path / "data"
     with pytest.raises(ConfigError, match="symbolic link") as error:
         load(tmp_path, SHOP.replace("network: []", "read: [./link/ssl]"))
     assert error.value.where.pointer == "/source/grants/read/0"
@@ -183,7 +183,7 @@ def test_limits_and_epoch(tmp_path: Path) -> None:
         + "  epoch: {bytes: 1MiB, rows: 5, time: 2m}\nlimits: {max_line_bytes: 1MiB, max_text_lines: 0}\n"
     )
     job = load(tmp_path, text)
-    assert job.target.epoch == EpochLimits(MIB, 5, 120)
+    assert job.own_target.epoch == EpochLimits(MIB, 5, 120)
     assert (job.limits.max_line_bytes, job.limits.max_text_lines, job.limits.max_depth) == (
         MIB,
         0,
@@ -193,3 +193,51 @@ def test_limits_and_epoch(tmp_path: Path) -> None:
 
 def test_the_config_is_in_no_repr(tmp_path: Path) -> None:
     assert "10000" not in repr(load(tmp_path).source)
+
+
+FOREIGN = """\
+pipeline: shop
+source: {connector: "airbyte:source-faker"}
+target:
+  connector: singer:target-jsonl
+  config: {destination_path: ./out, token: {secret: "env://TOKEN"}, size: 1.10}
+  grants: {write: [./out], memory: 1GiB}
+  mode: append
+"""
+
+
+def test_a_foreign_target(tmp_path: Path) -> None:
+    target = load(tmp_path, FOREIGN).target
+    assert isinstance(target, ForeignTargetJob)
+    assert target.connector == "singer:target-jsonl"
+    assert target.secrets == (SecretRef("env", "TOKEN"),)
+    assert target.grants.write == (tmp_path / "out",)
+    assert (target.grants.memory_bytes, target.grants.secrets) == (1024 * MIB, ("env://TOKEN",))
+    assert "destination_path" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message", "line", "pointer"),
+    [
+        ("append", "upsert", "`mode`: rows are appended to a foreign", 7, "/target/mode"),
+        ("mode: append", "epoch: {}", "no `epoch` here: a foreign target", 7, "/target/epoch"),
+        ("grants", "grant", "unknown key `grant`", 6, "/target/grant"),
+        ("memory", "memroy", "unknown key `memroy`", 6, "/target/grants/memroy"),
+        ("mode: append", "contract: x", "`contract` is not built yet", 7, "/target/contract"),
+        ("singer:target-jsonl", "[x]", "`connector`: expected a text", 4, "/target/connector"),
+        (
+            FOREIGN[FOREIGN.index("{dest") : FOREIGN.index("}\n  gr") + 1],
+            "[]",
+            "`config`: exp",
+            5,
+            "/target/config",
+        ),
+    ],
+)
+def test_faults_of_a_foreign_target_have_a_place(
+    tmp_path: Path, before: str, after: str, message: str, line: int, pointer: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        load(tmp_path, FOREIGN.replace(before, after, 1))
+    where = error.value.where
+    assert (where.line, where.pointer) == (line, pointer)
