@@ -11,8 +11,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::escape::Escape;
 
-/// The most that one splice moves: the size of the pipes that dativo makes.
-const SPLICE_BYTES: usize = 1 << 20;
+/// The most that one splice moves, and the size that pipes are given: the most that is free to all (pipe(7), pipe-max-size).
+const PIPE_BYTES: usize = 1 << 20;
 const COPY_BYTES: usize = 256 << 10;
 
 /// How a pair ended. `bytes` is what was taken from `from` and written.
@@ -33,6 +33,8 @@ enum End {
 
 /// Move everything; both descriptors are closed on return, so that EOF and SIGPIPE go on.
 pub fn carry(from: OwnedFd, to: OwnedFd, escape: bool) -> Ended {
+    widen(&from);
+    widen(&to);
     let mut bytes = 0;
     let moved = if is_fifo(&from) && !escape {
         splice_all(&from, &to, &mut bytes)
@@ -65,7 +67,25 @@ fn is_fifo(fd: &OwnedFd) -> bool {
     }
 }
 
+/// Make a pipe hold more, so that its two ends take turns less often. One that cannot be stays as it is: no more than its
+/// speed depends on it.
+fn widen(fd: &OwnedFd) {
+    // SAFETY: both take and give integers; neither does anything to what is no pipe.
+    unsafe {
+        let held = libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ);
+        if held >= 0 && (held as usize) < PIPE_BYTES {
+            libc::fcntl(
+                fd.as_raw_fd(),
+                libc::F_SETPIPE_SZ,
+                PIPE_BYTES as libc::c_int,
+            );
+        }
+    }
+}
+
 fn splice_all(from: &OwnedFd, to: &OwnedFd, bytes: &mut u64) -> io::Result<End> {
+    // Whether the last wait was for input: when nothing moved after it, `to` is full.
+    let mut has_input = false;
     loop {
         // SAFETY: two valid descriptors and no offsets. SPLICE_F_NONBLOCK is of this call alone, not of the description.
         let moved = unsafe {
@@ -74,19 +94,28 @@ fn splice_all(from: &OwnedFd, to: &OwnedFd, bytes: &mut u64) -> io::Result<End> 
                 std::ptr::null_mut(),
                 to.as_raw_fd(),
                 std::ptr::null_mut(),
-                SPLICE_BYTES,
+                PIPE_BYTES,
                 libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK,
             )
         };
         match moved {
             0 => return Ok(End::Eof),
-            1.. => *bytes += moved as u64,
+            1.. => {
+                *bytes += moved as u64;
+                has_input = false;
+            }
             _ => match io::Error::last_os_error() {
                 error if error.kind() == ErrorKind::Interrupted => {}
                 error if error.kind() == ErrorKind::WouldBlock => {
-                    if !wait_both(from, to)? {
+                    let open = if has_input {
+                        wait_for_room(to)?
+                    } else {
+                        wait_for_input(from, to)?
+                    };
+                    if !open {
                         return Ok(End::Closed);
                     }
+                    has_input = !has_input;
                 }
                 error if error.kind() == ErrorKind::BrokenPipe => return Ok(End::Closed),
                 // A file opened for appending, or a device that only takes write(2).
@@ -130,7 +159,7 @@ fn copy_all(from: &OwnedFd, to: &OwnedFd, escape: bool, bytes: &mut u64) -> io::
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The user's own description may be non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    poll(&mut [waiting(to.as_raw_fd(), libc::POLLOUT)])?;
+                    wait_for_room(to)?;
                 }
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(End::Closed),
                 Err(error) => return Err(error),
@@ -143,11 +172,8 @@ fn copy_all(from: &OwnedFd, to: &OwnedFd, escape: bool, bytes: &mut u64) -> io::
     }
 }
 
-/// Wait until there is something to read and room to write it; false when nobody reads `to` any more.
-fn wait_both(from: &OwnedFd, to: &OwnedFd) -> io::Result<bool> {
-    if !wait_for_input(from, to)? {
-        return Ok(false);
-    }
+/// Wait until `to` takes more; false when nobody reads it any more.
+fn wait_for_room(to: &OwnedFd) -> io::Result<bool> {
     let mut room = [waiting(to.as_raw_fd(), libc::POLLOUT)];
     poll(&mut room)?;
     Ok(room[0].revents & libc::POLLERR == 0)
