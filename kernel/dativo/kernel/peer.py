@@ -82,7 +82,9 @@ class Peer:
         return arrived
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket. Closing twice is harmless."""
+        if self._sock.fileno() < 0:
+            return
         if self._sock in self._selector.get_map():
             self._selector.unregister(self._sock)
         self._sock.close()

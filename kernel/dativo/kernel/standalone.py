@@ -117,7 +117,15 @@ def _singer(target: Target, arguments: Sequence[str]) -> int:
     return _land(
         Task(
             config=config,
-            input=Input("singer", (), config.limits, declare=True, strict=config.strict, echo=True),
+            input=Input(
+                "singer",
+                (),
+                config.limits,
+                declare=True,
+                strict=config.strict,
+                echo=True,
+                first_state=True,
+            ),
             overwrites=(),
             states=standalone_singer.states,
             complete=lambda: False,
@@ -174,7 +182,12 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
         Task(
             config=config,
             input=Input(
-                "airbyte", configured.tables, config.limits, strict=config.strict, echo=True
+                "airbyte",
+                configured.tables,
+                config.limits,
+                strict=config.strict,
+                echo=True,
+                first_state=True,
             ),
             overwrites=configured.overwrites,
             states=standalone_airbyte.States(),

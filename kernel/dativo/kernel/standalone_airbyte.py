@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dativo.kernel import target_config
 from dativo.kernel.document import read_bounded
-from dativo.kernel.landing import Table
 from dativo.kernel.limits import MAX_DOCUMENT_BYTES, MAX_WITHHELD_BYTES
 from dativo.kernel.target_config import Target, TargetConfig
-from dativo.protocol import events, jsontext
+from dativo.protocol import jsontext
 from dativo.protocol.airbyte import stream_of
 from dativo.protocol.errors import (
     ConfigError,
@@ -30,6 +29,10 @@ from dativo.protocol.errors import (
     Where,
 )
 from dativo.protocol.state import Stream
+
+if TYPE_CHECKING:
+    from dativo.kernel.landing import Table
+    from dativo.protocol import events
 
 PROTOCOL_VERSION: Final = "0.18.0"
 SYNC_MODES: Final = ("append", "overwrite")
@@ -219,6 +222,8 @@ def _warnings(appended: list[str]) -> tuple[str, ...]:
 
 
 def _stream(entry: str) -> tuple[Stream, Table, dict[str, jsontext.Json]]:
+    from dativo.kernel.landing import Table
+
     document = jsontext.loads(entry, "configured stream")
     text = jsontext.members(entry, "configured stream").get("stream", "null")
     inner = jsontext.loads(text, "stream")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from dativo.kernel import target_config
 from dativo.kernel._version import VERSION
 from dativo.kernel.target_config import Target
-from dativo.protocol import events
+
+if TYPE_CHECKING:
+    from dativo.protocol import events
 
 Format: TypeAlias = Literal["text", "json", "markdown"]
 

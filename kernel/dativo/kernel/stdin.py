@@ -1,4 +1,8 @@
-"""Our own stdin, or a file, as a pipe for a confined process."""
+"""A run whose input is our own stdin, or a file of the user's.
+
+A pipe is handed to the writer as it is. Anything else (a file, a terminal, a socket) stays behind a pump, and the writer gets a
+pipe of ours.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,78 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
+
+from dativo.kernel import show
+from dativo.kernel.landing import Landing
+from dativo.kernel.peer import Peer
+from dativo.kernel.processes import Processes, pipe
+from dativo.kernel.pump import Pair, Pump, readable, release, start_pump
+from dativo.protocol import control, events
+from dativo.protocol.errors import Blame, ConfigError, DativoError, InternalError, Where
 
 STDIN: Final = 0
 
 
-@contextlib.contextmanager
-def taken() -> Iterator[int]:
-    """Yield our stdin under another number; the number itself leads to /dev/null from now on.
+class StdinLanding(Landing):
+    """A landing without a source: the input ends when stdin does."""
 
-    So whoever writes into the pipe is told by SIGPIPE when its reader ends, and not when we do.
-    """
-    fd = fcntl.fcntl(STDIN, fcntl.F_DUPFD_CLOEXEC, 3)
+    _pump: Pump | None = None
+
+    @contextlib.contextmanager
+    def taken(self, processes: Processes, file: Path | None) -> Iterator[int]:
+        """Give the pipe that the writer reads: ``file``, or stdin; held here until it has been handed over.
+
+        Our own stdin leads to /dev/null from then on, so that whoever writes into it is told by SIGPIPE when its reader ends, and
+        not when we do. Raises ConfigError for a file that cannot be read.
+        """
+        fd = _copy_of_stdin() if file is None else _open(file)
+        try:
+            if file is None:
+                release(STDIN)
+                if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                    yield fd
+                    return
+            with pipe() as (read_end, write_end):
+                self._pump = start_pump(processes, self._selector)
+                self.add_peer(self._pump)
+                self._pump.open([Pair("stdin", fd, write_end)])
+                yield read_end
+        finally:
+            os.close(fd)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has asked to end."""
+        return bool(self._signals)
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with the end of the pump, and with what writer and committer say."""
+        if peer is not self._pump or not isinstance(message, events.Pumped):
+            super().dispatch(peer, event, message)
+            return
+        peer.said_goodbye = True
+        if message.end == "error":
+            reason = show.foreign(message.message or "")
+            self.fail(DativoError(f"cannot read the input: {reason}", blame=Blame.MACHINE))
+
+    def failed_with(self, peer: Peer) -> type[DativoError]:
+        """Neither the pump nor the writer is the target."""
+        return InternalError if peer is self._pump else super().failed_with(peer)
+
+
+def _copy_of_stdin() -> int:
+    if not readable(STDIN):
+        raise ConfigError("stdin cannot be read", hint="Give it a pipe, or name a file: --input")
+    return fcntl.fcntl(STDIN, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _open(file: Path) -> int:
+    """Open a file that a person named: a regular one or a pipe with a name."""
     try:
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(null, STDIN, inheritable=False)
-        os.close(null)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def is_pipe(fd: int) -> bool:
-    """Tell whether ``fd`` is a pipe, which may be handed to our own processes as it is."""
-    return stat.S_ISFIFO(os.fstat(fd).st_mode)
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the input: {error.strerror}", Where(file=str(file))
+        ) from error

@@ -243,6 +243,6 @@ def test_about_in_every_form() -> None:
     assert {"name", "description", "version", "capabilities", "settings"} == facts.keys()
     assert facts["settings"]["required"] == ["warehouse", "namespace"]
     for form in ("text", "markdown"):
-        told = standalone_singer.about("iceberg", form)  # type: ignore[arg-type]
+        told = standalone_singer.about("iceberg", form)
         for name in facts["settings"]["properties"]:
             assert name in told
