@@ -1,0 +1,255 @@
+"""``dativo write``: our stdin into a target, confined, in either dialect; what it acknowledges goes to our stdout.
+
+    stdin ──▶ relay ──▶ target ──acknowledged states──▶ relay ──▶ stdout
+
+Nobody here knows how the other end of the pipe ended. A whole last line ends the target's input in good order, and a destination
+is told that its streams are complete only if the input said so of every one, or the command line did. An input that ends inside a
+line never ends in good order for the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from dativo.kernel import configuration, foreign, named, registry, report, show, walls
+from dativo.kernel.conversation import Ending, Observer, signals
+from dativo.kernel.grants import Grants
+from dativo.kernel.limits import ReadLimits
+from dativo.kernel.passing import ForeignTarget, Passage, Passing
+from dativo.kernel.peer import Peer
+from dativo.kernel.plan import Site, Source
+from dativo.kernel.processes import Processes, pipe
+from dativo.kernel.pump import Pair, readable, release, start_pump
+from dativo.kernel.run import RunFailed
+from dativo.kernel.standalone_airbyte import Statuses
+from dativo.kernel.stdout import Lines
+from dativo.kernel.tally import Tally
+from dativo.protocol import catalogfile, control, events
+from dativo.protocol.catalog import Catalog, Dialect, from_airbyte, from_singer
+from dativo.protocol.errors import Blame, ConfigError, DativoError, InternalError, Where
+from dativo.protocol.state import StateEntry
+from dativo.protocol.translate import catalog_file
+from dativo.sandbox import SandboxError
+
+Eof: TypeAlias = Literal["commit", "checkpoint"]
+STDIN: Final = 0
+STDOUT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command line asks for. ``dialect`` is stdin's, None the plugin's own; ``eof`` None: complete only as stdin says."""
+
+    dialect: Dialect | None = None
+    catalog: Path | None = None
+    eof: Eof | None = None
+    strict: bool = False
+    limits: ReadLimits = field(default_factory=ReadLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """One write before it starts."""
+
+    target: Source
+    started: ForeignTarget
+    passage: Passage
+    eof: Eof | None
+
+    def document(self) -> dict[str, object]:
+        """Return the plan as plain JSON values for the audit; no secret is part of it."""
+        return {
+            "source": {"stdin": "-", "dialect": self.passage.dialect},
+            "target": self.target.document(),
+            "streams": [str(entry.stream) for entry in self.passage.streams],
+            "eof": self.eof,
+        }
+
+
+@contextlib.contextmanager
+def planned(
+    site: Site,
+    reference: str,
+    config: configuration.Configuration,
+    granted: Grants,
+    wanted: Wanted,
+    *,
+    workspace: Path,
+    run_id: str,
+) -> Iterator[WritePlan]:
+    """Give the plan of a write; while it lasts, who the target becomes is nobody else's. Raises ConfigError.
+
+    Folders that may be written are made where they are missing. Starts an Airbyte destination for a SPEC that is not known yet.
+    """
+    plugin = registry.find_target(reference, workspace, site.paths)
+    dialect = wanted.dialect or plugin.dialect
+    selected = _catalog(wanted.catalog, dialect)
+    if selected is None and "airbyte" in (dialect, plugin.dialect):
+        raise ConfigError(
+            "what is sent has to be known beforehand, where Airbyte is involved",
+            Where(plugin=plugin.reference),
+            hint="--catalog FILE: a catalogue of either dialect, such as dativo discover prints",
+        )
+    with foreign.writing_identity(granted.write) as identity:
+        target = named.prepare(site, plugin, config, granted, identity=identity, run=run_id)
+        streams = (
+            () if selected is None else foreign.passed_streams(selected, selected, plugin.dialect)
+        )
+        yield WritePlan(
+            target=target,
+            started=foreign.foreign_target(target, selected, identity),
+            passage=Passage(
+                dialect=dialect,
+                to=plugin.dialect,
+                streams=tuple(streams),
+                limits=wanted.limits,
+                declare=selected is None,
+                strict=wanted.strict,
+                statuses=plugin.dialect == "airbyte",
+            ),
+            eof=wanted.eof,
+        )
+
+
+def _catalog(file: Path | None, dialect: Dialect) -> Catalog | None:
+    """Return the streams of stdin, in its dialect, from a catalogue of either one."""
+    if file is None:
+        return None
+    with named.users_file(file):
+        found = catalogfile.load(configuration.document_of_user(file, "catalogue")).selected
+        if found.dialect == dialect:
+            return found
+        read = from_airbyte if dialect == "airbyte" else from_singer
+        return read(catalog_file(found, dialect))
+
+
+def write(plan: WritePlan, site: Site, run_id: str, observer: Observer) -> report.Report:
+    """Carry out ``plan``: stdin into the target, acknowledged states to stdout. Returns the report of a write that is done.
+
+    Raises RunFailed, which holds the report of any other, after everything that it started is gone.
+    """
+    plugin = plan.target.plugin
+    course = report.Course(
+        run=run_id, pipeline="write", source="stdin", target=f"{plugin.reference}=={plugin.version}"
+    )
+    site.audit.write("write_started", run=run_id, plan=plan.document())
+    error: DativoError | None = None
+    settled = False
+    try:
+        with plan.target.redactor.errors():
+            _carry(plan, site, course, observer)
+        settled = True
+    except DativoError as failure:
+        error = failure
+    except SandboxError as failure:
+        error = walls.missing(failure, site.paths.policy)
+    finally:
+        if error is None and not settled:
+            error = InternalError("the write was left by an unexpected exception")
+        told = course.report(error)
+        site.audit.write("write_ended", run=run_id, status=told.status, error=told.error)
+    if error is not None:
+        raise RunFailed(error, told) from error
+    return told
+
+
+def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observer) -> None:
+    statuses = Statuses(tuple(entry.stream for entry in plan.passage.streams))
+    dialect = plan.passage.dialect
+
+    def ending() -> Ending:
+        if plan.eof == "checkpoint":
+            return Ending("checkpoint", complete=False)
+        proved = dialect == "airbyte" and statuses.complete
+        return Ending(complete=plan.eof == "commit" or proved)
+
+    def message(said: events.SourceMessage) -> None:
+        statuses.take(said)
+        observer.on_message(said)
+
+    def progress(tally: Tally) -> None:
+        lines.push()
+        observer.on_progress(tally)
+
+    with contextlib.ExitStack() as stack:
+        processes = Processes(stack, site.walls, course.run, site.env, course.processes)
+        writing = stack.enter_context(
+            _Writing(
+                idle_time_s=None,
+                observer=replace(observer, on_message=message, on_progress=progress),
+                source_name="stdin",
+                ending=ending,
+                on_acknowledged=lambda states: lines.write(_line(each) for each in states),
+            )
+        )
+        lines = Lines(STDOUT, lambda: writing.interrupted)
+        course.tally = writing.tally
+        stack.enter_context(signals(writing))
+        with writing.stdin(processes) as read_end:
+            writing.start_target(processes, plan.passage, plan.started, stdin=read_end)
+        try:
+            writing.carry(None)
+        finally:
+            lines.flush()
+        course.notices += foreign.unacknowledged(plan.started.name, writing)
+    if lines.failure is not None:
+        raise lines.failure
+
+
+def _line(entry: StateEntry) -> str:
+    """Return an acknowledged state as a line of its own dialect; its text is the input's own."""
+    return entry.text if entry.kind == "singer" else f'{{"type":"STATE","state":{entry.text}}}'
+
+
+class _Writing(Passing):
+    """A relay whose input is our stdin: a pipe is handed to it, anything else is kept behind a pump."""
+
+    _pump: Peer | None = None
+
+    @contextlib.contextmanager
+    def stdin(self, processes: Processes) -> Iterator[int]:
+        """Give the pipe that the relay reads; held here until it has been handed over.
+
+        Our own stdin leads to /dev/null from then on: whoever writes into it is told by SIGPIPE when its reader ends.
+        """
+        if not readable(STDIN):
+            raise ConfigError("stdin cannot be read", hint="Give it a pipe or a file")
+        fd = fcntl.fcntl(STDIN, fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            release(STDIN)
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                yield fd
+                return
+            with pipe() as (read_end, write_end):
+                pump = start_pump(processes, self._selector)
+                self._pump = self.add_peer(pump)
+                pump.open([Pair("stdin", fd, write_end)])
+                yield read_end
+        finally:
+            os.close(fd)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has asked to end."""
+        return bool(self._signals)
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with the end of the pump, and with what a relay says."""
+        if peer is not self._pump or not isinstance(message, events.Pumped):
+            super().dispatch(peer, event, message)
+            return
+        peer.said_goodbye = True
+        if message.end == "error":
+            reason = show.foreign(message.message or "")
+            self.fail(
+                InternalError(
+                    f"stdin cannot be read: {reason}", Where(plugin="stdin"), blame=Blame.MACHINE
+                )
+            )
