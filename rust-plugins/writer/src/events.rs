@@ -23,6 +23,9 @@ pub struct Finish {
     /// The source is known to have given everything.
     #[serde(default)]
     pub complete: bool,
+    /// The rest of the input is not waited for.
+    #[serde(default)]
+    pub at_once: bool,
 }
 
 /// What becomes of rows that no state covers.
@@ -64,6 +67,9 @@ pub struct Open {
     /// Tell every state that an epoch makes durable.
     #[serde(default)]
     pub echo: bool,
+    /// Cut at the first state that covers rows, whatever the limits of an epoch say.
+    #[serde(default)]
+    pub first_state: bool,
     pub limits: Limits,
     pub epoch: EpochLimits,
     pub max_epochs_waiting: usize,

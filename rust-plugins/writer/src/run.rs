@@ -73,7 +73,8 @@ impl Loop {
             {
                 session.take(line)?;
             }
-            if self.ended && !session.is_blocked() {
+            let at_once = session.finishing.is_some_and(|finish| finish.at_once);
+            if (self.ended || at_once) && !session.is_blocked() {
                 if let Some(finish) = session.finishing {
                     return self.finish(session, finish);
                 }
@@ -93,7 +94,8 @@ impl Loop {
     /// The source is done: check its last line, seal the rest. Half a line fails the run, behind what the source's states cover.
     fn finish(&mut self, session: &mut Session<'_>, finish: Finish) -> Result<(), Stop> {
         self.send_stats(session)?;
-        let half = self.framer.partial();
+        // Whoever does not wait for the rest of a line has not been sent half a one.
+        let half = self.framer.partial().filter(|_| !finish.at_once);
         session.seal_rest(finish, half.is_some())?;
         let Some(half) = half else {
             return Ok(());
