@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
-from dativo.kernel import cli_jail, cli_verbs, show
+from dativo.kernel import cli_jail, cli_verbs, cli_write, show
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import DativoError, ExitStatus
 
