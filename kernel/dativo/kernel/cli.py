@@ -280,6 +280,7 @@ for _command in (
     cli_verbs.check,
     cli_verbs.discover,
     cli_verbs.read,
+    cli_write.write,
     cli_jail.jail,
 ):
     main.add_command(_command)
