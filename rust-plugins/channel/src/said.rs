@@ -23,6 +23,7 @@ pub struct Said {
     pub text_lines: u64,
     messages: u64,
     urgent: u64,
+    statuses: u64,
     pub suppressed: u64,
     /// Those of `suppressed` that no message has told of yet.
     untold: u64,
@@ -35,6 +36,7 @@ impl Said {
             text_lines: 0,
             messages: 0,
             urgent: 0,
+            statuses: 0,
             suppressed: 0,
             untold: 0,
         }
@@ -74,15 +76,19 @@ impl Said {
         line: Line<'_>,
     ) -> Result<(), Stop> {
         let urgent = matches!(notice.kind, NoticeKind::Control | NoticeKind::TraceError);
+        // A destination has to hear of every stream that is complete.
+        let status = notice.kind == NoticeKind::TraceStatus;
         self.messages += 1;
         self.urgent += urgent as u64;
+        self.statuses += status as u64;
         if self.urgent > MAX_URGENT_MESSAGES {
             let message = format!("more than {MAX_URGENT_MESSAGES} CONTROL messages and errors");
             return Err(Fault::plugin("limit.messages", message)
                 .at(line.number, line.byte)
                 .into());
         }
-        if self.messages > MAX_MESSAGES && !urgent {
+        let heard = urgent || status && self.statuses <= MAX_URGENT_MESSAGES;
+        if self.messages > MAX_MESSAGES && !heard {
             self.suppressed += 1;
             self.untold += 1;
             return Ok(());
