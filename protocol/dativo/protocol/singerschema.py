@@ -3,7 +3,8 @@
 To Airbyte a schema is a hint for types and nobody holds a record to it; to a Singer target it is a contract that every record
 is validated against, by draft 4 (singer-python) or draft 7 and later (singer-sdk). So the types are kept and what would refuse
 records that Airbyte takes is not: null is allowed everywhere, ``required``, ``enum``, ``pattern`` and their like are left out,
-and so are the formats of times without a zone, which RFC 3339 has none for. ``airbyte_type`` and every annotation stay.
+and so is every format but ``date`` and ``date-time``. A ``date-time`` is a branch beside any other text, as Stitch writes it:
+connectors send times without a zone, too, and call them times with one. ``airbyte_type`` and every annotation stay.
 References are written out, Airbyte's well-known types too: few targets follow a ``$ref``, and none may be made to fetch one.
 Sources: airbyte-protocol 0.18, well_known_types.yaml; JSON Schema drafts 4 and 7; docs/spec/dialects.md.
 """
@@ -25,11 +26,7 @@ WELL_KNOWN: Final[dict[str, dict[str, jsontext.Json]]] = {
     "String": {"type": "string"},
     "BinaryData": {"type": "string", "contentEncoding": "base64"},
     "Date": {"type": "string", "format": "date"},
-    "TimestampWithTimezone": {
-        "type": "string",
-        "format": "date-time",
-        "airbyte_type": "timestamp_with_timezone",
-    },
+    "TimestampWithTimezone": {"type": "string", "airbyte_type": "timestamp_with_timezone"},
     "TimestampWithoutTimezone": {"type": "string", "airbyte_type": "timestamp_without_timezone"},
     "TimeWithTimezone": {"type": "string", "airbyte_type": "time_with_timezone"},
     "TimeWithoutTimezone": {"type": "string", "airbyte_type": "time_without_timezone"},
@@ -49,9 +46,7 @@ _LEFT_OUT: Final = frozenset(
     | {"unevaluatedProperties", "unevaluatedItems"}
 )
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
-_ZONELESS: Final = frozenset(
-    {"timestamp_without_timezone", "time_without_timezone", "time_with_timezone"}
-)
+_ZONED: Final = "timestamp_with_timezone"
 
 
 def singer_schema(json_schema: str, stream: Stream) -> str:
@@ -92,7 +87,7 @@ class _Translation:
                 **self._referenced(reference, path, references),
                 **self._plain(beside, path, references),
             }
-        return self._nullable(self._plain(schema, path, references), schema)
+        return self._loosened(self._plain(schema, path, references), schema)
 
     def _referenced(
         self, reference: str, path: tuple[str, ...], references: tuple[str, ...]
@@ -104,7 +99,7 @@ class _Translation:
                 raise self._violation(
                     f"{reference!r} is not one of Airbyte's well-known types", path
                 )
-            return self._nullable(dict(known), known)
+            return self._loosened(dict(known), known)
         if file:
             raise self._violation(f"{reference!r} refers to another document", path)
         if reference in references:
@@ -142,14 +137,12 @@ class _Translation:
                 "allOf",
             ):
                 found[key] = value
-        if found.get("airbyte_type") in _ZONELESS:
-            found.pop("format", None)
         return found
 
-    def _nullable(
+    def _loosened(
         self, node: dict[str, jsontext.Json], written: dict[str, jsontext.Json]
     ) -> dict[str, jsontext.Json]:
-        """Let null fit ``node``; a type that only its values or parts tell is written."""
+        """Let null and any time fit ``node``; a type that only its values or parts tell is written."""
         kinds = node.get("type")
         if kinds is None:
             kinds = _implied(node, written)
@@ -161,6 +154,14 @@ class _Translation:
             node["type"] = ["null", *(name for name in names if name != "null")]
         else:
             node.pop("type", None)
+        form, airbyte_type = node.pop("format", None), node.get("airbyte_type")
+        if form == "date":
+            node["format"] = form
+        elif airbyte_type == _ZONED or (form == "date-time" and airbyte_type is None):
+            node["airbyte_type"] = _ZONED
+            if "type" in node:
+                time: jsontext.Json = {"type": "string", "format": "date-time"}
+                node["anyOf"] = [time, {"type": node["type"]}]
         return node
 
     def _violation(self, message: str, path: tuple[str, ...]) -> ProtocolViolation:

@@ -16,6 +16,13 @@ from dativo.protocol.state import Stream
 USERS = Stream("", "users")
 
 
+ZONED = {
+    "type": ["null", "string"],
+    "airbyte_type": "timestamp_with_timezone",
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["null", "string"]}],
+}
+
+
 def translated(schema: Any) -> Any:
     found = json.loads(singer_schema(json.dumps(schema), USERS))
     for draft in (Draft4Validator, Draft7Validator):
@@ -61,12 +68,16 @@ def column(schema: Any) -> Any:
         ),
         (
             {"type": "string", "format": "date-time", "airbyte_type": "timestamp_with_timezone"},
-            {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"},
+            ZONED,
         ),
         (
             {"type": "string", "format": "time", "airbyte_type": "time_without_timezone"},
             {"type": ["null", "string"], "airbyte_type": "time_without_timezone"},
         ),
+        ({"type": "string", "format": "date-time"}, ZONED),
+        ({"type": ["string", "null"], "airbyte_type": "timestamp_with_timezone"}, ZONED),
+        ({"type": "string", "format": "date"}, {"type": ["null", "string"], "format": "date"}),
+        ({"type": "string", "format": "email"}, {"type": ["null", "string"]}),
         ({"type": "number", "airbyte_type": "integer"}, {"type": ["null", "number"], "airbyte_type": "integer"}),
         ({"$id": "x", "id": "y", "$comment": "z", "type": "string"}, {"type": ["null", "string"]}),
     ],
