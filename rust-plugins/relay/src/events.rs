@@ -63,6 +63,9 @@ pub struct OpenPass {
     pub strict: bool,
     pub undeclared: Undeclared,
     pub streams: Vec<Declared>,
+    /// The states that the source starts from.
+    #[serde(default)]
+    pub initial: Vec<Initial>,
     pub states: States,
     pub report_states: bool,
     pub statuses: bool,
@@ -81,6 +84,13 @@ pub struct Declared {
     /// Fields that are left out of its records.
     #[serde(default)]
     pub drop: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Initial {
+    /// None for a state of the whole source.
+    pub stream: Option<StreamId>,
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Deserialize)]

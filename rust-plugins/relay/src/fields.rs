@@ -175,7 +175,7 @@ impl Fields {
     ) -> Result<Option<usize>, Bad> {
         let expected = self.followers[before];
         if let Some(known) = self.known.get(expected)
-            && scanner.word(&known.pattern)
+            && scanner.text(&known.pattern)
         {
             scanner.colon()?;
             return Ok(Some(expected));

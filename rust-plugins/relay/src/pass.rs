@@ -83,6 +83,10 @@ impl Pass {
             state_seen_at: None,
             complete: None,
         };
+        for state in open.initial {
+            let stream = state.stream.map(StreamId::into_name);
+            pass.states.start_from(stream, state.text)?;
+        }
         for declared in open.streams {
             pass.declare(declared)?;
         }

@@ -66,6 +66,18 @@ impl StateQueue {
         }
     }
 
+    /// Count a state that the source starts from as one of its own: a Singer value made of Airbyte's holds those of all streams.
+    pub fn start_from(
+        &mut self,
+        stream: Option<StreamName>,
+        text: String,
+    ) -> Result<(), Box<Fault>> {
+        if (self.from, self.to) == (Dialect::Airbyte, Dialect::Singer) {
+            self.merge(stream, text)?;
+        }
+        Ok(())
+    }
+
     /// No state that comes from now on goes out.
     pub fn stop(&mut self) {
         self.stopped = true;
@@ -197,6 +209,21 @@ mod tests {
             .add("global", None, &[b'7'; 190])
             .expect_err("too large");
         assert_eq!(fault.code, "state.too_large");
+    }
+
+    #[test]
+    fn streams_that_say_nothing_keep_the_state_that_they_started_from() {
+        let mut queue = StateQueue::new(Dialect::Airbyte, Dialect::Singer, States::Pass, LIMITS);
+        for (name, text) in [("a", "1"), ("b", "2")] {
+            queue.start_from(stream(name), text.into()).expect("taken");
+        }
+        assert!(queue.next().is_none());
+        queue.add("stream", stream("b"), b"3").expect("taken");
+        assert_eq!(
+            line(queue.next(), Dialect::Singer),
+            r#"{"type":"STATE","value":{"airbyte_states":[1,3]}}"#
+        );
+        assert!(queue.start_from(None, "7".repeat(190)).is_err());
     }
 
     #[test]

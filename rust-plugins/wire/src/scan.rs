@@ -311,6 +311,20 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Consume `text` if it stands at the cursor; for texts of any length, where [`Scanner::word`] is for short ones that the
+    /// compiler knows.
+    #[inline(always)]
+    pub fn text(&mut self, text: &[u8]) -> bool {
+        let found = self
+            .bytes
+            .get(self.pos..self.pos + text.len())
+            .is_some_and(|there| same(there, text));
+        if found {
+            self.pos += text.len();
+        }
+        found
+    }
+
     /// Consume one of Python's NaN, Infinity and -Infinity if it stands at the cursor.
     #[inline(always)]
     pub fn python_word(&mut self, word: &[u8]) -> bool {
@@ -442,6 +456,28 @@ impl<'a> Scanner<'a> {
         self.string()?;
         self.colon()
     }
+}
+
+/// Whether two texts of one length are the same. Keys are too short for a call of memcmp(3).
+#[inline(always)]
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let word = |bytes: &[u8], at: usize| {
+        bytes[at..]
+            .first_chunk()
+            .map_or(0, |eight: &[u8; 8]| u64::from_le_bytes(*eight))
+    };
+    let length = one.len();
+    if length < 8 {
+        return one.iter().zip(other).all(|(one, other)| one == other);
+    }
+    let mut at = 0;
+    while at + 8 <= length {
+        if word(one, at) != word(other, at) {
+            return false;
+        }
+        at += 8;
+    }
+    word(one, length - 8) == word(other, length - 8)
 }
 
 /// The first quote, backslash or control character at or after `pos`, or the end.
@@ -645,6 +681,22 @@ mod tests {
             }
         }
         assert_eq!(plain_end(b"abcdefghi", 0), 9);
+    }
+
+    #[test]
+    fn texts_are_compared_to_their_last_byte() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for length in 0..=40 {
+            let mut scanner = Scanner::new(&bytes, 4);
+            assert!(scanner.text(&bytes[..length]) && scanner.pos() == length);
+            for wrong in 0..length {
+                let mut text = bytes[..length].to_vec();
+                text[wrong] ^= 1;
+                let mut scanner = Scanner::new(&bytes, 4);
+                assert!(!scanner.text(&text) && scanner.pos() == 0);
+            }
+        }
+        assert!(!Scanner::new(&bytes, 4).text(&[0; 41]));
     }
 
     #[test]
