@@ -3,7 +3,7 @@
 To Airbyte a schema is a hint for types and nobody holds a record to it; to a Singer target it is a contract that every record
 is validated against, by draft 4 (singer-python) or draft 7 and later (singer-sdk). So the types are kept and what would refuse
 records that Airbyte takes is not: null is allowed everywhere, ``required``, ``enum``, ``pattern`` and their like are left out,
-and so is every format but ``date`` and ``date-time``. A ``date-time`` is a branch beside any other text, as Stitch writes it:
+and so are most formats. A ``date-time`` is a branch beside any other text, as Stitch writes it:
 connectors send times without a zone, too, and call them times with one. ``airbyte_type`` and every annotation stay.
 References are written out, Airbyte's well-known types too: few targets follow a ``$ref``, and none may be made to fetch one.
 Sources: airbyte-protocol 0.18, well_known_types.yaml; JSON Schema drafts 4 and 7; docs/spec/dialects.md.
@@ -46,6 +46,7 @@ _LEFT_OUT: Final = frozenset(
     | {"unevaluatedProperties", "unevaluatedItems"}
 )
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
+_KEPT_FORMATS: Final = ("date", "singer.decimal", "x-singer.decimal")
 _ZONED: Final = "timestamp_with_timezone"
 
 
@@ -155,8 +156,10 @@ class _Translation:
         else:
             node.pop("type", None)
         form, airbyte_type = node.pop("format", None), node.get("airbyte_type")
-        if form == "date":
+        if form in _KEPT_FORMATS:
             node["format"] = form
+        elif form == "time" and airbyte_type is None:
+            node["airbyte_type"] = "time_without_timezone"
         elif airbyte_type == _ZONED or (form == "date-time" and airbyte_type is None):
             node["airbyte_type"] = _ZONED
             if "type" in node:

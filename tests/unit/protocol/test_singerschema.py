@@ -77,6 +77,10 @@ def column(schema: Any) -> Any:
         ({"type": "string", "format": "date-time"}, ZONED),
         ({"type": ["string", "null"], "airbyte_type": "timestamp_with_timezone"}, ZONED),
         ({"type": "string", "format": "date"}, {"type": ["null", "string"], "format": "date"}),
+        (
+            {"type": "string", "format": "time"},
+            {"type": ["null", "string"], "airbyte_type": "time_without_timezone"},
+        ),
         ({"type": "string", "format": "email"}, {"type": ["null", "string"]}),
         ({"type": "number", "airbyte_type": "integer"}, {"type": ["null", "number"], "airbyte_type": "integer"}),
         ({"$id": "x", "id": "y", "$comment": "z", "type": "string"}, {"type": ["null", "string"]}),
