@@ -38,6 +38,7 @@ from dativo.sandbox import (
     Walls,
     launch,
 )
+from dativo.sandbox.mounts import plan_view
 
 PATH: Final = "/usr/bin:/bin"
 PASSED_ON: Final = (
@@ -118,12 +119,22 @@ class Jail:
         granted = any(here.is_relative_to(path) for path in (*self.read, *self.write))
         return str(here) if granted else "/tmp"  # noqa: S108 - inside, a tmpfs of its own
 
+    def program(self) -> Program:
+        """Return what is started. Raises NotFound, NotExecutable."""
+        cwd = self.folder()
+        first, *rest = self.command
+        argv = (find_program(first, self.search_path(), cwd), *rest)
+        return Program(name="jail", argv=argv, runtime=self.read, cwd=cwd)
+
 
 def run(jail: Jail, env: Mapping[str, str]) -> int:
     """Run the command to its end and return the status to exit with. Blocks; takes over descriptors 0 and 1 and the signals.
 
     Raises JailFailed and the sandbox's errors, after everything that was started is gone.
     """
+    plan_view(
+        jail.program(), Grants(write=jail.write)
+    )  # refuses what cannot be given before it is walked
     before = take_snapshot(jail.write)
     with contextlib.ExitStack() as stack:
         identity = stack.enter_context(_identity(jail.write))
@@ -155,7 +166,7 @@ class _Going:
 
     def carry_out(self) -> int:
         """Start both, follow them, and return the command's status."""
-        program = self._program()
+        program = self._jail.program()
         pump = start_pump(self._processes, self._selector)
         with pipe() as stdin, pipe() as stdout, pipe() as stderr:
             command = self._start(program, (stdin[0], stdout[1], stderr[1]))
@@ -164,13 +175,6 @@ class _Going:
         ended = self._follow(command, pump)
         self._check_streams(pump)
         return self._status(ended)
-
-    def _program(self) -> Program:
-        jail = self._jail
-        cwd = jail.folder()
-        first, *rest = jail.command
-        argv = (find_program(first, jail.search_path(), cwd), *rest)
-        return Program(name="jail", argv=argv, runtime=jail.read, cwd=cwd)
 
     def _start(self, program: Program, streams: tuple[int, int, int]) -> Confined:
         jail = self._jail

@@ -161,6 +161,10 @@ class _Walk:
             status = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return  # gone since it was listed
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be looked at: {error.strerror}", Where(file=str(path))
+            ) from error
         self.snapshot.marks[path] = Mark.of(status)
         if top:
             self.snapshot.tops.append(path)
