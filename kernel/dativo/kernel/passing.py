@@ -126,9 +126,9 @@ def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
     }
 
 
-def _relay(processes: Processes) -> Program:
+def _relay(processes: Processes, name: str) -> Program:
     binary = registry.executable("dativo-relay", processes.env)
-    return Program(name="relay", argv=(str(binary),), runtime=(binary,))
+    return Program(name=name, argv=(str(binary),), runtime=(binary,))
 
 
 class Passing(Conversation):
@@ -190,7 +190,7 @@ class Passing(Conversation):
                 acks = self.new_peer(
                     "dativo-relay",
                     processes.start_tool(
-                        _relay(processes),
+                        _relay(processes, "acks"),
                         Grants(limits=tool_limits(RELAY_CGROUP_BYTES)),
                         processes.stack.enter_context(own_identity()),
                         stdin=said,
@@ -236,7 +236,7 @@ class Passing(Conversation):
         identity: Identity | None = processes.stack.enter_context(own_identity())
         with walls.starting("relay", InternalError):
             started = processes.start_tool(
-                _relay(processes),
+                _relay(processes, "relay"),
                 Grants(limits=tool_limits(RELAY_CGROUP_BYTES)),
                 identity,
                 stdin=stdin,
