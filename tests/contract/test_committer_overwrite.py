@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestWriterV2,
+    write_manifest_list,
+)
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
+from pyiceberg.typedef import Record
 from tests.faults.committers import Committer, Warehouse, state
+
+from dativo.plugins.iceberg import _pyiceberg as iceberg
 
 ADDED, EXISTING, DELETED = 1, 0, 2
 
@@ -190,3 +207,101 @@ def test_activation_rewrites_the_manifests_it_touches(
     seal(later, complete=True, activations={"users": 2})
     table = catalog.load_table("shop.users")
     assert ids(table) == warehouse.rows("users") == [4, 5, 6, 7]
+
+
+class DeleteManifestWriter(ManifestWriterV2):
+    """What other tools write and pyiceberg itself cannot: a manifest of files of row deletions."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def delete_rows(warehouse: Warehouse, *positions: int) -> None:
+    """Delete rows of the only data file of ``users`` by a file of positions, as Spark or Trino would."""
+    pointer = warehouse.pointer("users")
+    version = iceberg.read(pointer)
+    folder = version.location / "metadata"
+    (data,) = warehouse.live_files("users")
+    deletions = version.location / "data" / "deletions.parquet"
+    fields = [
+        pa.field("file_path", pa.string(), False, {"PARQUET:field_id": "2147483546"}),
+        pa.field("pos", pa.int64(), False, {"PARQUET:field_id": "2147483545"}),
+    ]
+    columns = {"file_path": [str(data)] * len(positions), "pos": positions}
+    pq.write_table(pa.table(columns, schema=pa.schema(fields)), deletions)
+    metadata, io = version.metadata, iceberg.LocalIO()
+    parent = metadata.current_snapshot()
+    assert parent is not None
+    snapshot_id, sequence = metadata.new_snapshot_id(), metadata.next_sequence_number()
+    file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=str(deletions),
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=len(positions),
+        file_size_in_bytes=deletions.stat().st_size,
+        spec_id=0,
+    )
+    entry = ManifestEntry.from_args(
+        status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file
+    )
+    output = io.new_output(str(folder / "deletions.avro"))
+    with DeleteManifestWriter(
+        metadata.spec(), metadata.schema(), output, snapshot_id, "deflate"
+    ) as manifest:
+        manifest.add(entry)
+    manifests = [manifest.to_manifest_file(), *parent.manifests(io)]
+    list_path = str(folder / "snap-deletions.avro")
+    with write_manifest_list(
+        2, io.new_output(list_path), snapshot_id, parent.snapshot_id, sequence, "deflate"
+    ) as manifest_list:
+        manifest_list.add_manifests(manifests)
+    totals = {"total-records": "3", "total-data-files": "1", "total-delete-files": "1"}
+    snapshot = {
+        "snapshot-id": snapshot_id,
+        "parent-snapshot-id": parent.snapshot_id,
+        "manifest-list": list_path,
+        "sequence-number": sequence,
+        "summary": {"operation": "delete", **totals, "total-position-deletes": str(len(positions))},
+        "schema-id": metadata.current_schema_id,
+    }
+    reference = {"ref-name": "main", "type": "branch", "snapshot-id": snapshot_id}
+    updates = (
+        AddSnapshotUpdate(snapshot=Snapshot.model_validate(snapshot)),
+        SetSnapshotRefUpdate.model_validate(reference),
+    )
+    newer = iceberg._step(version, updates, "deletions")
+    with sqlite3.connect(warehouse.root / "catalog.db") as connection:
+        connection.execute(
+            "UPDATE iceberg_tables SET metadata_location = ? WHERE metadata_location = ?",
+            (newer.pointer, pointer),
+        )
+    connection.close()
+
+
+def test_row_deletions_of_others(warehouse: Warehouse, catalog: SqlCatalog) -> None:
+    """They stay while a row does that they may mean, and leave with the last one."""
+    committer = warehouse.opened()
+    committer.plan("users")
+    seal(committer, 1, 2, 3, version=7)
+    assert committer.close() == 0
+    delete_rows(warehouse, 1)
+    assert warehouse.rows("users") == [1, 3]
+    activating = warehouse.opened()
+    activating.plan("users")
+    seal(activating, 4, version=7)
+    seal(activating, 5, complete=True, version=8, activations={"users": 7})
+    assert warehouse.rows("users") == ids(catalog.load_table("shop.users")) == [1, 3, 4]
+    assert activating.close() == 0
+    swapping = warehouse.opened(mode="overwrite")
+    swapping.plan("users")
+    seal(swapping, 10, complete=True)
+    table = catalog.load_table("shop.users")
+    assert warehouse.rows("users") == ids(table) == [10]
+    found = summary(table)
+    assert (found["removed-delete-files"], found["total-delete-files"]) == ("1", "0")
+    assert found["total-position-deletes"] == "0"

@@ -26,10 +26,10 @@ from dativo.plugins.parquet.target import ParquetTarget
 STREAM = {"namespace": None, "name": "users"}
 
 
-def make(target: Target, root: Path) -> Committer:
+def make(target: Target, root: Path, mode: str = "append") -> Committer:
     staging = root / "_dativo" / "staging" / "run"
     staging.mkdir(parents=True)
-    request = Open("0", "run", "shop", "", "default/shop", root, "shop", staging, "append")
+    request = Open("0", "run", "shop", "", "default/shop", root, "shop", staging, mode)
     committer = Committer(target, request)
     committer.recover()
     target.load()
@@ -38,7 +38,7 @@ def make(target: Target, root: Path) -> Committer:
     return committer
 
 
-def sealed(root: Path, sequence: int) -> Sealed:
+def sealed(root: Path, sequence: int, *, complete: bool = False) -> Sealed:
     path = root / "_dativo" / "staging" / "run" / f"{sequence}.parquet"
     schema = pa.schema([pa.field("id", pa.int64(), True, {"PARQUET:field_id": "1"})])
     pq.write_table(pa.table([pa.array([sequence])], schema=schema), path)
@@ -52,7 +52,8 @@ def sealed(root: Path, sequence: int) -> Sealed:
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     states = [state("users", str(sequence))]
-    return Sealed.from_event({"sequence": sequence, "files": [file], "states": states})
+    event = {"sequence": sequence, "final": complete, "complete": complete}
+    return Sealed.from_event({**event, "files": [file], "states": states})
 
 
 class Syncs:
@@ -109,7 +110,10 @@ def before(
     return calls
 
 
-def test_iceberg_points_at_nothing_unsynced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_iceberg_points_at_nothing_unsynced(
+    root: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     syncs = Syncs(monkeypatch)
 
     def check() -> None:
@@ -117,27 +121,32 @@ def test_iceberg_points_at_nothing_unsynced(root: Path, monkeypatch: pytest.Monk
 
     registered = before(monkeypatch, catalog.Catalog, "register", check)
     committed = before(monkeypatch, catalog.Catalog, "commit", check)
-    committer = make(IcebergTarget(), root)
-    for sequence in (1, 2):
-        assert committer.commit(sealed(root, sequence))[0] == sequence
-    assert (len(registered), len(committed)) == (1, 2)
+    committer = make(IcebergTarget(), root, mode)
+    for sequence in (1, 2, 3):
+        epoch = sealed(root, sequence, complete=sequence == 3)
+        assert committer.commit(epoch)[0] == sequence
+    assert (len(registered), len(committed)) == (1, 3)
     committer.close()
 
 
-def test_parquet_log_names_nothing_unsynced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_parquet_log_names_nothing_unsynced(
+    root: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     syncs = Syncs(monkeypatch)
 
     def check() -> None:
         syncs.assert_durable(root / "shop" / "users", root)
 
     linked = before(monkeypatch, durable, "create_whole", check)
-    committer = make(ParquetTarget(), root)
-    for sequence in (1, 2):
-        assert committer.commit(sealed(root, sequence))[0] == sequence
+    committer = make(ParquetTarget(), root, mode)
+    for sequence in (1, 2, 3):
+        epoch = sealed(root, sequence, complete=sequence == 3)
+        assert committer.commit(epoch)[0] == sequence
         log = root / "shop" / "_dativo" / "shop" / "log"
         assert syncs.at(log / f"{sequence:020d}.json")
         assert syncs.at(log) > syncs.at(log / f"{sequence:020d}.json")
-    assert len(linked) == 2
+    assert len(linked) == 3
     committer.close()
 
 
