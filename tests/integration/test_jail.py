@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -314,13 +315,13 @@ def test_streams_that_fail_are_told(jail: Jail) -> None:
         process = jail.start("--", "sh", "-c", "echo x; sleep 1", stdout=full)
         assert b"No space left" in jail.talk(process)[1]
         assert process.returncode == 125
-    folder = os.open("/", os.O_RDONLY)
-    try:
-        process = jail.start("--", "cat", stdin=folder)
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.send(b"unread")
+        theirs.close()  # with something unread: a read at the other end fails (unix(7))
+        process = jail.start("--", "cat", stdin=ours)
         assert b"stdin was cut" in jail.talk(process)[1]
         assert process.returncode == 125
-    finally:
-        os.close(folder)
     with Path(os.devnull).open("wb") as unreadable:  # as nohup(1) leaves it
         process = jail.start("--", "cat", stdin=unreadable)
         jail.talk(process)
@@ -559,7 +560,7 @@ def kept(folder: Path) -> bool:
 def test_protected_files_stay_as_they_are(jail: Jail, repository: Path, where: str) -> None:
     script = f"""cd {repository / where} && echo other > other && cat other
     for f in .envrc Makefile makefile GNUmakefile .dativo/x .git/hooks/pre-push .git/hooks/new; do
-        echo evil > $f && echo wrote $f; rm -rf $f && echo removed $f; mv other $f && echo replaced $f
+        echo evil > $f && echo wrote $f; rm -r $f && echo removed $f; mv other $f && echo replaced $f
         ln $f link && echo evil > link && echo linked $f; chmod 700 $f && echo chmod $f
     done 2>/dev/null
     mv .git/hooks h && echo moved; rm -rf .dativo && echo gone

@@ -33,7 +33,9 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What one such file was. ``size`` and ``changed_ns`` are of files only: a folder's own entries have marks of their own."""
+    """What one such file was. An inode number is soon used again, so size and time of change count too, but of a folder: its
+    entries have marks of their own.
+    """
 
     device: int
     inode: int
@@ -45,13 +47,13 @@ class Mark:
     def of(cls, status: os.stat_result) -> Mark:
         """Return the mark of a file that was not followed through a link."""
         kind = stat.S_IFMT(status.st_mode)
-        file = kind == stat.S_IFREG
+        folder = kind == stat.S_IFDIR
         return cls(
             status.st_dev,
             status.st_ino,
             kind,
-            status.st_size if file else 0,
-            status.st_ctime_ns if file else 0,
+            0 if folder else status.st_size,
+            0 if folder else status.st_ctime_ns,
         )
 
 
