@@ -134,3 +134,19 @@ def test_options_make_everything_before_the_root_is_closed(tmp_path: Path) -> No
 def test_passwd_names_one_user() -> None:
     passwd = etc_files(Identity(1234, 1235))["/etc/passwd"].decode()
     assert passwd == "plugin:x:1234:1235:plugin:/tmp:/bin/sh\n"
+
+
+def test_protected_paths_lie_in_what_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    real = tmp_path / "real"
+
+    def protected(*paths: Path) -> tuple[tuple[str, str], ...]:
+        grants = Grants(read=(Path("/usr/share"),), write=(tmp_path / "link",), protected=paths)
+        return plan_view(Program("test", ("/usr/bin/true",)), grants).protected
+
+    assert protected() == ()
+    assert protected(real / "deep/x", real / "a") == ((str(real), "deep/x"), (str(real), "a"))
+    for outside in (real, tmp_path / "link/deep", Path("/usr/share/doc"), Path("/etc/passwd")):
+        with pytest.raises(WallMissing, match="is to be protected"):
+            protected(outside)

@@ -45,13 +45,17 @@ def test_environment_names(name: str) -> None:
     program = Program("test", ("/usr/bin/true",))
     grants = Grants(environment=((name, "x"),))
     with pytest.raises(SandboxError, match="cannot name"):
-        stage2_plan(program, grants, plan_view(program, grants), {}, Streams(10, 11, 12, None))
+        stage2_plan(
+            program, grants, plan_view(program, grants), {}, Streams(10, 11, 12, None, None)
+        )
 
 
 def test_granted_environment_wins() -> None:
     program = Program("test", ("/usr/bin/true",))
     grants = Grants(environment=(("PATH", "/opt/bin"), ("TOKEN", "x")))
-    plan = stage2_plan(program, grants, plan_view(program, grants), {}, Streams(10, 11, 12, 13))
+    plan = stage2_plan(
+        program, grants, plan_view(program, grants), {}, Streams(10, 11, 12, None, 13)
+    )
     fields = plan.split(b"\0")
     assert b"PATH=/opt/bin" in fields
     assert b"TOKEN=x" in fields
