@@ -85,7 +85,7 @@ def ours(source: Path, dialect: str, schema: str, staging: Path) -> Copy:
         fcntl.fcntl(writer.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         with subprocess.Popen(["cat", str(source)], stdout=writer.stdin) as cat:
             writer.close_stdin()
-            writer.send({"type": "finish"})
+            writer.finish()
             writer.drain()
         if cat.returncode or writer.status or writer.usage is None:
             raise RuntimeError(f"the writer failed: {writer.of('error')} {writer.stderr()}")

@@ -105,7 +105,8 @@ def test_an_empty_source_ends_with_an_empty_epoch(tmp_path: Path) -> None:
     writer = play(airbyte(tmp_path))
     (sealed,) = writer.of("sealed")
     assert sealed == {
-        "type": "sealed", "input": "0", "sequence": 1, "final": True, "files": [], "states": [], "counts": [],
+        "type": "sealed", "input": "0", "sequence": 1, "final": True, "complete": True, "files": [], "states": [], "counts": [],
+        "echo": [], "activations": [],
     }  # fmt: skip
     assert writer.status == 0
 
@@ -200,7 +201,7 @@ def test_interleaved_streams_never_commit_rows_beyond_their_state(
     open_ = airbyte(tmp_path, *names, epoch={"max_rows": 20}, parquet={"file_bytes": 500})
     with Writer(open_) as writer:
         writer.feed_all(iter([data]))
-        writer.send({"type": "finish"})
+        writer.finish()
         writer.drain()
     sealed = writer.of("sealed")
     assert len(sealed) > 3
@@ -253,7 +254,7 @@ def test_reading_stops_while_two_epochs_wait(tmp_path: Path) -> None:
         assert len(writer.of("sealed")) == 2
         writer.committed(1)
         assert writer.expect("sealed")["sequence"] == 3
-        writer.send({"type": "finish"})
+        writer.finish()
         writer.close_stdin()
         for sequence in (2, 3):
             writer.committed(sequence)
@@ -274,7 +275,7 @@ def test_end_of_file_is_not_success(tmp_path: Path) -> None:
         while time.monotonic() < deadline:
             writer.expect("stats")
         assert writer.of("sealed") == []
-        writer.send({"type": "finish"})
+        writer.finish()
         assert ids(tmp_path, writer.expect("sealed")) == [0, 1, 2]
         writer.drain()
         assert writer.status == 0
@@ -327,7 +328,7 @@ def test_nothing_is_written_before_the_plan(tmp_path: Path) -> None:
         writer.expect("stream_schema")
         writer.send(held[1])
         writer.send(held[0])
-        writer.send({"type": "finish"})
+        writer.finish()
         writer.close_stdin()
         assert ids(tmp_path, writer.expect("sealed"), "a") == [0]
 
@@ -452,7 +453,7 @@ def test_a_thousand_streams_in_little_memory_and_few_descriptors(tmp_path: Path)
     with Writer(open_) as writer:
         subprocess.run(["prlimit", f"--pid={writer.pid}", "--nofile=32"], check=True)
         writer.feed_all(iter([line.encode() for line in lines]))
-        writer.send({"type": "finish"})
+        writer.finish()
         writer.drain()
     assert writer.of("error") == []
     (sealed,) = writer.of("sealed")
@@ -465,7 +466,7 @@ def test_a_full_disk_is_the_machines_fault(tmp_path: Path) -> None:
     with Writer(airbyte(tmp_path)) as writer:
         subprocess.run(["prlimit", f"--pid={writer.pid}", "--fsize=1000"], check=True)
         writer.feed_all(iter([rows(0, 300_000)]))
-        writer.send({"type": "finish"})
+        writer.finish()
         writer.drain()
     # Over the limit on a file's size the signal comes first unless it is ignored.
     assert writer.status == -signal.SIGXFSZ or writer.error()["code"] == "target.io"

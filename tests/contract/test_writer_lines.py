@@ -67,8 +67,7 @@ BAD_AIRBYTE: list[tuple[str, str, dict[str, Any]]] = [
     ('{"type":"RECORD","record":{"stream":"t","data":{}}}', "message.unknown_stream", {"stream": "t"}),
     ('{"type":"RECORD","record":{"stream":"s","data":{},"namespace":"n"}}', "message.unknown_stream", {"stream": "s"}),
     ('{"type":"RECORD","record":{"stream":"' + "t" * 100000 + '","data":{}}}', "message.unknown_stream", {}),
-    (record('{"id":1,"id":2}'), "record.duplicate_key", {"field": "id", "stream": "s"}),
-    (record('{"id":1,"i\\u0064":2}'), "record.duplicate_key", {"field": "id"}),
+    (record('{"id":1,"id":"2"}'), "record.value", {"field": "id", "value": '"2"', "stream": "s"}),
     (record('{"id":"ten"}'), "record.value", {"field": "id", "value": '"ten"', "stream": "s"}),
     (record('{"id":1.5}'), "record.value", {"field": "id", "value": "1.5"}),
     (record('{"id":9223372036854775808}'), "record.value", {"field": "id"}),
@@ -139,8 +138,18 @@ BAD_SINGER: list[tuple[list[str], str]] = [
     (['{"type":"STATE","value":null}'], "state.empty"),
     ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":true}}'], "record.value"),
     ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s"}'], "message.invalid"),
-    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{},"record":{}}'], "json.duplicate_key"),
-    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{}} {}'], "json.invalid"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":1},"record":{}}'], "json.duplicate_key"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":1}} {}'], "json.invalid"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"name":"x"}}'], "record.missing_key"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":null}}', '{"type":"RECORD","stream":"s","record":{"Id":1}}'],
+     "record.missing_key"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{}}'], "record.missing_key"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":1},"version":-1}'], "message.invalid"),
+    ([SINGER_SCHEMA, '{"type":"RECORD","stream":"s","record":{"id":1},"version":"1"}'], "message.invalid"),
+    (['{"type":"ACTIVATE_VERSION","stream":"s","version":-1}'], "message.invalid"),
+    (['{"type":"ACTIVATE_VERSION","stream":"s"}'], "message.invalid"),
+    (['{"type":"ACTIVATE_VERSION","stream":"t","version":1}'], "message.unknown_stream"),
+    (['{"type":"BATCH","stream":"s","manifest":["file:///etc/passwd"]}'], "message.batch"),
 ]  # fmt: skip
 
 
@@ -157,11 +166,17 @@ def test_bad_lines_of_singer(tmp_path: Path, lines: list[str], code: str) -> Non
     "end", [b'{"type":"RECORD","record":{"stream":"s","da', GOOD.encode(), b"Traceback", b" "]
 )
 def test_half_a_line_at_the_end_is_an_error(tmp_path: Path, end: bytes) -> None:
-    writer = play(airbyte(tmp_path), f"{GOOD}\n{state()}\n".encode(), end)
+    writer = play(airbyte(tmp_path), f"{GOOD}\n{state()}\n{GOOD}\n".encode(), end)
     error = writer.error()
-    assert (error["code"], error["line"], writer.status) == ("framing.half_line", 3, 7)
-    assert error["byte"] == len(GOOD) + len(state()) + 2
-    assert writer.of("sealed") == []
+    assert (error["code"], error["line"], writer.status) == ("framing.half_line", 4, 7)
+    assert error["byte"] == 2 * len(GOOD) + len(state()) + 3
+    # What the last state covers is sealed before.
+    (sealed,) = writer.of("sealed")
+    assert (sealed["final"], sealed["complete"]) == (True, False)
+    assert [
+        (file["rows"], c["read"]) for file, c in zip(sealed["files"], sealed["counts"], strict=True)
+    ] == [(1, 1)]
+    assert [event["type"] for event in writer.events][-2:] == ["sealed", "error"]
 
 
 def test_bytes_that_are_not_text(tmp_path: Path) -> None:
@@ -253,7 +268,7 @@ def test_what_a_source_says_is_passed_on(tmp_path: Path) -> None:
     assert 4000 < len(said[7][2].encode()) <= 4096
 
 
-def test_singer_passes_on_what_it_does_not_know_in_any_case(tmp_path: Path) -> None:
+def test_singers_types_may_be_written_in_any_case(tmp_path: Path) -> None:
     lines = [
         '{"type":"ACTIVATE_VERSION","stream":"s","version":1}',
         '{"type":"Schema","stream":"s","schema":{"properties":{"id":{"type":"integer"}}},"key_properties":["id"]}',
@@ -262,7 +277,8 @@ def test_singer_passes_on_what_it_does_not_know_in_any_case(tmp_path: Path) -> N
         '{"type":"state","value":{"a":1}}',
     ]
     writer = play(opening("singer", tmp_path, [stream("s")]), ("\n".join(lines) + "\n").encode())
-    assert [m["kind"] for m in writer.of("message")] == ["unknown"]
+    assert writer.of("message") == []
+    assert writer.of("stats")[-1]["oddities"] == {"type_case": 4}
     assert writer.of("sealed")[-1]["states"] == [
         {"kind": "singer", "stream": None, "text": '{"a":1}'}
     ]

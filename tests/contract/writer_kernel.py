@@ -64,6 +64,9 @@ def opening(
     epoch: Mapping[str, int] | None = None,
     parquet: Mapping[str, int] | None = None,
     max_epochs_waiting: int = 2,
+    undeclared: str = "refuse",
+    strict: bool = False,
+    echo: bool = False,
 ) -> Event:
     """Return an ``open`` with the defaults of docs/spec/limits.md but for what is given."""
     return {
@@ -72,7 +75,9 @@ def opening(
         "dialect": dialect,
         "staging": str(staging),
         "streams": streams,
-        "undeclared": "refuse",
+        "undeclared": undeclared,
+        "strict": strict,
+        "echo": echo,
         "limits": {**LIMITS, **(limits or {})},
         "epoch": {**EPOCH, **(epoch or {})},
         "max_epochs_waiting": max_epochs_waiting,
@@ -205,6 +210,10 @@ class Writer:
         if fd >= 0:
             os.close(fd)
 
+    def finish(self, rest: str = "commit", *, complete: bool = True) -> None:
+        """Say that the source is done."""
+        self.send({"type": "finish", "rest": rest, "complete": complete})
+
     # --- from the writer
 
     def next(self, timeout_s: float = DEADLINE_S) -> Event | None:
@@ -299,10 +308,10 @@ class Writer:
         ]
 
 
-def play(open_: Event, *chunks: bytes, commit: bool = True) -> Writer:
+def play(open_: Event, *chunks: bytes, commit: bool = True, rest: str = "commit") -> Writer:
     """Run a whole source: all of ``chunks``, end of file, ``finish``, until the writer is gone."""
     with Writer(open_, commit=commit) as writer:
         writer.feed_all(iter(chunks))
-        writer.send({"type": "finish"})
+        writer.finish(rest)
         writer.drain()
     return writer

@@ -100,7 +100,11 @@ impl Epoch {
 
     /// Whether a state that speaks for the whole source waits for rows that came after it: nothing can be sealed before the next one.
     pub fn is_past_whole_state(&self) -> bool {
-        !self.at_whole_state && self.states.iter().any(|state| state.stream.is_none())
+        !self.at_whole_state && self.has_whole_state()
+    }
+
+    pub fn has_whole_state(&self) -> bool {
+        self.states.iter().any(|state| state.stream.is_none())
     }
 
     /// Take files, states and echo of the streams that `is_sealed` names, in order; the next epoch goes on with the others.

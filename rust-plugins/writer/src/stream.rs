@@ -140,8 +140,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table that `plan` gives for `columns`; those that it leaves out are not selected. Every record must have a value of each of
-    /// `keys`, as far as they are selected.
+    /// The table that `plan` gives for `columns`; those that it leaves out are not selected. No record may be without
+    /// one of `keys`, as far as they are selected.
     pub fn new(columns: &[Column], keys: &[String], plan: StreamPlan) -> Result<Table, Box<Fault>> {
         let mut planned: HashMap<String, PlannedColumn> = HashMap::new();
         for column in plan.columns {

@@ -49,7 +49,7 @@ pub(super) struct Builder {
     kind: ColumnType,
     json: bool,
     quoted: bool,
-    takes_null: bool,
+    required: bool,
     values: Values,
     nulls: NullBufferBuilder,
 }
@@ -96,7 +96,7 @@ impl Builder {
             kind: field.kind,
             json: field.json,
             quoted: field.quoted,
-            takes_null: field.takes_null(),
+            required: field.required,
             values,
             nulls: NullBufferBuilder::new(0),
         }
@@ -124,7 +124,7 @@ impl Builder {
             self.pad(row);
         }
         if scanner.peek() == b'n' && scanner.word(b"null") {
-            if !self.takes_null {
+            if self.required {
                 return Err(Miss::Null);
             }
             self.pad(row + 1);

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use arrow_array::ArrayRef;
 
 use crate::fault::{Fault, bad_fault};
+use crate::oddity::Oddity;
 use crate::scan::{Bad, Scanner};
 use crate::schema::ColumnType;
 use crate::text;
@@ -30,14 +31,8 @@ pub struct Field {
     pub json: bool,
     pub quoted: bool,
     pub required: bool,
-    /// A key of the stream: every record has a value of it.
+    /// A key of the stream: no record is without it.
     pub key: bool,
-}
-
-impl Field {
-    fn takes_null(&self) -> bool {
-        !self.required && !self.key
-    }
 }
 
 /// Why a record was not taken.
@@ -49,10 +44,10 @@ pub enum Reject {
         expected: &'static str,
         value: Box<[u8]>,
     },
-    Duplicate {
+    Null {
         column: usize,
     },
-    Null {
+    Missing {
         column: usize,
     },
     NoObject,
@@ -73,7 +68,7 @@ pub struct Decoder {
     /// What came after each key, and at 0 what came first.
     followers: Vec<u32>,
     by_name: HashMap<Box<[u8]>, u32>,
-    required: Vec<usize>,
+    needed: Vec<usize>,
     rows: usize,
 }
 
@@ -89,8 +84,8 @@ impl Decoder {
                 .collect(),
             followers: (0..=fields.len() as u32).collect(),
             by_name: fields.iter().map(key).zip(0..).collect(),
-            required: (0..fields.len())
-                .filter(|&column| !fields[column].takes_null())
+            needed: (0..fields.len())
+                .filter(|&column| fields[column].required || fields[column].key)
                 .collect(),
             fields,
             rows: 0,
@@ -149,7 +144,7 @@ impl Decoder {
         scanner.enter(b'{', "a record is an object")?;
         if scanner.peek() == b'}' {
             scanner.more(b'}')?;
-            return self.check_required(scanner);
+            return self.check_needed(scanner);
         }
         let mut before = 0;
         loop {
@@ -158,7 +153,9 @@ impl Decoder {
                 Some(builder) => {
                     let column = key.unwrap_or_default();
                     if builder.len() > self.rows {
-                        return Err(Reject::Duplicate { column });
+                        // The last one counts, as in every other parser.
+                        builder.truncate(self.rows);
+                        scanner.odd.add(Oddity::DuplicateKey);
                     }
                     builder
                         .push(&mut scanner, self.rows)
@@ -170,19 +167,19 @@ impl Decoder {
             }
             before = key.map_or(before, |key| key + 1);
             if !scanner.more(b'}')? {
-                return self.check_required(scanner);
+                return self.check_needed(scanner);
             }
         }
     }
 
     #[inline(always)]
-    fn check_required<'a>(&self, scanner: Scanner<'a>) -> Result<Scanner<'a>, Reject> {
+    fn check_needed<'a>(&self, scanner: Scanner<'a>) -> Result<Scanner<'a>, Reject> {
         match self
-            .required
+            .needed
             .iter()
             .find(|&&column| self.builders[column].len() <= self.rows)
         {
-            Some(&column) => Err(Reject::Null { column }),
+            Some(&column) => Err(Reject::Missing { column }),
             None => Ok(scanner),
         }
     }
@@ -239,17 +236,12 @@ impl Decoder {
         match reject {
             Reject::Bad(bad) => bad_fault(bad, line),
             Reject::NoObject => Fault::plugin("message.invalid", "a record must be an object"),
-            Reject::Duplicate { column } => Fault::plugin(
-                "record.duplicate_key",
-                "the field stands twice in the record",
-            )
-            .field(field(column)),
-            Reject::Null { column } if self.fields[*column].key => Fault::plugin(
+            Reject::Missing { column } if self.fields[*column].key => Fault::plugin(
                 "record.missing_key",
-                "a record without a value of its stream's key",
+                "a record without a key property of its SCHEMA",
             )
             .field(field(column)),
-            Reject::Null { column } => {
+            Reject::Null { column } | Reject::Missing { column } => {
                 Fault::plugin("record.value", "the table's column is required")
                     .field(field(column))
                     .value(b"null")

@@ -184,7 +184,9 @@ impl Session<'_> {
         let sealable: Vec<usize> = (0..self.streams.len())
             .filter(|&index| self.streams[index].is_sealable())
             .collect();
-        if !sealable.is_empty() && (self.seal_asked || self.is_due(&sealable)) {
+        // A state may come before every stream.
+        let any = !sealable.is_empty() || self.epoch.has_whole_state();
+        if any && (self.seal_asked || self.is_due(&sealable)) {
             self.seal_streams(&sealable, Last::No)
         } else {
             Ok(())
@@ -200,7 +202,9 @@ impl Session<'_> {
                 .open_since
                 .is_some_and(|at| at.elapsed() >= Duration::from_secs(limits.max_seconds))
         };
-        sum(Stream::open_rows) >= limits.max_rows
+        let is_first = self.open.first_state && self.epoch.sequence == 1;
+        is_first && sum(Stream::open_rows) > 0
+            || sum(Stream::open_rows) >= limits.max_rows
             || sum(Stream::open_bytes) >= limits.max_bytes
             || self.epoch.states_bytes >= MAX_STATES_BYTES
             || self.epoch.text_bytes() >= MAX_TEXT_BYTES
