@@ -182,6 +182,33 @@ def test_killed_in_the_swap(
     assert after.close() == 0
 
 
+@pytest.mark.parametrize(
+    ("plugin", "place"),
+    [
+        ("iceberg", f"{TABLES}stage"),
+        ("iceberg", f"{HIDDEN}write"),
+        ("parquet", f"{LOG}record"),
+    ],
+)
+def test_killed_in_a_swap_that_brings_no_rows(lake: Warehouse, place: str) -> None:
+    before = {path for path in lake.root.rglob("*") if path.is_file()}
+    committer = lake.start(kill=[place, "after", "1"], mode="overwrite")
+    committer.open()
+    plan_all(committer)
+    with pytest.raises(Killed):
+        committer.seal([], [], complete=True)
+    assert_seen(lake, 0, 10)
+    after = lake.start(mode="overwrite")
+    opened = after.open()
+    assert opened["states"] == states_after(1)
+    assert opened["recovered"] == [{"epoch": 3, "action": "dropped", "files": 0}]
+    assert {path for path in lake.root.rglob("*") if path.is_file()} == before
+    plan_all(after)
+    after.seal([], [], complete=True)
+    assert_seen(lake, 10, 20)
+    assert after.close() == 0
+
+
 DROP_POINTS = {
     "iceberg": [
         ("before the transaction", f"{CATALOG}commit", "before", 1, False),
