@@ -21,7 +21,7 @@ def run_blocks(workspace: Workspace, text: str) -> list[str]:
     for status, block in BLOCK.findall(text):
         if workspace.flags:
             block = re.sub(
-                r"^(dativo (?:run|plan|spec|check|discover|files|state show|plugin add)\b.*)$",
+                r"^(dativo (?:run|plan|spec|check|discover|read|files|state show|plugin add)\b.*)$",
                 rf"\1 {' '.join(workspace.flags)}",
                 block,
                 flags=re.MULTILINE,
@@ -49,6 +49,13 @@ def test_quickstart(workspace: Workspace) -> None:
     assert workspace.count("first.users") == 1000
     shown = yaml.safe_load(re.search(r"^```yaml\n(pipeline: first.*?)^```$", text, re.M | re.S)[1])  # type: ignore[index]
     assert yaml.safe_load((workspace.folder / "job.yaml").read_text()) == shown
+
+
+def test_reading(workspace: Workspace) -> None:
+    written = run_blocks(workspace, (ROOT / "docs/guide/reading.md").read_text())
+    assert written[2] == "100\n"
+    users = (workspace.folder / "users.jsonl").read_text()
+    assert '"address"' not in users and '"email"' in users
 
 
 def test_the_job_of_the_readme_is_a_job(workspace: Workspace) -> None:
