@@ -1,6 +1,7 @@
 """Which states a foreign target has made durable: what went to it against what it says, by order and content.
 
-A Singer target prints the value of a state once everything before it is stored, and may skip older ones. An Airbyte destination
+A Singer target prints the value of a state once everything before it is stored, and may skip older ones; some (pipelinewise's and
+their kin) also print states of their own making, out of bookmarks of several: nothing is saved of these. An Airbyte destination
 echoes every STATE, in order: per stream for states of streams, in all for the others. What comes back is compared as JSON, since
 targets write it anew (measured: the CDK drops unknown keys, ids and nulls); what is saved is the source's own text.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -33,13 +35,17 @@ class _Sent:
 
 
 class Acknowledgements:
-    """The states that were sent to one target and are not known to be durable yet. Bounded in number and bytes."""
+    """The states that were sent to one target and are not known to be durable yet. Bounded in number and bytes.
+
+    ``made_up`` counts states that a Singer target has put together out of those that it was sent.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._queues: dict[Stream | None, deque[_Sent]] = {}
         self._bytes = 0
-        self._last: bytes | None = None
+        self._last: _Sent | None = None
+        self.made_up = 0
 
     @property
     def waiting(self) -> int:
@@ -85,15 +91,30 @@ class Acknowledgements:
     def _singer(self, digest: bytes, text: str) -> list[StateEntry]:
         queue = self._queues.get(None, deque())
         position = next((i for i, entry in enumerate(queue) if entry.digest == digest), None)
-        if position is None:
-            if digest == self._last:
-                return []
-            raise ProtocolViolation(
-                "the target acknowledged a state that it was not sent, or an older one",
-                value=show.foreign(text),
-            )
-        self._last = digest
-        return [self._pop(queue) for _ in range(position + 1)]
+        if position is not None:
+            self._last = queue[position]
+            return [self._pop(queue) for _ in range(position + 1)]
+        if self._last is not None and digest == self._last.digest:
+            return []
+        if self._is_made_up(text, queue):
+            self.made_up += 1
+            return []
+        raise ProtocolViolation(
+            "the target acknowledged a state that it was not sent, or an older one",
+            value=show.foreign(text),
+        )
+
+    def _is_made_up(self, text: str, queue: Iterable[_Sent]) -> bool:
+        """Tell whether every bookmark of a state was sent since the last one that was acknowledged, or with it."""
+        missing = _bookmarks(text)
+        if not missing:
+            return False
+        known = (self._last, *queue) if self._last is not None else queue
+        for entry in known:
+            missing -= _bookmarks(entry.state.text) if entry.state.kind == "singer" else set()
+            if not missing:
+                return True
+        return False
 
     def _pop(self, queue: deque[_Sent]) -> StateEntry:
         entry = queue.popleft()
@@ -104,6 +125,15 @@ class Acknowledgements:
         value = jsontext.loads(text, what)
         content = value if self._dialect == "singer" else _content(value)
         return hashlib.sha256(_canonical(content).encode("utf-8", "surrogatepass")).digest()
+
+
+def _bookmarks(text: str) -> set[str]:
+    """Return the bookmarks of a Singer state of the common form, each as a text that is the same for equal ones."""
+    value = jsontext.loads(text, "a state")
+    bookmarks = value.get("bookmarks") if isinstance(value, dict) else None
+    if not isinstance(bookmarks, dict):
+        return set()
+    return {_canonical([name, bookmark]) for name, bookmark in bookmarks.items()}
 
 
 def _content(state: jsontext.Json) -> jsontext.Json:

@@ -92,7 +92,12 @@ def _check_kind(states: Sequence[StateEntry], plan: Plan) -> None:
 
 
 def unacknowledged(name: str, passing: Passing) -> Iterator[str]:
-    """Yield what is to be told of states that a target took and did not acknowledge."""
+    """Yield what is to be told of states that a target took and did not acknowledge, or made up."""
+    if passing.made_up:
+        yield (
+            f"{name} acknowledged {passing.made_up} states of its own making, put together out of those it was sent: "
+            "none of them is kept"
+        )
     if not passing.unacknowledged:
         return
     if passing.tally.acknowledged:

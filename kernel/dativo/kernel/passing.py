@@ -455,3 +455,8 @@ class Passing(Conversation):
     def unacknowledged(self) -> int:
         """How many states the target was sent and has not acknowledged."""
         return self._acknowledgements.waiting if self._acknowledgements is not None else 0
+
+    @property
+    def made_up(self) -> int:
+        """How many states the target has put together out of those it was sent."""
+        return self._acknowledgements.made_up if self._acknowledgements is not None else 0
