@@ -10,6 +10,8 @@ from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import CommitFault, io_fault, locating
 from dativo.plugins.commit.messages import Open, Sealed
 from dativo.plugins.commit.target import files_from, parsed, states_from
+from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.state import Stream
 
 OPEN: dict[str, Any] = {
     "type": "open",
@@ -36,6 +38,44 @@ FILE: dict[str, Any] = {
 def test_open() -> None:
     assert Open.from_event(OPEN).key == "shop"
     assert Open.from_event({**OPEN, "partition": "p1"}).key == "shop@p1"
+
+
+def test_overwrites_of_open() -> None:
+    users = {"stream": FILE["stream"], "generation": 3}
+    stream = Stream("", "users")
+    assert Open.from_event(OPEN).overwrites == {}
+    assert Open.from_event({**OPEN, "overwrites": [users]}).overwrites == {stream: 3}
+    unnumbered = {**users, "generation": None}
+    assert Open.from_event({**OPEN, "overwrites": [unnumbered]}).overwrites == {stream: None}
+    for wrong in (
+        [users, users],
+        ["users"],
+        [{**users, "generation": -1}],
+        {},
+        [{"generation": 1}],
+    ):
+        with pytest.raises((CommitFault, ProtocolViolation)):
+            Open.from_event({**OPEN, "overwrites": wrong})
+
+
+def test_sealed_says_when_it_is_complete() -> None:
+    event: dict[str, Any] = {"sequence": 1, "files": [{**FILE, "version": 7}], "states": []}
+    sealed = Sealed.from_event(event)
+    assert (sealed.complete, sealed.activations, sealed.files[0].version) == (False, {}, 7)
+    last = {**event, "final": True, "complete": True}
+    activations = [{"stream": FILE["stream"], "version": 7}]
+    sealed = Sealed.from_event({**last, "activations": activations})
+    assert (sealed.complete, sealed.activations) == (True, {Stream("", "users"): 7})
+    refused: list[dict[str, Any]] = [
+        {"final": False},
+        {"complete": 1},
+        {"activations": activations * 2},
+        {"activations": [{"stream": FILE["stream"], "version": None}]},
+        {"files": [{**FILE, "version": -1}]},
+    ]
+    for wrong in refused:
+        with pytest.raises(CommitFault):
+            Sealed.from_event({**last, **wrong})
 
 
 @pytest.mark.parametrize("key", OPEN)

@@ -15,7 +15,7 @@ A, B = Stream("", "a"), Stream("", "b")
 WHOLE = StateEntry("global", None, "{}")
 
 
-def asked(mode: str = "append", **overwrites: int) -> Open:
+def asked(mode: str = "append", **overwrites: int | None) -> Open:
     numbers = {Stream("", name): number for name, number in overwrites.items()}
     lake = Path("/srv/lake")
     return Open("0", "r", "shop", "", "default/shop", lake, "shop", lake, mode, numbers)
@@ -47,6 +47,18 @@ def head(
 def test_number_of_mode_overwrite(generations: tuple[Generation, ...], number: int) -> None:
     overwrites = Overwrites(asked("overwrite"), head((), (WHOLE,), *generations))
     assert (overwrites.number(A), overwrites.number(B)) == (number, number)
+
+
+@pytest.mark.parametrize(
+    ("kept", "number"),
+    [((), 1), ((Generation(A, 3, None),), 4), ((Generation(A, 3, 5), Generation(B, 9, None)), 5)],
+)
+def test_number_of_a_stream_that_the_caller_does_not_number(
+    kept: tuple[Generation, ...], number: int
+) -> None:
+    overwrites = Overwrites(asked(a=None), head((), (at(A),), *kept))
+    assert (overwrites.number(A), overwrites.number(B)) == (number, None)
+    assert overwrites.ended == frozenset()
 
 
 @pytest.mark.parametrize(

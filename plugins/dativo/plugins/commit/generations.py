@@ -24,7 +24,8 @@ class Overwrites:
         self._requested = request.overwrites
         self._next = self._next_number()
         for stream, number in self._requested.items():
-            self._check(stream, number)
+            if number is not None:
+                self._check(stream, number)
         pending = [kept.stream for kept in self._kept.values() if kept.pending is not None]
         states = {state.stream for state in head.pending}
         newer = {stream for stream in pending if self._is_newer(stream)}
@@ -57,7 +58,14 @@ class Overwrites:
 
     def number(self, stream: Stream) -> int | None:
         """Return the generation that the stream's rows belong to, None for a stream that appends."""
-        return self._next if self._everything else self._requested.get(stream)
+        if self._everything:
+            return self._next
+        asked = self._requested.get(stream)
+        if asked is not None or stream not in self._requested:
+            return asked
+        kept = self._kept.get(stream)
+        pending = kept.pending if kept else None
+        return self._published(stream) + 1 if pending is None else pending
 
     def add(
         self, head: Head, newer: Iterable[StateEntry]

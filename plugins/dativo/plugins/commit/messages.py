@@ -7,7 +7,7 @@ because a committer believes nobody with its data.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,23 +47,25 @@ def _optional_items(event: Mapping[str, Any], key: str) -> list[Any]:
     return [] if key not in event else _take(event, key, list)
 
 
-def _by_stream(event: Mapping[str, Any], key: str, number: str) -> dict[Stream, int]:
+def _by_stream(
+    event: Mapping[str, Any], key: str, take: Callable[[Mapping[str, Any]], T]
+) -> dict[Stream, T]:
     """Read a list of streams with a number each. Raises CommitFault for a stream that comes twice."""
-    numbers: dict[Stream, int] = {}
+    numbers: dict[Stream, T] = {}
     for item in _optional_items(event, key):
         if not isinstance(item, Mapping):
             raise protocol_fault(f"an item of {key} is no object", value=repr(item))
         stream = Stream.from_event(item.get("stream"))
         if stream in numbers:
             raise protocol_fault(f"{key} names a stream twice", value=str(stream))
-        numbers[stream] = _count(item, number)
+        numbers[stream] = take(item)
     return numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
     """What to open: the target and who asks. ``overwrites``: the streams that overwrite although the mode is append, each
-    with the number of its generation."""
+    with the number of its generation; None has it numbered here."""
 
     input: str
     run: str
@@ -74,7 +76,7 @@ class Open:
     namespace: str
     staging: Path
     mode: str
-    overwrites: Mapping[Stream, int] = field(default_factory=dict)
+    overwrites: Mapping[Stream, int | None] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Open:
@@ -89,7 +91,9 @@ class Open:
             namespace=_take(event, "namespace", str),
             staging=Path(_take(event, "staging", str)),
             mode=_take(event, "mode", str),
-            overwrites=_by_stream(event, "overwrites", "generation"),
+            overwrites=_by_stream(
+                event, "overwrites", lambda item: _optional_count(item, "generation")
+            ),
         )
         for what, value, pattern in (
             ("pipeline", opened.pipeline, _PIPELINE),
@@ -247,7 +251,7 @@ class Sealed:
         complete = event.get("complete", False)
         if not isinstance(complete, bool) or (complete and event.get("final") is not True):
             raise protocol_fault("only the final sealed is complete", value=repr(complete))
-        activations = _by_stream(event, "activations", "version")
+        activations = _by_stream(event, "activations", lambda item: _count(item, "version"))
         return cls(_count(event, "sequence"), files, states, complete, activations)
 
 
