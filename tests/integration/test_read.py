@@ -304,7 +304,7 @@ def test_a_reader_that_goes_away_ends_it_soon(shelf: Workspace) -> None:
     assert time.monotonic() - began < 20
     said = process.stderr.read()
     process.stderr.close()
-    assert said.splitlines() == ["dativo: the reader of stdout has gone away"]
+    assert said.splitlines() == ["dativo: target.closed: who reads the output has closed it"]
 
 
 def test_a_slow_reader_stops_the_source(shelf: Workspace) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,10 +228,6 @@ def read(
     from dativo.kernel.run import new_run_id
     from dativo.kernel.screen import Screen
 
-    if sys.stdout.isatty() and not quiet:
-        show.note(
-            "Records go to this terminal; into a target: dativo read … | dativo-target-parquet …"
-        )
     if full_refresh and state is not None:
         raise click.UsageError("--full-refresh starts from no state: leave --state out")
     run_id = new_run_id()
@@ -256,7 +251,7 @@ def read(
             carry_out(plan, site, run_id, Observer(on_message=screen.message))
         except TargetFailed as error:
             if error.message.startswith("target.closed"):
-                show.note("dativo: the reader of stdout has gone away")
+                show.note(f"dativo: {show.foreign(error.message)}")
                 return error.status
             raise
     return ExitStatus.DONE
