@@ -36,12 +36,13 @@ class Jail:
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             [str(DATIVO), "jail", *self.workspace.flags, *arguments],
             cwd=self.workspace.folder,
             env=self.workspace.environment(),
             **{**given, **options},  # type: ignore[call-overload]
         )
+        return process
 
     def __call__(self, *arguments: str, input: bytes = b"", **options: object) -> Result:
         process = self.start(*arguments, **{"stdin": subprocess.PIPE, **options})
