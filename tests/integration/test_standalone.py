@@ -253,11 +253,12 @@ def test_a_file_on_stdin_and_a_file_by_name(target: Target) -> None:
 def test_the_writer_of_the_pipe_is_told_as_soon_as_nobody_reads(parquet: Target) -> None:
     process = parquet.start("--config", "c.json", *parquet.workspace.flags)
     assert process.stdin
+    line = b'{"type": "RECORD", "stream": "nobody", "record": {}}\n'
+    deadline = time.monotonic() + 60
     with pytest.raises(BrokenPipeError):
-        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            process.stdin.write(b'{"type": "RECORD", "stream": "nobody", "record": {}}\n' * 1000)
-            process.stdin.flush()
+            os.write(process.stdin.fileno(), line * 50)
+    process.stdin.close()
     process.stdin = None
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 7
@@ -283,7 +284,7 @@ def test_two_at_once_need_a_pipeline_each(parquet: Target) -> None:
 WRONG: list[tuple[bytes, int, str]] = [
     (lines(record(1)), 7, "message.record_before_schema: "),
     (lines(schema(), {"type": "RECORD", "stream": "users", "record": {"id": "x"}}), 7, "record."),
-    (lines(schema()) + b'{"type": "RECORD", "stream": "users", "record": {}\n', 7, "json.invalid"),
+    (lines(schema()) + b'{"type": "RECORD", "stream": "users", "record": {"id": 1}\n', 7, "json."),
     (lines({"type": "SCHEMA", "stream": "a", "schema": {"type": "object"}}), 7, "schema.invalid"),
     (lines(schema()) + b'{"type": "STATE"}\n', 7, "state."),
     (lines({"type": "BATCH", "stream": "users", "encoding": {}, "manifest": []}), 7, "message."),

@@ -136,8 +136,7 @@ class Statuses:
         if message.kind != "trace_status":
             return
         try:
-            trace = jsontext.loads(message.text, "TRACE")
-            status = trace.get("stream_status") if isinstance(trace, dict) else None
+            status = jsontext.loads(message.text, "stream_status")
             if not isinstance(status, dict):
                 return
             stream = Stream.from_event(status.get("stream_descriptor"))

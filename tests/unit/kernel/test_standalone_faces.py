@@ -25,13 +25,7 @@ def sealed(*echo: tuple[int, str]) -> events.Sealed:
 
 
 def status(stream: Stream, said: str) -> events.SourceMessage:
-    text = json.dumps(
-        {
-            "type": "STREAM_STATUS",
-            "emitted_at": 1.5,
-            "stream_status": {"stream_descriptor": stream.to_event(), "status": said},
-        }
-    )
+    text = json.dumps({"stream_descriptor": stream.to_event(), "status": said})
     return events.SourceMessage("0", "trace_status", "INFO", text, 1, 0)
 
 
@@ -92,10 +86,9 @@ def test_incomplete_stays_incomplete() -> None:
         "",
         "[]",
         "{}",
-        '{"stream_status":1}',
-        '{"stream_status":{"status":"COMPLETE"}}',
-        '{"stream_status":{"status":"COMPLETE","stream_descriptor":{"name":"users","namespace":"other"}}}',
-        '{"stream_status":{"status":"complete","stream_descriptor":{"name":"users"}}}',
+        '{"status":"COMPLETE"}',
+        '{"status":"COMPLETE","stream_descriptor":{"name":"users","namespace":"other"}}',
+        '{"status":"complete","stream_descriptor":{"name":"users"}}',
     ],
 )
 def test_what_is_no_status_completes_nothing(text: str) -> None:
