@@ -85,8 +85,10 @@ def _parquet(target: Target) -> Iterator[_Place]:
             entry = json.loads(path.read_bytes())
             for table in entry["tables"]:
                 known[json.dumps(table["stream"])] = table
-            for change in entry.get("removed", ()):
-                files[json.dumps(change["stream"])].remove(change["path"])
+            gone = entry.get("removed", ())
+            files = {
+                key: [path for path in kept if path not in gone] for key, kept in files.items()
+            }
             for file in entry["added"]:
                 files.setdefault(json.dumps(file["stream"]), []).append(file["path"])
         for key, table in known.items():

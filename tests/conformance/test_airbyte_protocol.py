@@ -140,7 +140,7 @@ def test_read_of_a_tap_with_every_type_of_value(shelf: Workspace, tmp_path: Path
     (shelf.folder / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in capture))
     (shelf.folder / "odd.json").write_text(json.dumps({"path": str(shelf.folder / "odd.jsonl")}))
     read = shelf.dativo("read", "singer:tap-jsonl", "--as", "airbyte", "--config", "odd.json",
-                        "--read", "odd.jsonl", *shelf.flags)  # fmt: skip
+                        "--ro", "odd.jsonl", *shelf.flags)  # fmt: skip
     assert read.status == 0, read.stderr
     told = protocol_schema.check(read.stdout.splitlines())
     assert readback.same_rows([found["data"] for found in told["RECORD"]], capture) == []

@@ -108,9 +108,11 @@ def test_destination_smoke_test(target: Target, pyairbyte: Environment) -> None:
     scenarios["_preflight_basic_types"] = PREFLIGHT
     assert report["records_delivered"] == sum(map(len, scenarios.values())) - len(PREFLIGHT)
     found = readback.tables(target)
-    assert {name for _, name in found} == scenarios.keys()
-    for name, sent in scenarios.items():
-        assert readback.same_rows(found[report["namespace"], name].rows, sent) == [], name
+    empty = set() if target.kind == "iceberg" else {"empty_stream"}  # no row, no file
+    assert {name for _, name in found} == scenarios.keys() - empty
+    for name in scenarios.keys() - empty:
+        rows = found[report["namespace"], name].rows
+        assert readback.same_rows(rows, scenarios[name]) == [], name
     numbers = found[report["namespace"], "special_number_values"].rows
     assert min(abs(row["float_value"]) for row in numbers if row["float_value"]) == math.ulp(0.0)
 
@@ -152,7 +154,7 @@ def test_entrypoint_output_of_a_tap(
     tmp_path: Path,
 ) -> None:
     read = shelf.dativo("read", "singer:tap-jsonl", "--as", "airbyte", "--config", "tap.json",
-                        "--read", "lines.jsonl", *shelf.flags)  # fmt: skip
+                        "--ro", "lines.jsonl", *shelf.flags)  # fmt: skip
     assert read.status == 0, read.stderr
     file = tmp_path / "read.stdout"
     file.write_text(read.stdout)
