@@ -308,3 +308,50 @@ def test_captured_catalogues_go_there_and_back(capture: str) -> None:
     assert [entry.cursor for entry in chosen.selected.streams] == [
         entry.cursor for entry in found.streams
     ]
+
+
+@pytest.fixture(scope="module")
+def airbyte_protocol() -> Any:
+    folder = os.environ.get("DATIVO_CORPORA")
+    if folder is None:
+        pytest.skip("DATIVO_CORPORA is not set: airbyte-protocol/airbyte_protocol.yaml")
+    import yaml
+
+    return yaml.safe_load(Path(folder, "airbyte-protocol/airbyte_protocol.yaml").read_text())
+
+
+def test_what_airbyte_tools_are_given_is_airbytes(airbyte_protocol: Any) -> None:
+    import jsonschema
+
+    def check(kind: str, text: str) -> None:
+        schema = {**airbyte_protocol, "$ref": f"#/definitions/{kind}"}
+        jsonschema.Draft7Validator(schema).validate(json.loads(text))
+
+    check("AirbyteCatalog", translate.catalog_file(TAP, "airbyte"))
+    for found in (SHOP, catalog.from_airbyte(translate.catalog_file(TAP, "airbyte"))):
+        check("ConfiguredAirbyteCatalog", catalog.configured_airbyte(found))
+        check("ConfiguredAirbyteCatalog", catalog.configured_airbyte(found, full_refresh=True))
+    with pytest.raises(jsonschema.ValidationError):
+        check("AirbyteCatalog", '{"streams":[{"name":"a"}]}')
+
+
+def test_schemas_of_public_taps_become_airbyte_streams() -> None:
+    folder = os.environ.get("DATIVO_CORPORA")
+    if folder is None:
+        pytest.skip("DATIVO_CORPORA is not set: singer-messages")
+    seen = 0
+    for file in sorted(Path(folder, "singer-messages").glob("*.json")):
+        for line in file.read_text().splitlines():
+            if '"SCHEMA"' not in line:
+                continue
+            message = json.loads(line)
+            entry = {key: message[key] for key in ("stream", "schema", "key_properties")}
+            found = catalog.from_singer(json.dumps({"streams": [entry]}))
+            (stream,) = catalog.from_airbyte(translate.catalog_file(found, "airbyte")).streams
+            assert json.loads(stream.json_schema) == message["schema"]
+            assert (stream.stream.name, list(stream.key)) == (
+                message["stream"],
+                message["key_properties"],
+            )
+            seen += 1
+    assert seen > 8
