@@ -76,6 +76,10 @@ impl Output {
         self.buffer.len() - self.start
     }
 
+    pub fn pending_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     pub fn is_full(&self) -> bool {
         self.pending() >= FULL_BYTES
     }
