@@ -47,13 +47,9 @@ def test_overwrites_of_open() -> None:
     assert Open.from_event({**OPEN, "overwrites": [users]}).overwrites == {stream: 3}
     unnumbered = {**users, "generation": None}
     assert Open.from_event({**OPEN, "overwrites": [unnumbered]}).overwrites == {stream: None}
-    for wrong in (
-        [users, users],
-        ["users"],
-        [{**users, "generation": -1}],
-        {},
-        [{"generation": 1}],
-    ):
+    negative = {**users, "generation": -1}
+    refused: list[Any] = [[users, users], ["users"], [negative], {}, [{"generation": 1}]]
+    for wrong in refused:
         with pytest.raises((CommitFault, ProtocolViolation)):
             Open.from_event({**OPEN, "overwrites": wrong})
 
