@@ -11,6 +11,8 @@ Sources: airbyte-protocol 0.18, well_known_types.yaml; JSON Schema drafts 4 and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Final
 
 from dativo.protocol import jsontext
@@ -46,6 +48,38 @@ _LEFT_OUT: Final = frozenset(
     | {"unevaluatedProperties", "unevaluatedItems"}
 )
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
+_PARTS: Final = frozenset({"properties", "items", "anyOf", "oneOf", "allOf"})
+
+
+def _is_text(value: jsontext.Json) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: jsontext.Json) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: jsontext.Json) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
+def _is_step(value: jsontext.Json) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool) and value > 0
+
+
+def _is_length(value: jsontext.Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_KEYWORDS: Final[dict[str, Callable[[jsontext.Json], bool]]] = {
+    **dict.fromkeys(("title", "description", "contentEncoding", "contentMediaType"), _is_text),
+    **dict.fromkeys(("readOnly", "writeOnly"), _is_flag),
+    **dict.fromkeys(("minimum", "maximum"), _is_number),
+    "examples": lambda value: isinstance(value, list),
+    "multipleOf": _is_step,
+    "maxLength": _is_length,
+}
+"""What validators expect of the keywords that stay; with any other value one is left out."""
 _KEPT_FORMATS: Final = ("date", "singer.decimal", "x-singer.decimal")
 _ZONED: Final = "timestamp_with_timezone"
 
@@ -56,10 +90,14 @@ def singer_schema(json_schema: str, stream: Stream) -> str:
     if not isinstance(root, dict):
         raise ProtocolViolation("the schema is not an object", Where(stream=str(stream)))
     node = _Translation(root, stream).node(root, (), ())
-    properties = node.get("properties")
-    return jsontext.dumps(
-        {**node, "type": "object", "properties": properties if properties is not None else {}}
-    )
+    kinds = node.pop("type", None)
+    if isinstance(kinds, list) and "object" not in kinds:
+        raise ProtocolViolation("the schema is not that of an object", Where(stream=str(stream)))
+    # Columns are the properties of the first level; what else could refuse a record there says nothing about them.
+    said = {
+        key: value for key, value in node.items() if key not in _PARTS and key != "airbyte_type"
+    }
+    return jsontext.dumps({"type": "object", "properties": node.get("properties", {}), **said})
 
 
 class _Translation:
@@ -88,7 +126,7 @@ class _Translation:
                 **self._referenced(reference, path, references),
                 **self._plain(beside, path, references),
             }
-        return self._loosened(self._plain(schema, path, references), schema)
+        return self._loosened(self._plain(schema, path, references), schema, path)
 
     def _referenced(
         self, reference: str, path: tuple[str, ...], references: tuple[str, ...]
@@ -100,7 +138,7 @@ class _Translation:
                 raise self._violation(
                     f"{reference!r} is not one of Airbyte's well-known types", path
                 )
-            return self._loosened(dict(known), known)
+            return self._loosened(dict(known), known, path)
         if file:
             raise self._violation(f"{reference!r} refers to another document", path)
         if reference in references:
@@ -130,18 +168,17 @@ class _Translation:
                 found["anyOf" if key == "oneOf" else key] = [
                     self.node(inner, (*path, key), references) for inner in value
                 ]
-            elif key not in _LEFT_OUT and key not in (
-                "properties",
-                "items",
-                "anyOf",
-                "oneOf",
-                "allOf",
-            ):
+            elif key in _LEFT_OUT or key in _PARTS:
+                continue
+            elif key not in _KEYWORDS or _KEYWORDS[key](value):
                 found[key] = value
         return found
 
     def _loosened(
-        self, node: dict[str, jsontext.Json], written: dict[str, jsontext.Json]
+        self,
+        node: dict[str, jsontext.Json],
+        written: dict[str, jsontext.Json],
+        path: tuple[str, ...],
     ) -> dict[str, jsontext.Json]:
         """Let null and any time fit ``node``; a type that only its values or parts tell is written."""
         kinds = node.get("type")
@@ -151,8 +188,8 @@ class _Translation:
         if isinstance(names, list) and names:
             for name in names:
                 if name not in _TYPES:
-                    raise self._violation(f"{name!r} is no type of JSON Schema", ())
-            node["type"] = ["null", *(name for name in names if name != "null")]
+                    raise self._violation(f"{name!r} is no type of JSON Schema", path)
+            node["type"] = list(dict.fromkeys(("null", *names)))
         else:
             node.pop("type", None)
         form, airbyte_type = node.pop("format", None), node.get("airbyte_type")

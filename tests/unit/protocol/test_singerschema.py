@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft4Validator, Draft7Validator
 
 from dativo.protocol import catalog
@@ -135,6 +137,64 @@ def test_what_cannot_be_translated(schema: Any, message: str) -> None:
     with pytest.raises(ProtocolViolation, match=message) as error:
         column(schema)
     assert error.value.where.stream == "users"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([0.5, -1.5])
+    | st.text("ab", max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+KEYWORDS = [
+    *("type", "format", "title", "minimum", "maximum", "multipleOf", "maxLength", "airbyte_type", "enum", "const"),
+    *("required", "default", "examples", "readOnly", "contentEncoding", "id", "$id", "$schema", "exclusiveMinimum"),
+    *("additionalProperties", "pattern", "not", "dependencies", "description", "x-odd", "items", "properties"),
+]  # fmt: skip
+TYPES = st.sampled_from(["string", "null", "integer", "object", "array", "number", "boolean"])
+
+
+def nodes(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    known = st.fixed_dictionaries(
+        {},
+        optional={
+            "type": TYPES | st.lists(TYPES, max_size=3),
+            "format": st.sampled_from(["date-time", "date", "time", "email", "singer.decimal"]),
+            "properties": st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
+            "items": inner,
+            "anyOf": st.lists(inner, max_size=2),
+            "oneOf": st.lists(inner, max_size=2),
+        },
+    )
+    odd = st.dictionaries(st.sampled_from(KEYWORDS), JSON, max_size=3)
+    return st.tuples(known, odd).map(lambda both: {**both[0], **both[1]})
+
+
+@given(nodes(st.recursive(st.booleans() | st.just({}), nodes, max_leaves=5)))
+def test_whatever_a_source_says_is_a_schema_of_both_drafts_or_an_error(schema: Any) -> None:
+    try:
+        found = translated(schema)
+    except ProtocolViolation:
+        return
+    for draft in (Draft4Validator, Draft7Validator):
+        draft(found).validate({})
+        draft(found).validate(dict.fromkeys(found["properties"]))
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "string"}, {"type": ["null", "array"]}, {"enum": ["a"]}]
+)
+def test_a_stream_is_of_objects(schema: Any) -> None:
+    with pytest.raises(ProtocolViolation, match="not that of an object"):
+        translated(schema)
+    assert translated({"type": ["null", "object"], "anyOf": [{"type": "string"}]}) == {
+        "type": "object",
+        "properties": {},
+    }
 
 
 def test_a_bomb_of_references_is_bounded() -> None:
