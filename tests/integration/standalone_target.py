@@ -124,6 +124,7 @@ class Target:
             [str(SCRIPTS / f"dativo-target-{self.name}"), *arguments],
             cwd=self.workspace.folder,
             env=self.workspace.environment(),
+            text=False,
             **{"stdin": pipe, "stdout": pipe, "stderr": pipe, **options},
         )
 

@@ -328,7 +328,7 @@ def test_the_command_line_and_the_configuration_are_checked_first(parquet: Targe
 def test_the_operator_s_policy_holds(parquet: Target) -> None:
     policy = parquet.workspace.home / "dativo/config/policy.yaml"
     policy.parent.mkdir(mode=0o700, parents=True)
-    policy.write_text("ceilings: {max_depth: 8}\n")
+    policy.write_text("ceilings: {max_depth: 8, memory: 1MiB, time: 1s}\n")
     result = parquet.pour(lines(schema(), record(1)))
     assert result.status == 8 and "max_depth" in result.stderr
     parquet.configure(limits={"max_depth": 8})

@@ -124,12 +124,13 @@ class Statuses:
 
     def __init__(self, streams: tuple[Stream, ...]) -> None:
         self._waiting = set(streams)
-        self._incomplete: set[Stream] = set()
+        self._streams = frozenset(streams)
+        self._incomplete = False
 
     @property
     def complete(self) -> bool:
         """Whether every declared stream is complete, and none was called incomplete at any time."""
-        return not self._waiting and not self._incomplete
+        return not (self._waiting or self._incomplete)
 
     def take(self, message: events.SourceMessage) -> None:
         """Look at a message of the input; only a well-formed STREAM_STATUS says anything."""
@@ -145,7 +146,7 @@ class Statuses:
         if status.get("status") == "COMPLETE":
             self._waiting.discard(stream)
         elif status.get("status") == "INCOMPLETE":
-            self._incomplete.add(stream)
+            self._incomplete = self._incomplete or stream in self._streams
 
 
 # --- the configured catalogue ----------------------------------------------------------------------------------------------

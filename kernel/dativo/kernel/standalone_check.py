@@ -21,7 +21,7 @@ from dativo.protocol.errors import (
 
 
 def check(config: TargetConfig, site: Site) -> None:
-    """Try the target; nothing but an empty warehouse is left behind. Blocks for a second or so.
+    """Try the target; an empty warehouse is left behind where there was none. Blocks for a second or so.
 
     Raises what a run would fail with: ConfigError, NotPermitted, Conflict, TargetFailed, or the sandbox's errors.
     """

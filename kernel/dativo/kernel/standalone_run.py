@@ -29,6 +29,17 @@ from dativo.protocol.state import Stream
 from dativo.sandbox import SandboxError
 
 STDOUT: Final = 1
+# Of the ceilings only those of the input matter: no plugin is started.
+_NO_PLUGIN: Final = grants.Grants(
+    memory_bytes=0,
+    cpus=0.0,
+    pids=0,
+    open_files=0,
+    file_bytes=0,
+    tmp_bytes=0,
+    wall_time_s=0,
+    idle_time_s=0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ def permit(site: Site, config: TargetConfig) -> registry.Installed:
     The command line is the operator's own, so nothing needs an approval; ceilings and blocks hold.
     """
     grants.permit(
-        grants.Grants.default(),
+        _NO_PLUGIN,
         site.policy,
         config.limits,
         (config.warehouse,),
