@@ -118,14 +118,16 @@ class Target:
         text = json.dumps({"streams": streams})
         (self.workspace.folder / "cat.json").write_text(text)
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
+    def start(
+        self, *arguments: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [str(SCRIPTS / f"dativo-target-{self.name}"), *arguments],
             cwd=self.workspace.folder,
             env=self.workspace.environment(),
-            text=False,
-            **{"stdin": pipe, "stdout": pipe, "stderr": pipe, **options},
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
         )
 
     def command(self, *arguments: str, given: bytes = b"", timeout_s: float = 120) -> Result:

@@ -81,6 +81,9 @@ MAX_CONTROL_BYTES: Final = Limit(1 * MIB, "", "One CONTROL message (a config)")
 MAX_MESSAGES: Final = Limit(1000, "", "LOG and TRACE messages passed on in one run")
 MAX_MESSAGE_BYTES: Final = Limit(4 * KIB, "", "Shown of one LOG or TRACE message")
 MAX_VALUE_CHARS: Final = Limit(200, "", "Shown of a value in an error")
+MAX_SHOWN_TEXT_LINES: Final = Limit(
+    20, "", "Lines of stdin that are not messages, shown by a standalone target"
+)
 
 MAX_UNACKNOWLEDGED_STATES: Final = Limit(
     100_000, "", "States that a foreign target has not acknowledged"

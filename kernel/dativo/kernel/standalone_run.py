@@ -15,6 +15,7 @@ from typing import Final
 from dativo.kernel import grants, registry, report, walls
 from dativo.kernel.conversation import Ending, Observer, signals
 from dativo.kernel.landing import Input, Target
+from dativo.kernel.limits import MAX_SHOWN_TEXT_LINES
 from dativo.kernel.plan import Site
 from dativo.kernel.processes import Processes, pipeline_lock
 from dativo.kernel.run import RunFailed, new_run_id
@@ -163,7 +164,8 @@ def run(task: Task, site: Site, screen: Screen) -> report.Report:
 def summary(told: report.Report) -> str:
     """Return a finished run in a few words."""
     rows = sum(stream.written for stream in told.streams)
-    return f"{rows:,} rows, {told.commits} commits, epoch {told.epoch}"
+    skipped = f", {told.text_lines:,} lines of text skipped" if told.text_lines else ""
+    return f"{rows:,} rows, {told.commits} commits, epoch {told.epoch}{skipped}"
 
 
 def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None:
@@ -207,9 +209,14 @@ def _observer(task: Task, lines: Lines, screen: Screen) -> Observer:
         lines.push()
         screen.progress(tally)
 
+    shown = 0
+
     def on_message(message: events.SourceMessage) -> None:
+        nonlocal shown
         task.on_message(message)
-        screen.message(message)
+        shown += message.kind in ("text", "unknown")
+        if shown <= MAX_SHOWN_TEXT_LINES or message.kind not in ("text", "unknown"):
+            screen.message(message)
 
     return Observer(on_progress, on_message, lambda sealed: lines.write(task.states(sealed)))
 

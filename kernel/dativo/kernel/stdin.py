@@ -7,6 +7,7 @@ pipe of ours.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -81,6 +82,8 @@ def _copy_of_stdin() -> int:
 def _open(file: Path) -> int:
     """Open a file that a person named: a regular one or a pipe with a name."""
     try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(
