@@ -86,7 +86,7 @@ class _Amount(click.ParamType[float]):
         self._parse = parse
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the amount; click tells of the fault with the option's name."""
         if not isinstance(value, str):
@@ -94,7 +94,7 @@ class _Amount(click.ParamType[float]):
         try:
             return self._parse(value)
         except ValueError as error:
-            self.fail(str(error), param, context)
+            self.fail(str(error), param, ctx)
 
 
 SIZE: Final = _Amount("size", quantities.parse_bytes)
