@@ -167,10 +167,11 @@ class _Going:
     def carry_out(self) -> int:
         """Start both, follow them, and return the command's status."""
         program = self._jail.program()
+        reads_stdin = readable(0) and _in_foreground()
         pump = start_pump(self._processes, self._selector)
         with pipe() as stdin, pipe() as stdout, pipe() as stderr:
             command = self._start(program, (stdin[0], stdout[1], stderr[1]))
-            pump.open(self._pairs(stdin[1], stdout[0], stderr[0]))
+            pump.open(self._pairs(stdin[1] if reads_stdin else None, stdout[0], stderr[0]))
         release(0, 1)
         ended = self._follow(command, pump)
         self._check_streams(pump)
@@ -201,13 +202,13 @@ class _Going:
             raise _not_started(error, jail.command[0]) from error
         return self._stack.enter_context(confined)
 
-    def _pairs(self, into: int, out: int, err: int) -> list[Pair]:
+    def _pairs(self, into: int | None, out: int, err: int) -> list[Pair]:
         pairs = [
             Pair("stdout", out, 1, escape=self._escaped(1)),
             Pair("stderr", err, 2, escape=self._escaped(2)),
         ]
         # Else the command's stdin is at its end at once: nobody holds the pipe.
-        return [Pair("stdin", 0, into), *pairs] if readable(0) else pairs
+        return pairs if into is None else [Pair("stdin", 0, into), *pairs]
 
     def _escaped(self, fd: int) -> bool:
         return not self._jail.raw and os.isatty(fd)
@@ -260,6 +261,25 @@ class _Going:
         if ended.detail:
             show.note(f"dativo jail: the command {show.foreign(ended.detail)} (--pids)")
         return ended.code
+
+
+def _in_foreground() -> bool:
+    """Whether stdin may be read. In the background a job is stopped first, as at its own first read; one that goes
+    on there has an empty stdin. The pump stands outside the job: nobody else would keep it from what is typed to others.
+    """
+    if not os.isatty(0):
+        return True
+    for stopped in (False, True):
+        try:
+            if os.tcgetpgrp(0) == os.getpgrp():
+                return True
+        except OSError as error:
+            if error.errno != errno.ENOTTY:
+                raise
+            return True  # not the terminal that controls this job
+        if not stopped:
+            os.killpg(0, signal.SIGTTIN)
+    return False
 
 
 def find_program(name: str, path: str, cwd: str) -> str:
@@ -354,6 +374,8 @@ class _Signals:
         for signum in PASSED_ON:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 self._before[signum] = signal.signal(signum, _wake)
+        # Stopped by ^Z, it would leave the pump reading what is typed to the shell.
+        self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         self._selector.register(self._out, selectors.EVENT_READ, self)
         return self
 
