@@ -189,7 +189,7 @@ impl Decoder {
     fn key(&mut self, scanner: &mut Scanner<'_>, before: usize) -> Result<Option<usize>, Bad> {
         let expected = self.followers[before] as usize;
         if let Some(pattern) = self.patterns.get(expected)
-            && scanner.word(pattern)
+            && scanner.text(pattern)
         {
             scanner.colon()?;
             return Ok(Some(expected));
