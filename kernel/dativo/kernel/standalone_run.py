@@ -175,7 +175,7 @@ def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None
     try:
         with contextlib.ExitStack() as stack:
             processes = Processes(stack, site.walls, course.run, site.env, course.processes)
-            lines = Lines(STDOUT, lambda: landing.interrupted)
+            lines = Lines(STDOUT, lambda: landing.interrupted, lambda: landing.given_up)
             landing = stack.enter_context(
                 StdinLanding(
                     idle_time_s=None,

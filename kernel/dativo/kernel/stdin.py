@@ -11,12 +11,14 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from dativo.kernel import show
 from dativo.kernel.landing import Landing
+from dativo.kernel.limits import STOP_GRACE_S
 from dativo.kernel.peer import Peer
 from dativo.kernel.processes import Processes, pipe
 from dativo.kernel.pump import Pair, Pump, readable, release, start_pump
@@ -30,6 +32,7 @@ class StdinLanding(Landing):
     """A landing without a source: the input ends when stdin does."""
 
     _pump: Pump | None = None
+    _interrupted_at: float | None = None
 
     @contextlib.contextmanager
     def taken(self, processes: Processes, file: Path | None) -> Iterator[int]:
@@ -53,10 +56,22 @@ class StdinLanding(Landing):
         finally:
             os.close(fd)
 
+    def interrupt(self, signum: int, frame: object = None) -> None:
+        """Handle SIGINT or SIGTERM: the run ends at its last state; a second one ends it at once."""
+        if self._interrupted_at is None:
+            self._interrupted_at = time.monotonic()
+        super().interrupt(signum, frame)
+
     @property
     def interrupted(self) -> bool:
         """Whether a signal has asked to end."""
-        return bool(self._signals)
+        return self._interrupted_at is not None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits any longer: STOP_GRACE_S after a signal, or after a second one."""
+        at = self._interrupted_at
+        return self.impatient or (at is not None and time.monotonic() - at > STOP_GRACE_S)
 
     def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
         """Deal with the end of the pump, and with what writer and committer say."""

@@ -21,10 +21,14 @@ _CHUNK_BYTES: Final = select.PIPE_BUF
 
 
 class Lines:
-    """Writes whole lines to a descriptor, in order. ``given_up`` says that nobody wants to wait for its reader any longer."""
+    """Writes whole lines to a descriptor, in order.
 
-    def __init__(self, fd: int, given_up: Callable[[], bool]) -> None:
+    ``hurried`` says that the run has to go on, whatever waits here; ``given_up`` that nobody waits for the reader any longer.
+    """
+
+    def __init__(self, fd: int, hurried: Callable[[], bool], given_up: Callable[[], bool]) -> None:
         self._fd = fd
+        self._hurried = hurried
         self._given_up = given_up
         self._backlog = bytearray()
         self._closed = False
@@ -39,21 +43,21 @@ class Lines:
             if not self._closed:
                 text = show.document(line) if self._terminal else line
                 self._backlog += text.encode() + b"\n"
-        self._drain(MAX_BACKLOG_BYTES)
+        self._drain(MAX_BACKLOG_BYTES, self._hurried)
 
     def flush(self) -> None:
         """Write everything. Blocks until the reader has taken it, has gone, or is given up."""
-        self._drain(0)
+        self._drain(0, self._given_up)
 
     def push(self) -> None:
         """Write what the reader takes now. Does not block."""
-        self._drain(len(self._backlog))
+        self._drain(len(self._backlog), self._given_up)
 
-    def _drain(self, enough_bytes: int) -> None:
+    def _drain(self, enough_bytes: int, stop: Callable[[], bool]) -> None:
         while self._backlog:
             must = len(self._backlog) > enough_bytes
             if not self._poll.poll(WAIT_S * 1000 if must else 0):
-                if not must or self._given_up():
+                if not must or stop():
                     return
                 continue
             try:

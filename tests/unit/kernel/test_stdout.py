@@ -12,13 +12,17 @@ from dativo.kernel.stdout import MAX_BACKLOG_BYTES, Lines
 LINE = "x" * 99_999
 
 
+def never() -> bool:
+    return False
+
+
 @pytest.fixture
 def ends() -> tuple[int, int]:
     return os.pipe()
 
 
 def test_a_slow_reader_is_not_waited_for(ends: tuple[int, int]) -> None:
-    lines = Lines(ends[1], lambda: False)
+    lines = Lines(ends[1], never, never)
     lines.write([LINE] * 10)
     collected = bytearray()
 
@@ -38,7 +42,7 @@ def test_a_slow_reader_is_not_waited_for(ends: tuple[int, int]) -> None:
 
 def test_a_reader_that_is_gone_is_no_failure(ends: tuple[int, int]) -> None:
     os.close(ends[0])
-    lines = Lines(ends[1], lambda: False)
+    lines = Lines(ends[1], never, never)
     lines.write(["a"])
     lines.write(["b"])
     lines.flush()
@@ -48,7 +52,7 @@ def test_a_reader_that_is_gone_is_no_failure(ends: tuple[int, int]) -> None:
 
 def test_a_full_disk_is_a_failure() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
-    lines = Lines(fd, lambda: False)
+    lines = Lines(fd, never, never)
     lines.write(["a"])
     lines.write(["b"])
     lines.flush()
@@ -57,22 +61,23 @@ def test_a_full_disk_is_a_failure() -> None:
 
 
 def test_a_reader_that_never_reads_is_given_up_on_a_signal(ends: tuple[int, int]) -> None:
-    asked = 0
+    asked: list[str] = []
 
-    def given_up() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 1
+    def say(what: str) -> bool:
+        asked.append(what)
+        return len(asked) % 2 == 0
 
-    lines = Lines(ends[1], given_up)
+    lines = Lines(ends[1], lambda: say("hurried"), lambda: say("given up"))
     lines.write([LINE] * (MAX_BACKLOG_BYTES // 100_000 + 2))
-    assert asked == 2
+    assert asked == ["hurried"] * 2
+    lines.flush()
+    assert asked[2:] == ["given up"] * 2
     for fd in ends:
         os.close(fd)
 
 
 def test_order_and_bytes_are_kept(ends: tuple[int, int]) -> None:
-    lines = Lines(ends[1], lambda: False)
+    lines = Lines(ends[1], never, never)
     lines.write(['{"a": "\u202e"}', "b"])
     lines.push()
     assert os.read(ends[0], 100).decode() == '{"a": "\u202e"}\nb\n'
