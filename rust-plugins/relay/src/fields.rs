@@ -46,7 +46,7 @@ pub struct Fields {
 }
 
 struct Known {
-    /// As last written, in quotes.
+    /// As last written: in quotes, and the colon.
     pattern: Box<[u8]>,
     drop: bool,
     /// The last record that had it.
@@ -66,7 +66,7 @@ impl Fields {
             kept: Vec::new(),
         };
         for name in drop {
-            let pattern = serde_json::Value::from(name.as_str()).to_string();
+            let pattern = format!("{}:", serde_json::Value::from(name.as_str()));
             fields.learn(name.as_bytes(), pattern.as_bytes(), true);
         }
         fields
@@ -177,7 +177,7 @@ impl Fields {
         if let Some(known) = self.known.get(expected)
             && scanner.text(&known.pattern)
         {
-            scanner.colon()?;
+            scanner.skip_space();
             return Ok(Some(expected));
         }
         self.look_up(scanner, before, memory, strangers)
@@ -195,7 +195,7 @@ impl Fields {
             return Err(scanner.bad("expected a key in quotes"));
         }
         let (raw, escaped) = scanner.string()?;
-        let written = scanner.since(start);
+        let quoted = scanner.since(start);
         scanner.colon()?;
         let name = if escaped {
             text::resolve(raw)
@@ -204,10 +204,10 @@ impl Fields {
         };
         let index = match self.by_name.get(&*name) {
             Some(&index) => index,
-            None if written.len() <= MAX_KNOWN_KEY_BYTES
-                && memory.take(name.len() + written.len() + KNOWN_BYTES) =>
+            None if quoted.len() <= MAX_KNOWN_KEY_BYTES
+                && memory.take(name.len() + quoted.len() + KNOWN_BYTES) =>
             {
-                self.learn(&name, written, false)
+                self.learn(&name, &pattern_of(quoted), false)
             }
             None => {
                 strangers.push(name);
@@ -215,13 +215,17 @@ impl Fields {
             }
         };
         let pattern = &mut self.known[index].pattern;
-        let longer = written.len().saturating_sub(pattern.len());
-        if **pattern != *written && memory.take(longer) {
-            *pattern = written.into();
+        let longer = quoted.len().saturating_sub(pattern.len());
+        if pattern[..pattern.len() - 1] != *quoted && memory.take(longer) {
+            *pattern = pattern_of(quoted).into();
         }
         self.followers[before] = index;
         Ok(Some(index))
     }
+}
+
+fn pattern_of(quoted: &[u8]) -> Vec<u8> {
+    [quoted, b":"].concat()
 }
 
 #[cfg(test)]

@@ -461,28 +461,33 @@ impl<'a> Scanner<'a> {
 /// Whether two texts of one length are the same. Keys are too short for a call of memcmp(3).
 #[inline(always)]
 fn same(one: &[u8], other: &[u8]) -> bool {
-    let word = |bytes: &[u8], at: usize| {
-        bytes[at..]
-            .first_chunk()
-            .map_or(0, |eight: &[u8; 8]| u64::from_le_bytes(*eight))
-    };
     let length = one.len();
-    if length < 8 {
-        return one.iter().zip(other).all(|(one, other)| one == other);
-    }
-    let mut at = 0;
-    while at + 8 <= length {
-        if word(one, at) != word(other, at) {
-            return false;
+    match length {
+        // The first and the last eight, or four, bytes are all of them.
+        8..=16 => {
+            let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk::<8>().copied();
+            word(one, 0) == word(other, 0) && word(one, length - 8) == word(other, length - 8)
         }
-        at += 8;
+        4..8 => {
+            let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk::<4>().copied();
+            word(one, 0) == word(other, 0) && word(one, length - 4) == word(other, length - 4)
+        }
+        0..4 => one.iter().zip(other).all(|(one, other)| one == other),
+        _ => one == other,
     }
-    word(one, length - 8) == word(other, length - 8)
 }
 
 /// The first quote, backslash or control character at or after `pos`, or the end.
 #[inline(always)]
 fn plain_end(bytes: &[u8], mut pos: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    while let Some(sixteen) = bytes.get(pos..pos + 16) {
+        let hits = special(sixteen);
+        if hits != 0 {
+            return pos + hits.trailing_zeros() as usize;
+        }
+        pos += 16;
+    }
     while let Some(eight) = bytes.get(pos..pos + 8) {
         let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
         let hits = equal(word, b'"') | equal(word, b'\\') | control(word);
@@ -495,6 +500,22 @@ fn plain_end(bytes: &[u8], mut pos: usize) -> usize {
         pos += 1;
     }
     pos
+}
+
+/// A bit for each of the sixteen bytes that is a quote, a backslash or a control character.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn special(sixteen: &[u8]) -> u32 {
+    use std::arch::x86_64::*;
+    assert_eq!(sixteen.len(), 16);
+    // SAFETY: SSE2 is part of x86-64, and sixteen bytes are there to load.
+    unsafe {
+        let bytes = _mm_loadu_si128(sixteen.as_ptr().cast());
+        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+        let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
+    }
 }
 
 /// The members of the object that `text` is: each known key's value, in the order of `names`.
