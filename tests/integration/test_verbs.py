@@ -133,3 +133,24 @@ def test_a_catalogue_is_asked_for_once(shelf: Workspace) -> None:
     (shelf.folder / "kept.json").write_text('{"rows": 2}')
     assert ask(shelf, *arguments).status == 0
     assert kept()[0] == first[0] + 1
+
+
+def test_a_schema_that_cannot_be_translated_is_the_plugins(shelf: Workspace) -> None:
+    folder = shelf.folder / "plugins/remote"
+    folder.mkdir()
+    text = (ROOT / "examples/plugins/resumable/source.py").read_text()
+    text = text.replace(
+        '"id": {"type": "integer"}', '"id": {"$ref": "http://example.invalid/id.json"}'
+    )
+    (folder / "source.py").write_text(text)
+    manifest = (ROOT / "examples/plugins/resumable/plugin.yaml").read_text()
+    (folder / "plugin.yaml").write_text(manifest.replace("name: resumable", "name: remote"))
+    catalog = shelf.folder / "all.json"
+    catalog.write_text(
+        '{"streams": [{"tap_stream_id": "numbers", "stream": "numbers", "schema": {}}]}'
+    )
+    for more in ((), ("--catalog", "all.json")):
+        told = ask(shelf, "read", "remote", "--config", "ten.json", "--as", "singer", *more)
+        assert (told.status, told.stdout) == (7, ""), told.stderr
+        assert "plugin remote" in told.stderr and "another document" in told.stderr
+        assert "all.json" not in told.stderr

@@ -83,7 +83,7 @@ def discover(
     site: Site, source: Source, *, identity: Identity | None, run: str, fresh: bool
 ) -> Catalog:
     """Return the source's catalogue: asked anew, or the known one of this plugin with this file as it stands."""
-    with source.redactor.errors():
+    with source.redactor.errors(), plugins_word(source):
         return verbs.discover(
             asked(site, source, identity, run),
             source.documents,
@@ -91,6 +91,16 @@ def discover(
             key=source.catalog_key,
             fresh=fresh,
         )
+
+
+@contextlib.contextmanager
+def plugins_word(source: Source) -> Iterator[None]:
+    """Name the plugin in whatever is found in what it said."""
+    try:
+        yield
+    except ProtocolViolation as error:
+        error.where = replace(error.where, plugin=source.plugin.reference)
+        raise
 
 
 @contextlib.contextmanager

@@ -114,10 +114,12 @@ def make_plan(
             chosen = _chosen(plugin.dialect, wanted, discover)
             states = _states(plugin.dialect, wanted)
             to = wanted.to or plugin.dialect
+            with named.plugins_word(source):
+                streams = tuple(_streams(chosen, to))
             passage = Passage(
                 dialect=plugin.dialect,
                 to=to,
-                streams=tuple(_streams(chosen, to)),
+                streams=streams,
                 limits=wanted.limits,
                 strict=wanted.strict,
                 statuses=to == "airbyte",
