@@ -40,7 +40,9 @@ def run(plan: Plan, site: Site, run_id: str, observer: Observer) -> report.Repor
         run=run_id,
         pipeline=job.pipeline,
         source=f"{plugin.reference}=={plugin.version}",
-        target=plan.target.reference,
+        target=plan.target.reference
+        if plan.foreign is None
+        else f"{plan.target.reference}=={plan.target.version}",
         warehouse=str(job.own_target.warehouse) if plan.foreign is None else "",
     )
     site.ledger.begin(run_id, job.workspace, job.pipeline)
