@@ -97,10 +97,12 @@ class Relay:
     """One relay process. Use it as a context manager: it is killed and reaped at the end.
 
     Its output is collected in ``output`` unless ``read`` is false: then the test reads the descriptor ``stdout``.
+    With ``sink`` it writes to that descriptor instead of a pipe.
     """
 
     open_: Event
     read: bool = True
+    sink: int | None = None
     events: list[Event] = field(default_factory=list)
     output: bytearray = field(default_factory=bytearray)
     status: int | None = None
@@ -119,7 +121,7 @@ class Relay:
             {},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, stdin, 0),
-                (os.POSIX_SPAWN_DUP2, stdout, 1),
+                (os.POSIX_SPAWN_DUP2, stdout if self.sink is None else self.sink, 1),
                 (os.POSIX_SPAWN_DUP2, self._stderr, 2),
                 (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
             ],

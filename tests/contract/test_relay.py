@@ -475,6 +475,20 @@ def test_a_reader_that_takes_nothing_blocks_the_source_but_not_the_kernel() -> N
     assert not taken.endswith(b"}\n") and taken.startswith(SINGER_SCHEMA.encode())
 
 
+def test_an_output_that_cannot_be_asked_not_to_wait_is_written_in_small_pieces(
+    tmp_path: Path,
+) -> None:
+    """As on a kernel whose pipes do not know RWF_NOWAIT; a file takes the same way."""
+    rows = [singer(f'{{"id":{number}}}') for number in range(20_000)]
+    with (tmp_path / "out").open("wb") as file:
+        with Relay(opening("singer", "singer", [USERS]), sink=file.fileno()) as relay:
+            relay.feed_all(iter([text(SINGER_SCHEMA, *rows)]))
+            relay.finish()
+            relay.drain()
+        assert relay.status == 0
+    assert (tmp_path / "out").read_bytes() == text(SINGER_SCHEMA, *rows)
+
+
 def test_the_readers_pipe_stays_as_it_is() -> None:
     """O_NONBLOCK belongs to the open file description, which others may share."""
     with Relay(opening("singer", "singer", [USERS])) as relay:

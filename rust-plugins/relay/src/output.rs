@@ -119,7 +119,7 @@ impl Output {
 
     /// The output is given up: one that is still empty gets half a line too, if stdout takes it at once.
     pub fn give_up(&mut self) {
-        if !self.begun {
+        if !self.begun && is_writable(STDOUT) {
             // Nobody is left who could be told that this failed.
             let _ = write_some(b"{", &mut self.nowait);
         }
@@ -139,6 +139,17 @@ pub fn closed() -> Stop {
 fn unwritable(error: &io::Error) -> Stop {
     let message = format!("the output cannot be written: {error}");
     Fault::new("target.io", Blame::Machine, message).into()
+}
+
+/// Whether a write would not block now: poll(2).
+fn is_writable(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: `asked` outlives the call, which is told that it is one.
+    unsafe { libc::poll(&mut asked, 1, 0) == 1 && asked.revents & libc::POLLOUT != 0 }
 }
 
 fn is_pipe(fd: RawFd) -> bool {
