@@ -92,6 +92,9 @@ MAX_UNACKNOWLEDGED_BYTES: Final = Limit(256 * MIB, "", "Their texts")
 MAX_WITHHELD_BYTES: Final = Limit(
     64 * MIB, "", "States that are durable and wait on their way to stdout for an earlier one"
 )
+MAX_STDOUT_BACKLOG_BYTES: Final = Limit(
+    8 * MIB, "", "Lines that wait for a slow reader of stdout; then the run waits"
+)
 
 # --- of an epoch and its files -------------------------------------------------------------------
 

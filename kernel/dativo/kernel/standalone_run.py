@@ -25,7 +25,7 @@ from dativo.kernel.stdout import Lines
 from dativo.kernel.tally import Tally
 from dativo.kernel.target_config import TargetConfig
 from dativo.protocol import events, state
-from dativo.protocol.errors import DativoError, InternalError, Where
+from dativo.protocol.errors import DativoError, InternalError, LimitExceeded, Where
 from dativo.protocol.state import Stream
 from dativo.sandbox import SandboxError
 
@@ -176,10 +176,17 @@ def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None
         with contextlib.ExitStack() as stack:
             processes = Processes(stack, site.walls, course.run, site.env, course.processes)
             lines = Lines(STDOUT, lambda: landing.interrupted, lambda: landing.given_up)
+
+            def on_durable(sealed: events.Sealed) -> None:
+                try:
+                    lines.write(task.states(sealed))
+                except LimitExceeded as error:
+                    landing.fail(error)
+
             landing = stack.enter_context(
                 StdinLanding(
                     idle_time_s=None,
-                    observer=_observer(task, lines, screen),
+                    observer=_observer(task, lines, screen, on_durable),
                     source_name=task.source,
                     ending=lambda: _ending(task),
                 )
@@ -204,7 +211,9 @@ def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None
             site.ledger.remember(Path.cwd(), config.pipeline, config.warehouse, tally.epoch, states)
 
 
-def _observer(task: Task, lines: Lines, screen: Screen) -> Observer:
+def _observer(
+    task: Task, lines: Lines, screen: Screen, on_durable: Callable[[events.Sealed], None]
+) -> Observer:
     def on_progress(tally: Tally) -> None:
         lines.push()
         screen.progress(tally)
@@ -218,7 +227,7 @@ def _observer(task: Task, lines: Lines, screen: Screen) -> Observer:
         if shown <= MAX_SHOWN_TEXT_LINES or message.kind not in ("text", "unknown"):
             screen.message(message)
 
-    return Observer(on_progress, on_message, lambda sealed: lines.write(task.states(sealed)))
+    return Observer(on_progress, on_message, on_durable)
 
 
 def _ending(task: Task) -> Ending:

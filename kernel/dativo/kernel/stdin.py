@@ -56,11 +56,11 @@ class StdinLanding(Landing):
         finally:
             os.close(fd)
 
-    def interrupt(self, signum: int, frame: object = None) -> None:
+    def interrupt(self, signum: int, _: object = None) -> None:
         """Handle SIGINT or SIGTERM: the run ends at its last state; a second one ends it at once."""
         if self._interrupted_at is None:
             self._interrupted_at = time.monotonic()
-        super().interrupt(signum, frame)
+        super().interrupt(signum)
 
     @property
     def interrupted(self) -> bool:

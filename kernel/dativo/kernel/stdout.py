@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dativo.kernel import show
+from dativo.kernel.limits import MAX_STDOUT_BACKLOG_BYTES
 from dativo.protocol.errors import Blame, DativoError
 
-MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
 WAIT_S: Final = 0.1
 # A pipe that is ready takes this much without waiting (pipe(7), PIPE_BUF).
 _CHUNK_BYTES: Final = select.PIPE_BUF
@@ -38,12 +38,12 @@ class Lines:
         self.failure: DativoError | None = None
 
     def write(self, lines: Iterable[str]) -> None:
-        """Queue ``lines`` and write what the reader takes at once; waits for it only when more than MAX_BACKLOG_BYTES wait."""
+        """Queue ``lines`` and write what the reader takes at once; waits for it only above MAX_STDOUT_BACKLOG_BYTES."""
         for line in lines:
             if not self._closed:
                 text = show.document(line) if self._terminal else line
                 self._backlog += text.encode() + b"\n"
-        self._drain(MAX_BACKLOG_BYTES, self._hurried)
+        self._drain(MAX_STDOUT_BACKLOG_BYTES, self._hurried)
 
     def flush(self) -> None:
         """Write everything. Blocks until the reader has taken it, has gone, or is given up."""

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from dativo.kernel.stdout import MAX_BACKLOG_BYTES, Lines
+from dativo.kernel.limits import MAX_STDOUT_BACKLOG_BYTES
+from dativo.kernel.stdout import Lines
 
 LINE = "x" * 99_999
 
@@ -68,7 +69,7 @@ def test_a_reader_that_never_reads_is_given_up_on_a_signal(ends: tuple[int, int]
         return len(asked) % 2 == 0
 
     lines = Lines(ends[1], lambda: say("hurried"), lambda: say("given up"))
-    lines.write([LINE] * (MAX_BACKLOG_BYTES // 100_000 + 2))
+    lines.write([LINE] * (MAX_STDOUT_BACKLOG_BYTES // 100_000 + 2))
     assert asked == ["hurried"] * 2
     lines.flush()
     assert asked[2:] == ["given up"] * 2

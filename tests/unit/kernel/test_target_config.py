@@ -170,3 +170,11 @@ def test_the_schema_that_is_shown_is_one_and_every_setting_of_it_is_read(
     said = {key: value for key, value in said.items() if key != "mode"}
     jsonschema.validate(said, schema)
     assert load(tmp_path, said, target).warehouse == tmp_path / "x"
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    told = (Path(__file__).parents[3] / "docs/spec/standalone.md").read_text()
+    for target in ("parquet", "iceberg"):
+        for dialect in ("singer", "airbyte"):
+            for setting in target_config.settings(target, dialect):
+                assert f"`{setting.name}" in told, setting.name
