@@ -416,7 +416,125 @@ fn what_else_a_source_says() {
             "{line}"
         );
     }
-    for line in [r#"{"type":"LOG"}"#] {
-        assert_eq!(notice(singer(line)).0, NoticeKind::Unknown, "{line}");
+    let line = r#"{"type":"LOG"}"#;
+    assert_eq!(notice(singer(line)).0, NoticeKind::Unknown);
+}
+
+/// What a record carries besides its data, once it is read to its end.
+fn extras(dialect: Dialect, line: &str) -> Extras<'_> {
+    let mut odd = OddSet::default();
+    let Ok(Message::Record(mut record)) = read(dialect, line.as_bytes(), DEPTH, &mut odd) else {
+        panic!("not a record: {line}")
+    };
+    let mut end = record.data();
+    end.value().expect("data");
+    record.finish(end, &mut odd).expect("the rest");
+    record.extras
+}
+
+#[test]
+fn what_a_record_carries_besides_its_data_is_found_on_both_sides_of_it() {
+    for line in [
+        r#"{"type":"RECORD","stream":"s","record":{},"version":7,"time_extracted":"x"}"#,
+        r#"{"version":7,"type":"RECORD","time_extracted":"x","stream":"s","record":{"version":8}}"#,
+        r#"{"record":{},"version":7,"stream":"s","time_extracted":"x","type":"RECORD"}"#,
+    ] {
+        let found = extras(Dialect::Singer, line);
+        assert_eq!(found.version(), Ok(Some(7)), "{line}");
+        assert_eq!(found.extracted, Some(&b"\"x\""[..]), "{line}");
+    }
+    for line in [
+        r#"{"type":"RECORD","record":{"stream":"s","data":{"meta":1},"emitted_at":1.0,"meta":{ },"file_reference":[]}}"#,
+        r#"{"type":"RECORD","record":{"file_reference":[],"meta":{ },"emitted_at":1.0,"stream":"s","data":{}}}"#,
+        r#"{"record":{"data":{},"meta":{ },"emitted_at":1.0,"stream":"s","file_reference":[]},"type":"RECORD"}"#,
+    ] {
+        let found = extras(Dialect::Airbyte, line);
+        assert_eq!(found.extracted, Some(&b"1.0"[..]), "{line}");
+        assert_eq!(found.meta, Some(&b"{ }"[..]), "{line}");
+        assert_eq!(found.file_reference, Some(&b"[]"[..]), "{line}");
+    }
+    let none = r#"{"type":"RECORD","stream":"s","version":null,"record":{},"time_extracted":null}"#;
+    assert_eq!(extras(Dialect::Singer, none), Extras::default());
+    for version in ["1.5", "\"1\"", "[]", "99999999999999999999"] {
+        let line = format!(r#"{{"type":"RECORD","stream":"s","record":{{}},"version":{version}}}"#);
+        let found = extras(Dialect::Singer, &line).version();
+        assert_eq!(refused(found), "message.invalid", "{version}");
+    }
+    let twice = r#"{"type":"RECORD","stream":"s","version":1,"record":{},"version":1}"#;
+    assert_eq!(refused(record(singer(twice))), "json.duplicate_key");
+}
+
+#[test]
+fn versions_are_activated_and_batches_refused() {
+    let message = singer(r#"{"version":-3,"type":"Activate_Version","stream":"s"}"#);
+    assert!(matches!(
+        message,
+        Ok(Message::ActivateVersion { stream, version: -3 }) if stream.name == "s"
+    ));
+    for (line, code) in [
+        (
+            r#"{"type":"ACTIVATE_VERSION","stream":"s"}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"ACTIVATE_VERSION","version":1}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"ACTIVATE_VERSION","stream":"s","version":"1"}"#,
+            "message.invalid",
+        ),
+        (
+            r#"{"type":"batch","stream":"s","manifest":["file:///x"]}"#,
+            "message.batch",
+        ),
+    ] {
+        assert_eq!(refused(singer(line)), code, "{line}");
+    }
+}
+
+#[test]
+fn oddities_are_seen_wherever_they_stand() {
+    use Oddity::{LoneSurrogate, Nan, Nul, TypeCase, UnknownType};
+    for (line, expected) in [
+        (
+            r#"{"type":"RECORD","stream":"s","record":{"a":"\ud83c\udf89"}}"#,
+            None,
+        ),
+        (
+            r#"{"type":"RECORD","stream":"s","record":{"a":NaN}}"#,
+            Some(Nan),
+        ),
+        (
+            r#"{"type":"RECORD","stream":"s","record":{},"x":-Infinity}"#,
+            Some(Nan),
+        ),
+        (
+            r#"{"type":"RECORD","x":"\u0000","stream":"s","record":{}}"#,
+            Some(Nul),
+        ),
+        (
+            r#"{"type":"RECORD","record":{"\ud800":1},"stream":"s"}"#,
+            Some(LoneSurrogate),
+        ),
+        (
+            r#"{"type":"RECORD","stream":"s","record":{"a":"\udf89\ud83c"}}"#,
+            Some(LoneSurrogate),
+        ),
+        (
+            r#"{"type":"record","stream":"s","record":{}}"#,
+            Some(TypeCase),
+        ),
+        (r#"{"type":"FISH"}"#, Some(UnknownType)),
+    ] {
+        let mut odd = OddSet::default();
+        let message = read(Dialect::Singer, line.as_bytes(), DEPTH, &mut odd).expect("taken");
+        if let Message::Record(mut record) = message {
+            let mut end = record.data();
+            end.value().expect("data");
+            record.finish(end, &mut odd).expect("the rest");
+        }
+        let expected = expected.map_or_else(OddSet::default, OddSet::from);
+        assert_eq!(odd, expected, "{line}");
     }
 }
