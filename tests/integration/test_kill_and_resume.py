@@ -52,10 +52,10 @@ VICTIMS = {
 ENDS_WITH = {"source": 4, "writer": 1, "committer": 5, "kernel": -signal.SIGKILL}
 
 
-def wait_for_commit(kernel: subprocess.Popen[str], data: Path) -> None:
-    """Wait until the second file is committed; the run must be under way all the while."""
+def wait_for_commit(kernel: subprocess.Popen[str], data: Path, files: int = 2) -> None:
+    """Wait until so many files are committed; the run must be under way all the while."""
     deadline = time.monotonic() + DEADLINE_S
-    while not (data.is_dir() and len(list(data.glob("*.parquet"))) >= 2):
+    while not (data.is_dir() and len(list(data.glob("*.parquet"))) >= files):
         assert kernel.poll() is None, kernel.communicate()
         assert time.monotonic() < deadline, f"nothing was committed within {DEADLINE_S} s"
         time.sleep(0.02)

@@ -253,7 +253,7 @@ _TARGET_NOT_BUILT: Final = frozenset(
 )
 OWN_TARGET: Final = Shape(
     {"connector": one_of(*OWN_TARGETS), "config": TARGET_CONFIG},
-    {"mode": one_of("append", others="this mode is not built yet"), "epoch": EPOCH},
+    {"mode": one_of("append", "overwrite", others="this mode is not built yet"), "epoch": EPOCH},
     _TARGET_NOT_BUILT,
 )
 FOREIGN_TARGET: Final = Shape(
