@@ -12,7 +12,6 @@ use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::{Line, LineKind};
 use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner, members};
-use dativo_wire::{number, text};
 use serde_json::Value;
 
 use crate::Control;
@@ -25,7 +24,7 @@ use crate::output::Output;
 use crate::run::{Role, unexpected};
 use crate::states::StateQueue;
 use crate::stream::{Stream, Streams, check_name, owned};
-use crate::time;
+use crate::time::{self, Clock};
 
 /// `state_seen` is for progress: not more often than this.
 const STATE_SEEN_INTERVAL: Duration = Duration::from_millis(100);
@@ -496,83 +495,6 @@ impl Role for Pass {
 
     fn oddities(&self) -> &Oddities {
         &self.oddities
-    }
-}
-
-/// When a record was taken from its source: of one dialect's form into the other's.
-struct Clock {
-    from: Dialect,
-    to: Dialect,
-    /// The last time as written, and how it goes out, its key included; records often share it.
-    written: Vec<u8>,
-    passed: Vec<u8>,
-}
-
-impl Clock {
-    fn new(from: Dialect, to: Dialect) -> Clock {
-        Clock {
-            from,
-            to,
-            written: Vec::new(),
-            passed: Vec::new(),
-        }
-    }
-
-    /// Take a record's time; where there is none, an Airbyte record gets the present.
-    #[inline]
-    fn read(&mut self, written: Option<&[u8]>) -> Result<(), Box<Fault>> {
-        if written.is_some_and(|written| written == self.written) {
-            return Ok(());
-        }
-        self.written.clear();
-        self.passed.clear();
-        self.passed.extend_from_slice(match self.to {
-            Dialect::Airbyte => b",\"emitted_at\":".as_slice(),
-            Dialect::Singer => b",\"time_extracted\":",
-        });
-        let Some(written) = written else {
-            match self.to {
-                Dialect::Airbyte => self.put_ms(time::now_ms()),
-                Dialect::Singer => self.passed.clear(),
-            }
-            return Ok(());
-        };
-        let taken = match (self.from, self.to) {
-            (Dialect::Airbyte, Dialect::Airbyte) => {
-                self.passed.extend_from_slice(written);
-                number::double(written).is_some()
-            }
-            (Dialect::Singer, Dialect::Singer) => {
-                self.passed.extend_from_slice(written);
-                written[0] == b'"'
-            }
-            (Dialect::Airbyte, Dialect::Singer) => {
-                number::integer(written).is_some_and(|ms| time::append_text(ms, &mut self.passed))
-            }
-            (Dialect::Singer, Dialect::Airbyte) => {
-                let text = text::string(written);
-                let ms = text.and_then(|text| time::parse(text.as_bytes()));
-                ms.map(|ms| self.put_ms(ms)).is_some()
-            }
-        };
-        if !taken {
-            let message = match self.from {
-                Dialect::Airbyte => "emitted_at must be a number of milliseconds",
-                Dialect::Singer => "time_extracted must be an RFC 3339 text",
-            };
-            return Err(Fault::plugin("message.invalid", message).value(written));
-        }
-        self.written.extend_from_slice(written);
-        Ok(())
-    }
-
-    fn put_ms(&mut self, ms: i64) {
-        self.passed.extend_from_slice(ms.to_string().as_bytes());
-    }
-
-    #[inline(always)]
-    fn append(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.passed);
     }
 }
 

@@ -2,15 +2,95 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dativo_wire::temporal;
+use dativo_wire::fault::Fault;
+use dativo_wire::{number, temporal, text};
+
+use crate::events::Dialect;
 
 const DAY_MS: i64 = 86_400_000;
 /// 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z.
 const FIRST_MS: i64 = -62_135_596_800_000;
 const LAST_MS: i64 = 253_402_300_799_999;
 
+/// When a record was taken from its source: of one dialect's form into the other's.
+pub struct Clock {
+    from: Dialect,
+    to: Dialect,
+    /// The last time as written, and how it goes out, its key included; records often share it.
+    written: Vec<u8>,
+    passed: Vec<u8>,
+}
+
+impl Clock {
+    pub fn new(from: Dialect, to: Dialect) -> Clock {
+        Clock {
+            from,
+            to,
+            written: Vec::new(),
+            passed: Vec::new(),
+        }
+    }
+
+    /// Take a record's time; where there is none, an Airbyte record gets the present.
+    #[inline]
+    pub fn read(&mut self, written: Option<&[u8]>) -> Result<(), Box<Fault>> {
+        if written.is_some_and(|written| written == self.written) {
+            return Ok(());
+        }
+        self.written.clear();
+        self.passed.clear();
+        self.passed.extend_from_slice(match self.to {
+            Dialect::Airbyte => b",\"emitted_at\":".as_slice(),
+            Dialect::Singer => b",\"time_extracted\":",
+        });
+        let Some(written) = written else {
+            match self.to {
+                Dialect::Airbyte => self.put_ms(now_ms()),
+                Dialect::Singer => self.passed.clear(),
+            }
+            return Ok(());
+        };
+        let taken = match (self.from, self.to) {
+            (Dialect::Airbyte, Dialect::Airbyte) => {
+                self.passed.extend_from_slice(written);
+                number::double(written).is_some()
+            }
+            (Dialect::Singer, Dialect::Singer) => {
+                self.passed.extend_from_slice(written);
+                written[0] == b'"'
+            }
+            (Dialect::Airbyte, Dialect::Singer) => {
+                number::integer(written).is_some_and(|ms| append_text(ms, &mut self.passed))
+            }
+            (Dialect::Singer, Dialect::Airbyte) => {
+                let text = text::string(written);
+                let ms = text.and_then(|text| parse(text.as_bytes()));
+                ms.map(|ms| self.put_ms(ms)).is_some()
+            }
+        };
+        if !taken {
+            let message = match self.from {
+                Dialect::Airbyte => "emitted_at must be a number of milliseconds",
+                Dialect::Singer => "time_extracted must be an RFC 3339 text",
+            };
+            return Err(Fault::plugin("message.invalid", message).value(written));
+        }
+        self.written.extend_from_slice(written);
+        Ok(())
+    }
+
+    fn put_ms(&mut self, ms: i64) {
+        self.passed.extend_from_slice(ms.to_string().as_bytes());
+    }
+
+    #[inline(always)]
+    pub fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.passed);
+    }
+}
+
 /// Append `"YYYY-MM-DDTHH:MM:SS.mmmZ"`, quotes included; false, with nothing appended, outside the years 1 to 9999.
-pub fn append_text(ms: i64, out: &mut Vec<u8>) -> bool {
+fn append_text(ms: i64, out: &mut Vec<u8>) -> bool {
     if !(FIRST_MS..=LAST_MS).contains(&ms) {
         return false;
     }
@@ -40,7 +120,7 @@ fn put(digits: &mut [u8], mut value: i64) {
 }
 
 /// Milliseconds since 1970 of an RFC 3339 text.
-pub fn parse(text: &[u8]) -> Option<i64> {
+fn parse(text: &[u8]) -> Option<i64> {
     temporal::timestamptz(text).map(|us| us.div_euclid(1000))
 }
 
@@ -73,7 +153,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    fn text(ms: i64) -> String {
+    fn shown(ms: i64) -> String {
         let mut out = Vec::new();
         assert!(append_text(ms, &mut out));
         String::from_utf8(out).expect("ASCII")
@@ -89,7 +169,7 @@ mod tests {
             (FIRST_MS, "0001-01-01T00:00:00.000Z"),
             (LAST_MS, "9999-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(text(ms), format!("\"{expected}\""));
+            assert_eq!(shown(ms), format!("\"{expected}\""));
         }
         for ms in [FIRST_MS - 1, LAST_MS + 1, i64::MIN, i64::MAX] {
             let mut out = Vec::new();
@@ -101,7 +181,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut ms = FIRST_MS;
         while ms <= LAST_MS {
-            assert_eq!(parse(text(ms).trim_matches('"').as_bytes()), Some(ms));
+            assert_eq!(parse(shown(ms).trim_matches('"').as_bytes()), Some(ms));
             ms += 40 * DAY_MS + 12_345_678;
         }
     }
