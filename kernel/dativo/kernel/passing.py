@@ -11,8 +11,10 @@ complete.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -268,8 +270,16 @@ class Passing(Conversation):
     def _all_said(self) -> bool:
         return self._acks is None or self._acks.has_ended()
 
+    def _end_read_input(self) -> None:
+        """End the target's input once it has read everything: one that leaves before is known by what it left."""
+        if self._passed and self._held_input is not None:
+            # ioctl_tty(2), pipe(7): bytes that nobody has read yet.
+            unread = fcntl.ioctl(self._held_input, termios.FIONREAD, b"\0" * 4)
+            if not any(unread):
+                self._let_input_end()
+
     def _let_input_end(self) -> None:
-        """Let go of the target's input: its end is now the relay's."""
+        """Let go of the target's input."""
         if self._held_input is not None:
             os.close(self._held_input)
             self._held_input = None
@@ -292,7 +302,6 @@ class Passing(Conversation):
             case events.Passed() if peer is self._relay:
                 self._passed = peer.said_goodbye = True
                 self.tally.passed = message.counts
-                self._let_input_end()
             case events.Passed() if peer is self._acks:
                 peer.said_goodbye = True
             case events.Acknowledged() if peer is self._acks and self._acknowledgements:
@@ -365,6 +374,7 @@ class Passing(Conversation):
         target = self._target
         if target is None or self.target_exit is not None:
             return
+        self._end_read_input()
         self.target_exit = target.poll_exit()
         gone_at = self._reader_gone_at
         if self.target_exit is not None:
@@ -377,7 +387,7 @@ class Passing(Conversation):
         self._hear_relay()
         if ended.cause != "exited" or ended.code != 0:
             self.fail(self.crashed(target, self._target_name, ended, TargetFailed))
-        elif not self._passed:
+        elif self._held_input is not None:
             self.fail(self._ended_early())
 
     def _ended_early(self) -> DativoError:

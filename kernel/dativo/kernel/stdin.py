@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from dativo.kernel import show
+from dativo.kernel.conversation import Conversation
 from dativo.kernel.landing import Landing
 from dativo.kernel.limits import STOP_GRACE_S
+from dativo.kernel.passing import Passing
 from dativo.kernel.peer import Peer
 from dativo.kernel.processes import Processes, pipe
 from dativo.kernel.pump import Pair, Pump, readable, release, start_pump
@@ -28,8 +30,8 @@ from dativo.protocol.errors import Blame, ConfigError, DativoError, InternalErro
 STDIN: Final = 0
 
 
-class StdinLanding(Landing):
-    """A landing without a source: the input ends when stdin does."""
+class FromStdin(Conversation):
+    """A run without a source: the input ends when stdin does."""
 
     _pump: Pump | None = None
     _interrupted_at: float | None = None
@@ -73,19 +75,42 @@ class StdinLanding(Landing):
         at = self._interrupted_at
         return self.impatient or (at is not None and time.monotonic() - at > STOP_GRACE_S)
 
-    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with the end of the pump, and with what writer and committer say."""
-        if peer is not self._pump or not isinstance(message, events.Pumped):
-            super().dispatch(peer, event, message)
-            return
+    def is_pump(self, peer: Peer) -> bool:
+        """Whether ``peer`` is the pump before the reader."""
+        return peer is self._pump
+
+    def take_pumped(self, peer: Peer, message: events.Pumped) -> None:
+        """Deal with the end of the pump."""
         peer.said_goodbye = True
         if message.end == "error":
             reason = show.foreign(message.message or "")
             self.fail(DativoError(f"cannot read the input: {reason}", blame=Blame.MACHINE))
 
+
+class StdinLanding(FromStdin, Landing):
+    """Stdin into writer and committer."""
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with the end of the pump, and with what writer and committer say."""
+        if self.is_pump(peer) and isinstance(message, events.Pumped):
+            self.take_pumped(peer, message)
+        else:
+            Landing.dispatch(self, peer, event, message)
+
     def failed_with(self, peer: Peer) -> type[DativoError]:
         """Neither the pump nor the writer is the target."""
-        return InternalError if peer is self._pump else super().failed_with(peer)
+        return InternalError if self.is_pump(peer) else Landing.failed_with(self, peer)
+
+
+class StdinPassing(FromStdin, Passing):
+    """Stdin through a relay."""
+
+    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
+        """Deal with the end of the pump, and with what a relay says."""
+        if self.is_pump(peer) and isinstance(message, events.Pumped):
+            self.take_pumped(peer, message)
+        else:
+            Passing.dispatch(self, peer, event, message)
 
 
 def _copy_of_stdin() -> int:

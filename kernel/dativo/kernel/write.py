@@ -10,36 +10,31 @@ line never ends in good order for the target.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from dativo.kernel import configuration, foreign, named, registry, report, show, walls
+from dativo.kernel import configuration, foreign, named, registry, report, walls
 from dativo.kernel.conversation import Ending, Observer, signals
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ReadLimits
-from dativo.kernel.passing import ForeignTarget, Passage, Passing
-from dativo.kernel.peer import Peer
+from dativo.kernel.passing import ForeignTarget, Passage
 from dativo.kernel.plan import Site, Source
-from dativo.kernel.processes import Processes, pipe
-from dativo.kernel.pump import Pair, readable, release, start_pump
+from dativo.kernel.processes import Processes
 from dativo.kernel.run import RunFailed
 from dativo.kernel.standalone_airbyte import Statuses
+from dativo.kernel.stdin import StdinPassing
 from dativo.kernel.stdout import Lines
 from dativo.kernel.tally import Tally
-from dativo.protocol import catalogfile, control, events
+from dativo.protocol import catalogfile, events
 from dativo.protocol.catalog import Catalog, Dialect, from_airbyte, from_singer
-from dativo.protocol.errors import Blame, ConfigError, DativoError, InternalError, Where
+from dativo.protocol.errors import ConfigError, DativoError, InternalError, Where
 from dativo.protocol.state import StateEntry
 from dativo.protocol.translate import catalog_file
 from dativo.sandbox import SandboxError
 
 Eof: TypeAlias = Literal["commit", "checkpoint"]
-STDIN: Final = 0
 STDOUT: Final = 1
 
 
@@ -181,7 +176,7 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
     with contextlib.ExitStack() as stack:
         processes = Processes(stack, site.walls, course.run, site.env, course.processes)
         writing = stack.enter_context(
-            _Writing(
+            StdinPassing(
                 idle_time_s=None,
                 observer=replace(observer, on_message=message, on_progress=progress),
                 source_name="stdin",
@@ -189,10 +184,10 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
                 on_acknowledged=lambda states: lines.write(_line(each) for each in states),
             )
         )
-        lines = Lines(STDOUT, lambda: writing.interrupted)
+        lines = Lines(STDOUT, lambda: writing.interrupted, lambda: writing.given_up)
         course.tally = writing.tally
         stack.enter_context(signals(writing))
-        with writing.stdin(processes) as read_end:
+        with writing.taken(processes, None) as read_end:
             writing.start_target(processes, plan.passage, plan.started, stdin=read_end)
         try:
             writing.carry(None)
@@ -206,50 +201,3 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
 def _line(entry: StateEntry) -> str:
     """Return an acknowledged state as a line of its own dialect; its text is the input's own."""
     return entry.text if entry.kind == "singer" else f'{{"type":"STATE","state":{entry.text}}}'
-
-
-class _Writing(Passing):
-    """A relay whose input is our stdin: a pipe is handed to it, anything else is kept behind a pump."""
-
-    _pump: Peer | None = None
-
-    @contextlib.contextmanager
-    def stdin(self, processes: Processes) -> Iterator[int]:
-        """Give the pipe that the relay reads; held here until it has been handed over.
-
-        Our own stdin leads to /dev/null from then on: whoever writes into it is told by SIGPIPE when its reader ends.
-        """
-        if not readable(STDIN):
-            raise ConfigError("stdin cannot be read", hint="Give it a pipe or a file")
-        fd = fcntl.fcntl(STDIN, fcntl.F_DUPFD_CLOEXEC, 3)
-        try:
-            release(STDIN)
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                yield fd
-                return
-            with pipe() as (read_end, write_end):
-                pump = start_pump(processes, self._selector)
-                self._pump = self.add_peer(pump)
-                pump.open([Pair("stdin", fd, write_end)])
-                yield read_end
-        finally:
-            os.close(fd)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal has asked to end."""
-        return bool(self._signals)
-
-    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with the end of the pump, and with what a relay says."""
-        if peer is not self._pump or not isinstance(message, events.Pumped):
-            super().dispatch(peer, event, message)
-            return
-        peer.said_goodbye = True
-        if message.end == "error":
-            reason = show.foreign(message.message or "")
-            self.fail(
-                InternalError(
-                    f"stdin cannot be read: {reason}", Where(plugin="stdin"), blame=Blame.MACHINE
-                )
-            )
