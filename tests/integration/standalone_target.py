@@ -122,7 +122,7 @@ class Target:
         self, *arguments: str, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE
     ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [str(SCRIPTS / f"dativo-target-{self.name}"), *arguments],
+            [*self.workspace.prefix, str(SCRIPTS / f"dativo-target-{self.name}"), *arguments],
             cwd=self.workspace.folder,
             env=self.workspace.environment(),
             stdin=stdin,

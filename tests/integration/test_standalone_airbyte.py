@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.integration.standalone_target import (
     wait_for,
 )
 
+WITHOUT = (sys.executable, "-I", str(Path(__file__).with_name("without.py")))
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
@@ -233,6 +235,20 @@ def test_an_error_is_a_trace_and_a_line_that_begins_with_its_code(
     [trace] = messages(result, "TRACE")
     assert trace["type"] == "ERROR" and trace["error"]["message"].startswith(code)
     assert trace["error"]["failure_type"] == "system_error"
+
+
+def test_without_a_wall_nothing_starts_and_nothing_is_made(parquet: Target) -> None:
+    parquet.workspace.prefix = (*WITHOUT, "seccomp")
+    parquet.catalog(configured())
+    tried = [
+        parquet.write(lines(airbyte_record(1))),
+        parquet.command("check", "--config", "c.json", *parquet.workspace.flags),
+    ]
+    for result in tried:
+        assert result.status == 9, result.stderr
+        [trace] = messages(result, "TRACE")
+        assert "seccomp" in trace["error"]["message"]
+    assert not parquet.workspace.lake.exists()
 
 
 def test_a_command_line_that_is_wrong(parquet: Target) -> None:
