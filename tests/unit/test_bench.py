@@ -34,9 +34,9 @@ def test_the_status_tells_whether_every_bar_is_met(
     value: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = SimpleNamespace(__name__="part", measure=lambda: [Bar("it", value, "s", 1.0)])
-    for name in ("version", "start", "first_byte", "writer"):
+    for name in ("version", "start", "first_byte", "relay", "jail", "writer"):
         monkeypatch.setattr(run, name, part)
     assert run.main() == status
     told = capsys.readouterr()
-    assert told.out.count("| it ") == 4
+    assert told.out.count("| it ") == 6
     assert ("not met: it" in told.err) == bool(status)

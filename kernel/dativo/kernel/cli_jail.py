@@ -131,6 +131,9 @@ def _variable(text: str) -> tuple[str, str]:
         raise ConfigError("--env needs a name", hint="--env NAME=VALUE")
     if equals:
         return name, value
-    if name not in os.environ:
+    from dativo.kernel import environment
+
+    given = environment.current()
+    if name not in given:
         raise ConfigError(f"--env {name}: it is not set here", hint=f"--env {name}=VALUE")
-    return name, os.environ[name]
+    return name, given[name]

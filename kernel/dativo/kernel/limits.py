@@ -110,6 +110,7 @@ WRITER_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Buffers of the writer before i
 # --- of dativo's own processes -------------------------------------------------------------------
 
 RELAY_CGROUP_BYTES: Final = Limit(256 * MIB, "", "Memory of a relay, enforced by its cgroup")
+PUMP_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Memory of a pump")
 WRITER_CGROUP_BYTES: Final = Limit(384 * MIB, "", "Memory of the writer, enforced by its cgroup")
 COMMITTER_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the committer")
 TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer or committer")
@@ -133,6 +134,14 @@ NUMBER_CHARS: Final = Limit(1000, "", "Digits of a number in such a file")
 LOCK_BYTES: Final = Limit(16 * MIB, "", "dativo.lock")
 SECRET_BYTES: Final = Limit(64 * KIB, "", "The value of one secret")
 SECRET_REDACTED_CHARS: Final = Limit(8, "", "Shorter secrets are not redacted")
+
+# --- of a jail -----------------------------------------------------------------------------------
+
+PROTECTED_FILES: Final = Limit(
+    1000, "", "Git hooks, .envrc, makefiles and .dativo below what a jail may write"
+)
+SEARCHED_FILES: Final = Limit(1_000_000, "", "Files that are looked through for them")
+SEARCHED_DEPTH: Final = Limit(200, "", "Depth of the folders that are looked through")
 
 # --- of an installation --------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dativo.kernel import registry, walls
-from dativo.kernel.limits import HELLO_TIMEOUT_S
+from dativo.kernel.limits import HELLO_TIMEOUT_S, PUMP_MEMORY_BYTES
 from dativo.kernel.peer import Peer
 from dativo.kernel.processes import Processes, own_identity, tool_limits
 from dativo.protocol import control, events, handshake
@@ -35,7 +35,6 @@ from dativo.protocol.errors import InternalError, Where
 from dativo.sandbox import Confined, Grants, Program
 
 PROGRAM: Final = "dativo-pump"
-MEMORY_BYTES: Final = 64 * 1024 * 1024
 _NO_LIMIT_BYTES: Final = 2**63 - 1
 
 Name = Literal["stdin", "stdout", "stderr"]
@@ -157,7 +156,7 @@ def _grants() -> Grants:
     # The size of a file that the user writes is bounded by the user's own limit, as without us.
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = _NO_LIMIT_BYTES if soft == resource.RLIM_INFINITY else soft
-    return Grants(limits=replace(tool_limits(MEMORY_BYTES), file_bytes=most))
+    return Grants(limits=replace(tool_limits(PUMP_MEMORY_BYTES), file_bytes=most))
 
 
 def _shake_hands(confined: Confined, sock: socket.socket) -> handshake.Session:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dativo.kernel.limits import PROTECTED_FILES, SEARCHED_DEPTH, SEARCHED_FILES
 from dativo.protocol.errors import ConfigError, LimitExceeded, Where
 
 NAMES: Final = frozenset({".envrc", "Makefile", "makefile", "GNUmakefile", ".dativo"})
@@ -21,9 +22,6 @@ GIT: Final = ".git"
 HOOKS: Final = "hooks"
 # A folder that holds these is a git folder, whatever its name: bare, or a submodule's below .git/modules.
 _OF_GIT: Final = frozenset({"HEAD", "objects", "refs"})
-MAX_ENTRIES: Final = 1_000_000
-MAX_DEPTH: Final = 200
-MAX_PROTECTED: Final = 1000
 _NARROWER: Final = "Grant a folder further down with --rw"
 
 # A folder below that is closed to us, or that is gone or another thing since it was listed.
@@ -74,9 +72,9 @@ class Snapshot:
                 if not path.exists() or not any(root in path.parents for root in roots):
                     continue
             found[path] = None
-        if len(found) > MAX_PROTECTED:
+        if len(found) > PROTECTED_FILES:
             raise ConfigError(
-                f"more than {MAX_PROTECTED} files to protect (git hooks, .envrc, makefiles, .dativo)",
+                f"more than {PROTECTED_FILES} files to protect (git hooks, .envrc, makefiles, .dativo)",
                 Where(file=str(roots[0])),
                 hint=_NARROWER,
             )
@@ -93,7 +91,7 @@ class Snapshot:
 def take_snapshot(roots: Iterable[Path]) -> Snapshot:
     """Walk ``roots`` and return what is there. Follows no link: folders are opened beneath one another.
 
-    Raises LimitExceeded beyond MAX_ENTRIES in all or MAX_DEPTH, ConfigError for a folder that cannot be opened.
+    Raises LimitExceeded beyond SEARCHED_FILES in all or SEARCHED_DEPTH, ConfigError for a folder that cannot be opened.
     """
     walk = _Walk()
     for root in roots:
@@ -107,13 +105,13 @@ class _Walk:
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
-        self._left = MAX_ENTRIES
+        self._left = int(SEARCHED_FILES)
 
     def enter(self, parent: int | None, path: Path, *, protected: bool, depth: int) -> None:
         """Open a folder beneath ``parent`` and look through it."""
-        if depth > MAX_DEPTH:
+        if depth > SEARCHED_DEPTH:
             raise LimitExceeded(
-                f"folders more than {MAX_DEPTH} deep", Where(file=str(path)), hint=_NARROWER
+                f"folders more than {SEARCHED_DEPTH} deep", Where(file=str(path)), hint=_NARROWER
             )
         try:
             name = path if parent is None else path.name
@@ -151,7 +149,7 @@ class _Walk:
                 self._left -= 1
                 if self._left < 0:
                     raise LimitExceeded(
-                        f"more than {MAX_ENTRIES:,} files to look through",
+                        f"more than {SEARCHED_FILES:,} files to look through",
                         Where(file=str(path)),
                         hint=_NARROWER,
                     )

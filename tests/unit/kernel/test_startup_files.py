@@ -72,16 +72,16 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         (tmp_path / f"{number}").mkdir()
         (tmp_path / f"{number}/Makefile").touch()
-    monkeypatch.setattr(startup_files, "MAX_ENTRIES", 8)
+    monkeypatch.setattr(startup_files, "SEARCHED_FILES", 8)
     snapshot = take_snapshot([tmp_path])
-    monkeypatch.setattr(startup_files, "MAX_PROTECTED", 3)
+    monkeypatch.setattr(startup_files, "PROTECTED_FILES", 3)
     with pytest.raises(ConfigError, match="more than 3"):
         snapshot.protected([tmp_path])
-    monkeypatch.setattr(startup_files, "MAX_ENTRIES", 7)
+    monkeypatch.setattr(startup_files, "SEARCHED_FILES", 7)
     with pytest.raises(LimitExceeded, match="more than 7"):
         take_snapshot([tmp_path])
     monkeypatch.undo()
-    monkeypatch.setattr(startup_files, "MAX_DEPTH", 0)
+    monkeypatch.setattr(startup_files, "SEARCHED_DEPTH", 0)
     with pytest.raises(LimitExceeded, match="more than 0 deep"):
         take_snapshot([tmp_path])
 
