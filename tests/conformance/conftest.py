@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.conformance.environments import Environment, environment
 from tests.conformance.pipes import Target
-from tests.integration.conftest import ROOT, Workspace, nothing_left, plain_flags
+from tests.integration.conftest import Workspace, nothing_left, plain_flags
 
 __all__ = ["nothing_left"]
 
@@ -23,9 +23,15 @@ CONNECTORS = (
 
 
 @pytest.fixture(scope="session")
-def singer(pytestconfig: pytest.Config) -> Environment:
-    """singer-check-tap and target-jsonl."""
-    return environment("singer", pytestconfig)
+def singer_tools(pytestconfig: pytest.Config) -> Environment:
+    """singer-check-tap."""
+    return environment("singer-tools", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def target_jsonl(pytestconfig: pytest.Config) -> Environment:
+    """A target built on singer-python."""
+    return environment("target-jsonl", pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +56,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for reference in CONNECTORS:
         added = made.dativo("plugin", "add", reference, *made.flags, timeout_s=900)
         assert added.status == 0, added.stderr
-    for plugin in ("bad", "types"):
-        made.plugin(ROOT / "tests/plugins" / plugin, plugin)
     return made
 
 
@@ -71,3 +75,19 @@ def parquet(tmp_path: Path) -> Iterator[Target]:
     made.folder.mkdir()
     yield made
     shutil.rmtree(made.warehouse, ignore_errors=True)
+
+
+def replayed(shelf: Workspace, protocol: str, discover: bytes, read: bytes, status: int = 0) -> str:
+    """Make a plugin that says ``discover`` and ``read`` and exits with ``status``; return its reference."""
+    folder = shelf.folder / "plugins/replay"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(Path(__file__).parent / "replay", folder, ignore=shutil.ignore_patterns("__*"))
+    (folder / "plugin.yaml").write_text(
+        f"name: replay\nversion: 0.1.0\ntype: reader\nlanguage: python\nprotocol: {protocol}\n"
+        'entry_point: {file: source.py}\napi_version: "1"\n'
+    )
+    (folder / "discover.out").write_bytes(discover)
+    (folder / "read.out").write_bytes(read)
+    (folder / "status").write_text(str(status))
+    (shelf.folder / "replay.json").write_text("{}")
+    return "./plugins/replay"

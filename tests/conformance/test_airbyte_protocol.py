@@ -133,7 +133,7 @@ def test_read_of_a_tap_with_every_type_of_value(shelf: Workspace, tmp_path: Path
         {
             "id": 1,
             "big": 12345678901234567890123,
-            "text": "\u0000“ü”\ud83d\ude00",
+            "text": "\u0000“ü”\U0001f600",
             "deep": {"a": [None, 1.50]},
         }
     ]
@@ -143,4 +143,10 @@ def test_read_of_a_tap_with_every_type_of_value(shelf: Workspace, tmp_path: Path
                         "--ro", "odd.jsonl", *shelf.flags)  # fmt: skip
     assert read.status == 0, read.stderr
     told = protocol_schema.check(read.stdout.splitlines())
-    assert readback.same_rows([found["data"] for found in told["RECORD"]], capture) == []
+    got = [own(found["data"]) for found in told["RECORD"]]
+    assert readback.same_rows(got, capture) == []
+
+
+def own(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the file says: the tap adds three fields of its own."""
+    return {name: value for name, value in record.items() if not name.startswith("_sdc_")}

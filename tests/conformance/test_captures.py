@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conformance import protocol_schema, readback
+from tests.conformance.conftest import replayed
 from tests.conformance.pipes import Target
 from tests.integration.conftest import Workspace
 
@@ -108,21 +108,6 @@ def _space(line: str, at: int) -> int:
     while at < len(line) and line[at] in " \t\r\n":
         at += 1
     return at
-
-
-def replayed(shelf: Workspace, protocol: str, discover: bytes, read: bytes) -> str:
-    """Make a plugin that says what was captured and return its reference."""
-    folder = shelf.folder / "plugins/replay"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(Path(__file__).parent / "replay", folder, ignore=shutil.ignore_patterns("__*"))
-    (folder / "plugin.yaml").write_text(
-        f"name: replay\nversion: 0.1.0\ntype: reader\nlanguage: python\nprotocol: {protocol}\n"
-        'entry_point: {file: source.py}\napi_version: "1"\n'
-    )
-    (folder / "discover.out").write_bytes(discover)
-    (folder / "read.out").write_bytes(read)
-    (shelf.folder / "replay.json").write_text("{}")
-    return "./plugins/replay"
 
 
 def discovered(data: bytes) -> bytes:

@@ -30,7 +30,9 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("plugin", SOURCES)
-def test_check_tap(shelf: Workspace, singer: Environment, tmp_path: Path, plugin: str) -> None:
+def test_check_tap(
+    shelf: Workspace, singer_tools: Environment, tmp_path: Path, plugin: str
+) -> None:
     tap = tmp_path / "tap"
     tap.write_text(
         TAP.format(python=sys.executable, dativo=str(DATIVO), plugin=plugin, flags=shelf.flags)
@@ -39,7 +41,7 @@ def test_check_tap(shelf: Workspace, singer: Environment, tmp_path: Path, plugin
     config = shelf.folder / "tap-config.json"
     config.write_text(json.dumps(SOURCES[plugin]))
     checked = subprocess.run(
-        [singer.program("singer-check-tap"), "--tap", tap, "--config", config, "--debug"],
+        [singer_tools.program("singer-check-tap"), "--tap", tap, "--config", config, "--debug"],
         cwd=shelf.folder,
         env=shelf.environment(),
         capture_output=True,
@@ -52,7 +54,7 @@ def test_check_tap(shelf: Workspace, singer: Environment, tmp_path: Path, plugin
     assert state.keys() == {"airbyte_states"}
 
 
-def test_target_jsonl(shelf: Workspace, singer: Environment, tmp_path: Path) -> None:
+def test_target_jsonl(shelf: Workspace, target_jsonl: Environment, tmp_path: Path) -> None:
     plugin = "airbyte:source-faker"
     config = shelf.folder / "tap-config.json"
     config.write_text(json.dumps(SOURCES[plugin]))
@@ -60,15 +62,15 @@ def test_target_jsonl(shelf: Workspace, singer: Environment, tmp_path: Path) -> 
     read = shelf.start("read", plugin, "--as", "singer", "--config", str(config), *shelf.flags,
                        text=False)  # fmt: skip
     loaded = subprocess.run(
-        [singer.program("target-jsonl"), "--config", tmp_path / "target.json"],
+        [target_jsonl.program("target-jsonl"), "--config", tmp_path / "target.json"],
         stdin=read.stdout,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert read.stdout is not None and read.stderr is not None
-    read.stdout.close()
-    assert read.wait(60) == 0, read.stderr.read()
+    with read.stdout, read.stderr:
+        assert read.wait(60) == 0, read.stderr.read()
     assert loaded.returncode == 0, loaded.stderr
     assert json.loads(loaded.stdout.splitlines()[-1]).keys() == {"airbyte_states"}
     rows = {

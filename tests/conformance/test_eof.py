@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.conformance import readback
+from tests.conformance.conftest import replayed
 from tests.conformance.pipes import Target
 from tests.integration.conftest import Workspace
 
@@ -143,46 +144,50 @@ def test_airbyte_on_iceberg(tmp_path_factory: pytest.TempPathFactory, ending: by
 
 # --- dativo on both ends ---------------------------------------------------------------------------------------------------
 
+DATA = b"".join(
+    [
+        record(1),
+        record(2),
+        line({"type": "STATE", "state": {"type": "LEGACY", "data": {"n": 2}}}),
+        record(3),
+    ]
+)
 READS = [
-    ("good", 0, 0, 20),
-    ("dies", 4, 7, 10),
-    ("half_line", 7, 7, 10),
-    ("kills_itself", 4, 7, 10),
+    ("done", DATA, 0, 0, 0, 3),
+    ("failed", DATA + ERROR, 3, 4, 7, 2),
+    ("inside a line", DATA + record(4)[:30], 0, 7, 7, 2),
 ]
 
 
-@pytest.mark.parametrize(("mode", "read_status", "target_status", "rows"), READS)
+@pytest.mark.parametrize(("ending", "sent", "exits", "read_status", "target_status", "rows"), READS)
 @pytest.mark.parametrize("dialect", ["singer", "airbyte"])
 def test_read_into_a_target(
     shelf: Workspace,
     parquet: Target,
-    mode: str,
+    ending: str,
+    sent: bytes,
+    exits: int,
     read_status: int,
     target_status: int,
     rows: int,
     dialect: str,
 ) -> None:
     """A read that fails ends inside a line, so that who reads it knows."""
-    (shelf.folder / "bad.json").write_text(json.dumps({"mode": mode}))
-    config = str(parquet.config())
-    arguments = ["--config", config]
+    stream = catalog("append", 0)["streams"][0]["stream"]
+    discover = line({"type": "CATALOG", "catalog": {"streams": [stream]}})
+    reference = replayed(shelf, "airbyte", discover, sent, exits)
+    arguments = ["--config", str(parquet.config())]
     if dialect == "airbyte":
-        stream = {
-            "name": "rows",
-            "json_schema": SCHEMA["schema"],
-            "supported_sync_modes": ["full_refresh"],
-        }
-        entry = {"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"}
-        (parquet.folder / "catalog.json").write_text(json.dumps({"streams": [entry]}))
+        (parquet.folder / "catalog.json").write_text(json.dumps(catalog("append", 0)))
         arguments = ["write", *arguments, "--catalog", str(parquet.folder / "catalog.json")]
-    read = shelf.start("read", "./plugins/bad", "--as", dialect, "--config", "bad.json",
+    read = shelf.start("read", reference, "--as", dialect, "--config", "replay.json",
                        *shelf.flags, text=False)  # fmt: skip
     loading = parquet.start(*arguments, stdin=read.stdout)
     assert read.stdout is not None and read.stderr is not None
-    read.stdout.close()
-    _, words = loading.communicate(timeout=120)
+    with read.stdout, read.stderr:
+        read.stdout.close()
+        _, words = loading.communicate(timeout=120)
+        said = read.stderr.read()
     read.wait(60)
-    assert (read.returncode, loading.returncode) == (read_status, target_status), (
-        read.stderr.read(), words)  # fmt: skip
-    read.stderr.close()
+    assert (read.returncode, loading.returncode) == (read_status, target_status), (said, words)
     assert len(stored(parquet)) == rows

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from tests.conformance import readback
 from tests.conformance.conftest import NIGHTLY
 from tests.conformance.pipes import MB, Ended, Target
+from tests.integration.conftest import DATIVO
 
 GB = 1 << 30
 MAX_WRITER_BYTES = 256 * MB
@@ -113,7 +114,14 @@ def test_blank_lines(parquet: Target) -> None:
     ended = parquet.load(itertools.repeat(b"\n" * 10_000, count // 10_000))
     bounded(ended)
     assert (ended.status, ended.stdout) == (0, ""), ended.stderr
-    assert "blank" in ended.stderr
+    shown = subprocess.run(
+        [DATIVO, "runs", "show", ended.stderr.split()[-1]],
+        env=parquet.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout)["oddities"] == {"blank_line": count}
 
 
 def test_tiny_states(parquet: Target) -> None:

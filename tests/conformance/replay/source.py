@@ -1,4 +1,7 @@
-"""A connector that says what another one said: ``discover.out`` and ``read.out`` beside it, byte for byte. For tests alone."""
+"""A connector that says what another one said: ``discover.out`` and ``read.out`` beside it, byte for byte.
+
+It ends as ``status`` says. For tests alone.
+"""
 
 import json
 import sys
@@ -19,6 +22,8 @@ def main() -> None:
         sys.stdout.buffer.write((HERE / "discover.out").read_bytes())
     else:
         sys.stdout.buffer.write((HERE / "read.out").read_bytes())
+        sys.stdout.flush()
+        sys.exit(int((HERE / "status").read_text()))
 
 
 if __name__ == "__main__":
