@@ -336,6 +336,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Pass one value of any kind and return its text.
+    #[inline(always)]
     pub fn value(&mut self) -> Result<&'a [u8], Bad> {
         let start = self.pos;
         if !self.scalar()? {
@@ -366,6 +367,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Pass the object or array at the cursor.
+    #[inline(never)]
     fn container(&mut self) -> Result<(), Bad> {
         let base = self.depth;
         let mut objects = [0u64; DEEPEST / 64];
