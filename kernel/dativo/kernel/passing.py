@@ -270,13 +270,12 @@ class Passing(Conversation):
     def _all_said(self) -> bool:
         return self._acks is None or self._acks.has_ended()
 
-    def _end_read_input(self) -> None:
-        """End the target's input once it has read everything: one that leaves before is known by what it left."""
-        if self._passed and self._held_input is not None:
-            # ioctl_tty(2), pipe(7): bytes that nobody has read yet.
-            unread = fcntl.ioctl(self._held_input, termios.FIONREAD, b"\0" * 4)
-            if not any(unread):
-                self._let_input_end()
+    def _has_read_all(self) -> bool:
+        """Whether the target has read everything that it was sent so far; so is one whose input has ended."""
+        if self._held_input is None:
+            return True
+        # ioctl_tty(2), pipe(7): bytes that nobody has read yet.
+        return not any(fcntl.ioctl(self._held_input, termios.FIONREAD, b"\0" * 4))
 
     def _let_input_end(self) -> None:
         """Let go of the target's input."""
@@ -374,7 +373,8 @@ class Passing(Conversation):
         target = self._target
         if target is None or self.target_exit is not None:
             return
-        self._end_read_input()
+        if self._passed and self._has_read_all():
+            self._let_input_end()  # not before, so that one that leaves early is known by what it left
         self.target_exit = target.poll_exit()
         gone_at = self._reader_gone_at
         if self.target_exit is not None:
@@ -419,9 +419,12 @@ class Passing(Conversation):
             if not self.finishing:
                 self.finish(Ending("checkpoint", complete=False, at_once=self.has_no_source))
             self.until(lambda: self._target_is_over() or self._relay_failed(), STOP_GRACE_S / 2)
+        else:
+            # One that has only just started would die of the signal, with all that it was sent.
+            self.until(lambda: self._target_is_over() or self._has_read_all(), STOP_GRACE_S / 2)
         if not self._target_is_over():
             target.signal(signal.SIGTERM)
-            self.until(self._target_is_over, STOP_GRACE_S / 2 if interrupted else STOP_GRACE_S)
+            self.until(self._target_is_over, STOP_GRACE_S / 2)
         self._end_target()
 
     def _target_is_over(self) -> bool:

@@ -59,6 +59,8 @@ class Peer:
 
     def _receive(self) -> bytes | None:
         """Return what is there, at most 256 KiB; None when nothing is, or no more will come."""
+        if self._sock not in self._selector.get_map():
+            return None  # its end was read since the selector spoke
         try:
             data = self._sock.recv(262144)
         except BlockingIOError:
@@ -77,7 +79,7 @@ class Peer:
     def drain(self) -> list[control.Event]:
         """Return everything that is on the socket now."""
         arrived: list[control.Event] = []
-        while self._sock in self._selector.get_map() and (data := self._receive()) is not None:
+        while (data := self._receive()) is not None:
             arrived += self._incoming.feed(data)
         return arrived
 
