@@ -1,9 +1,16 @@
 """The ledger remembers runs, epochs and documents, and forgets the oldest."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import cast
+
+import pytest
 
 from dativo.kernel.audit import Audit
 from dativo.kernel.ledger import Ledger
+from dativo.protocol.errors import InternalError
+from dativo.protocol.state import StateEntry, Stream
 
 
 def test_runs_and_epochs(tmp_path: Path) -> None:
@@ -38,3 +45,46 @@ def test_audit_only_grows_and_is_private(tmp_path: Path) -> None:
     assert audit.path.read_bytes().startswith(before)
     assert len(audit.path.read_text().splitlines()) == 2
     assert audit.path.stat().st_mode & 0o077 == 0
+
+
+STATES = (
+    StateEntry("stream", Stream("", "users"), '{"n": 1.50}'),
+    StateEntry("stream", Stream("shop", "users"), '{"ü": "\\u0000"}'),
+)
+
+
+def test_acknowledged_states_are_kept_by_pipeline_and_target(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        assert ledger.saved_states(tmp_path, "shop", "singer:target-csv") == ()
+        ledger.save_states(tmp_path, "shop", "singer:target-csv", STATES, run="r1")
+        ledger.save_states(tmp_path, "other", "singer:target-csv", STATES[:1], run="r1")
+    with Ledger(tmp_path) as ledger:
+        assert ledger.saved_states(tmp_path, "shop", "singer:target-csv") == STATES
+        assert ledger.saved_states(tmp_path, "shop", "singer:target-jsonl") == ()
+        assert ledger.saved_states(tmp_path / "elsewhere", "shop", "singer:target-csv") == ()
+        newer = (StateEntry("singer", None, "3"),)
+        ledger.save_states(tmp_path, "shop", "singer:target-csv", newer, run="r2")
+        assert ledger.saved_states(tmp_path, "shop", "singer:target-csv") == newer
+        assert ledger.saved_states(tmp_path, "other", "singer:target-csv") == STATES[:1]
+
+
+@pytest.mark.parametrize("column", ["text", "name", "kind"])
+def test_a_damaged_state_is_not_handed_on(tmp_path: Path, column: str) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_states(tmp_path, "shop", "t", STATES, run="r1")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db, db:
+        db.execute(f"UPDATE states SET {column} = 'global' WHERE position = 1")  # listed above
+    with (
+        Ledger(tmp_path) as ledger,
+        pytest.raises(InternalError, match="does not match its digest"),
+    ):
+        ledger.saved_states(tmp_path, "shop", "t")
+
+
+def test_a_save_that_fails_leaves_what_was_saved(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_states(tmp_path, "shop", "t", STATES, run="r1")
+        broken = StateEntry("singer", None, cast(str, object()))
+        with pytest.raises(AttributeError):
+            ledger.save_states(tmp_path, "shop", "t", (broken,), run="r2")
+        assert ledger.saved_states(tmp_path, "shop", "t") == STATES
