@@ -1,6 +1,6 @@
 """Virtual environments of programs that nobody here wrote: one per lock in ``requirements/``, made once and kept.
 
-They live in the folder that ``DATIVO_CONFORMANCE_ENVIRONMENTS`` names, else in pytest's cache, under the digest of their lock.
+They live in a folder of the caller's under the digest of their lock.
 A lock is made from the ``.in`` file of the same name by ``uv pip compile --generate-hashes --emit-build-options --no-header
 --no-annotate --python-version 3.11``. Wheels only; the sdists that have none stand in the ``.in`` file.
 """
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 LOCKS = Path(__file__).parent / "requirements"
 UV = Path(sysconfig.get_path("scripts")) / "uv"
@@ -41,9 +38,13 @@ class Environment:
         return path
 
 
-def environment(name: str, config: pytest.Config) -> Environment:
-    """Return the environment of a lock, made if need be. Skips, with the name, where no package index can be reached."""
-    folder = _cache(config)
+class Unreachable(Exception):
+    """No package index can be reached from here."""
+
+
+def environment(name: str, folder: Path) -> Environment:
+    """Return a lock's environment, made below ``folder`` if need be. Raises Unreachable; AssertionError with uv's words."""
+    folder.mkdir(parents=True, exist_ok=True)
     lock = LOCKS / f"{name}.txt"
     build = LOCKS / "build.txt"
     text = lock.read_bytes() + build.read_bytes() + sys.version.encode()
@@ -61,21 +62,10 @@ def environment(name: str, config: pytest.Config) -> Environment:
     return Environment(made)
 
 
-def _cache(config: pytest.Config) -> Path:
-    named = os.environ.get("DATIVO_CONFORMANCE_ENVIRONMENTS")
-    if named:
-        folder = Path(named)
-    else:
-        assert config.cache is not None
-        folder = config.cache.mkdir("dativo-conformance")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _uv(*arguments: str) -> None:
     done = subprocess.run(
         [UV, "--no-config", "--quiet", *arguments], capture_output=True, text=True, timeout=900
     )
     if done.returncode and any(sign in done.stderr for sign in UNREACHABLE):
-        pytest.skip(f"no package index can be reached: {done.stderr.strip().splitlines()[-1]}")
+        raise Unreachable(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
