@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,8 +59,19 @@ def stored(target: Target, stream: str = "rows", namespace: str | None = None) -
 
 @pytest.mark.parametrize(("ending", "eof", "sent", "rows", "status"), OUTCOMES)
 def test_singer(
-    target: Target, ending: str, eof: str | None, sent: bytes, rows: int, status: int
+    parquet: Target, ending: str, eof: str | None, sent: bytes, rows: int, status: int
 ) -> None:
+    ends(parquet, eof, sent, rows, status)
+
+
+@pytest.mark.parametrize(("ending", "eof", "sent", "rows", "status"), OUTCOMES[1:6:2])
+def test_singer_on_iceberg(
+    tmp_path: Path, ending: str, eof: str | None, sent: bytes, rows: int, status: int
+) -> None:
+    ends(Target("iceberg", tmp_path), eof, sent, rows, status)
+
+
+def ends(target: Target, eof: str | None, sent: bytes, rows: int, status: int) -> None:
     ended = target.load(sent, eof=eof)
     assert ended.status == status, ended.stderr
     assert stored(target) == list(range(1, rows + 1))
@@ -133,8 +145,8 @@ def test_airbyte(parquet: Target, ending: str, eof: str | None, last: bytes, swa
 
 
 @pytest.mark.parametrize("ending", [status("COMPLETE"), b""])
-def test_airbyte_on_iceberg(tmp_path_factory: pytest.TempPathFactory, ending: bytes) -> None:
-    target = Target("iceberg", tmp_path_factory.mktemp("swap"))
+def test_airbyte_on_iceberg(tmp_path: Path, ending: bytes) -> None:
+    target = Target("iceberg", tmp_path)
     for generation in (1, 2):
         sent = record(generation) + (status("COMPLETE") if generation == 1 else ending)
         ended = target.write(sent, catalog("overwrite", generation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,6 @@ from tests.conformance.environments import Environment
 from tests.conformance.pipes import Target
 from tests.integration.conftest import Workspace
 
-SCENARIOS = """
-import json
-from airbyte.cli.smoke_test_source._scenarios import PREDEFINED_SCENARIOS, get_scenario_records
-print(json.dumps({scenario["name"]: get_scenario_records(scenario) for scenario in PREDEFINED_SCENARIOS}))
-"""
 PREFLIGHT = [
     {"id": 1, "name": "Alice", "amount": 100.50, "is_active": True},
     {"id": 2, "name": "Bob", "amount": 0.0, "is_active": False},
@@ -28,21 +24,21 @@ CHECK = """
 import json, sys
 import airbyte
 from airbyte.exceptions import AirbyteConnectorCheckFailedError, AirbyteConnectorValidationFailedError
-program, good, unwritable = sys.argv[1], *map(json.loads, sys.argv[2:])
 
-def destination(config):
+def destination(program, config):
     return airbyte.get_destination("dativo", config=config, local_executable=program)
 
-destination(good).validate_config()
-destination(good).check()
-for bad, error in (({}, AirbyteConnectorValidationFailedError), (unwritable, AirbyteConnectorCheckFailedError)):
-    try:
-        found = destination(bad)
-        found.validate_config() if bad == {} else found.check()
-    except error as raised:
-        print(error.__name__, json.dumps(str(raised)))
-    else:
-        sys.exit(f"{bad} was taken")
+for program, good, unwritable in json.loads(sys.argv[1]):
+    destination(program, good).validate_config()
+    destination(program, good).check()
+    for bad, error in (({}, AirbyteConnectorValidationFailedError), (unwritable, AirbyteConnectorCheckFailedError)):
+        try:
+            found = destination(program, bad)
+            found.validate_config() if bad == {} else found.check()
+        except error as raised:
+            print(error.__name__, json.dumps(str(raised)))
+        else:
+            sys.exit(f"{bad} was taken")
 """
 ENTRYPOINT = """
 import json, pathlib, sys
@@ -101,36 +97,40 @@ def test_destination_smoke_test(target: Target, pyairbyte: Environment) -> None:
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr[-8000:])
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout[done.stdout.index("{") :])  # words for people stand before it
     assert report["success"] and report["preflight_passed"]
 
-    scenarios: dict[str, list[dict[str, Any]]] = json.loads(python(pyairbyte, target, SCENARIOS))
+    [module] = pyairbyte.folder.glob(
+        "lib/python*/site-packages/airbyte/cli/smoke_test_source/_scenarios.py"
+    )
+    smoke = runpy.run_path(str(module))
+    scenarios: dict[str, list[dict[str, Any]]] = {
+        scenario["name"]: smoke["get_scenario_records"](scenario)
+        for scenario in smoke["PREDEFINED_SCENARIOS"]
+    }
     scenarios["_preflight_basic_types"] = PREFLIGHT
     assert report["records_delivered"] == sum(map(len, scenarios.values())) - len(PREFLIGHT)
     found = readback.tables(target)
-    empty = set() if target.kind == "iceberg" else {"empty_stream"}  # no row, no file
-    assert {name for _, name in found} == scenarios.keys() - empty
-    for name in scenarios.keys() - empty:
-        rows = found[report["namespace"], name].rows
-        assert readback.same_rows(rows, scenarios[name]) == [], name
+    assert {name for _, name in found} == scenarios.keys()
+    for name, sent in scenarios.items():
+        assert readback.same_rows(found[report["namespace"], name].rows, sent) == [], name
     numbers = found[report["namespace"], "special_number_values"].rows
     assert min(abs(row["float_value"]) for row in numbers if row["float_value"]) == math.ulp(0.0)
 
 
-def test_spec_and_check(target: Target, pyairbyte: Environment, tmp_path: Path) -> None:
-    good = json.loads(target.config().read_text())
-    occupied = target.folder / "occupied"
+def test_spec_and_check(parquet: Target, pyairbyte: Environment) -> None:
+    occupied = parquet.folder / "occupied"
     occupied.write_text("a file, not a folder")
-    where = "path" if target.kind == "parquet" else "warehouse"
-    unwritable = {**good, where: "occupied"}
-    told = python(
-        pyairbyte, target, CHECK, str(target.program), json.dumps(good), json.dumps(unwritable)
-    )
-    [validation, check] = [
-        line for line in told.splitlines() if line.startswith("AirbyteConnector")
-    ]
-    assert validation.startswith("AirbyteConnectorValidationFailedError")
-    assert check.startswith("AirbyteConnectorCheckFailedError") and "occupied" in check
+    cases = []
+    for target in (parquet, Target("iceberg", parquet.folder)):
+        good = json.loads(target.config().read_text())
+        where = "path" if target.kind == "parquet" else "warehouse"
+        cases.append([str(target.program), good, {**good, where: "occupied"}])
+    told = python(pyairbyte, parquet, CHECK, json.dumps(cases)).splitlines()
+    found = [line for line in told if line.startswith("AirbyteConnector")]
+    for validation, check in (found[:2], found[2:]):
+        assert validation.startswith("AirbyteConnectorValidationFailedError")
+        assert check.startswith("AirbyteConnectorCheckFailedError") and "occupied" in check
     assert occupied.read_text() == "a file, not a folder"
 
 
