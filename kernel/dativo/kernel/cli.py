@@ -146,7 +146,7 @@ def _site(cgroup: Literal["required", "degraded"] | None = None) -> Iterator[Sit
 @click.option(
     "--refresh-catalog", is_flag=True, help="Discover again instead of using the known catalogue."
 )
-@click.option("--quiet", is_flag=True, help="No progress and no log lines of the source.")
+@click.option("--quiet", is_flag=True, help="No progress and no log lines of source and target.")
 def run(
     job: Path,
     output: Output,
@@ -170,10 +170,11 @@ def run(
                 site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
             )
         terminal = sys.stderr.isatty() and site.env.get(environment.TERM.name) != "dumb"
-        screen = Screen(plan.source.redactor.redact, terminal=terminal, quiet=quiet)
+        screen = Screen(plan.redactor.redact, terminal=terminal, quiet=quiet)
         error: DativoError | None = None
         try:
-            told = carry_out(plan, site, run_id, Observer(screen.progress, screen.message))
+            observer = Observer(screen.progress, screen.message, on_said=screen.said)
+            told = carry_out(plan, site, run_id, observer)
         except RunFailed as failed:
             error, told = failed.error, failed.report
         screen.clear()
@@ -250,10 +251,12 @@ def files(
     from dataclasses import replace
 
     from dativo.kernel import api, reader
-    from dativo.protocol.errors import ConfigError
+    from dativo.protocol.errors import ConfigError, Where
 
     with _site(cgroup) as site:
         found = api.committed(site, job)
+    if found.epoch is None:
+        raise ConfigError("what a foreign target has written is its own", Where(file=str(job)))
     if stream is not None:
         names = sorted({str(table.stream) for table in found.tables})
         if stream not in names:

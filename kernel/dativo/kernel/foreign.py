@@ -20,16 +20,16 @@ from dativo.kernel import verbs, warehouse
 from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.job import Job
 from dativo.kernel.ledger import Ledger
-from dativo.kernel.passing import ForeignTarget, Passage, PassedStream, Passing
+from dativo.kernel.passage import Passage, passed_streams
+from dativo.kernel.passing import ForeignTarget, Passing
 from dativo.kernel.plan import Plan, Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe, pipeline_lock
 from dativo.kernel.report import Course
 from dativo.kernel.source import start_source
 from dativo.kernel.tally import Tally
 from dativo.protocol import jsontext, translate
-from dativo.protocol.catalog import Catalog, Dialect, configured_airbyte, from_airbyte
+from dativo.protocol.catalog import Catalog, configured_airbyte, from_airbyte
 from dativo.protocol.errors import ConfigError, Conflict, Where
-from dativo.protocol.singerschema import singer_schema
 from dativo.protocol.state import StateEntry
 from dativo.sandbox import Identity
 
@@ -163,20 +163,6 @@ def passage(plan: Plan, states: tuple[StateEntry, ...]) -> Passage:
         statuses=to == "airbyte",
         initial=states,
     )
-
-
-def passed_streams(discovered: Catalog, selected: Catalog, to: Dialect) -> Iterator[PassedStream]:
-    """Yield the streams of ``selected`` as a relay into dialect ``to`` is told of them."""
-    translated = discovered.dialect == "airbyte" and to == "singer"
-    names = translate.singer_names(discovered)
-    for entry in selected.streams:
-        yield PassedStream(
-            stream=entry.stream,
-            name=names[entry.stream],
-            key=translate.singer_key(entry) if translated else entry.key,
-            schema=singer_schema(entry.selected_schema(), entry.stream) if translated else None,
-            drop=tuple(sorted(entry.deselected)),
-        )
 
 
 def foreign_target(

@@ -27,8 +27,8 @@ from dativo.kernel.limits import (
     READER_GONE_TIMEOUT_S,
     RELAY_CGROUP_BYTES,
     STOP_GRACE_S,
-    ReadLimits,
 )
+from dativo.kernel.passage import Passage, open_acknowledgements, open_relay
 from dativo.kernel.peer import Peer
 from dativo.kernel.processes import Processes, own_identity, pipe, tool_limits
 from dativo.protocol import control, events
@@ -42,38 +42,8 @@ from dativo.protocol.errors import (
     TargetFailed,
     Where,
 )
-from dativo.protocol.state import StateEntry, Stream, merge
+from dativo.protocol.state import StateEntry, merge
 from dativo.sandbox import Confined, Exit, Grants, Identity, Program
-
-
-@dataclass(frozen=True, slots=True)
-class PassedStream:
-    """One stream on its way. ``name``: in a Singer output; ``schema``: its SCHEMA's text there; ``drop``: fields left out."""
-
-    stream: Stream
-    name: str
-    key: tuple[str, ...] = ()
-    schema: str | None = None
-    drop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """What a relay is to do.
-
-    ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that
-    the source starts from.
-    """
-
-    dialect: Dialect
-    to: Dialect
-    streams: tuple[PassedStream, ...]
-    limits: ReadLimits
-    declare: bool = False
-    strict: bool = False
-    statuses: bool = False
-    max_records: int | None = None
-    initial: tuple[StateEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +55,6 @@ class ForeignTarget:
     grants: Grants
     dialect: Dialect
     identity: Identity | None
-
-
-def _limits(limits: ReadLimits) -> dict[str, int]:
-    return {
-        "max_line_bytes": limits.max_line_bytes,
-        "max_depth": limits.max_depth,
-        "max_columns": limits.max_columns,
-        "max_streams": limits.max_streams,
-        "max_state_bytes": limits.max_state_bytes,
-        "max_text_lines": limits.max_text_lines,
-        "max_withheld_bytes": limits.max_state_bytes * 16,
-    }
-
-
-def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
-    """Return the ``open`` message of a relay (docs/spec/events.md)."""
-    return {
-        "type": "open",
-        "input": "0",
-        "role": "pass",
-        "dialect": passage.dialect,
-        "as": passage.to,
-        "strict": passage.strict,
-        "undeclared": "accept" if passage.declare else "refuse",
-        "streams": [
-            {
-                "stream": entry.stream.to_event(),
-                "name": entry.name,
-                "key": list(entry.key),
-                "schema": entry.schema,
-                "drop": list(entry.drop),
-            }
-            for entry in passage.streams
-        ],
-        "initial": [entry.to_event() for entry in passage.initial],
-        "states": "pass",
-        "report_states": report_states,
-        "statuses": passage.statuses,
-        "max_records": passage.max_records,
-        "limits": _limits(passage.limits),
-    }
 
 
 def _relay(processes: Processes, name: str) -> Program:
@@ -200,16 +129,7 @@ class Passing(Conversation):
                 )
             self._acks = acks
             self.open(
-                {
-                    acks: {
-                        "type": "open",
-                        "input": "0",
-                        "role": "acks",
-                        "dialect": target.dialect,
-                        "strict": False,
-                        "limits": _limits(passage.limits),
-                    }
-                },
+                {acks: open_acknowledgements(target.dialect, passage.limits)},
                 until=lambda: True,
             )
             self._held_input = os.dup(output_end)

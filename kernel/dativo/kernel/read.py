@@ -20,7 +20,8 @@ from dativo.kernel import configuration, named, registry, show, verbs, walls
 from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
-from dativo.kernel.passing import Passage, PassedStream, Passing
+from dativo.kernel.passage import Passage, passed_streams
+from dativo.kernel.passing import Passing
 from dativo.kernel.peer import Peer
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe
@@ -42,9 +43,7 @@ from dativo.protocol.errors import (
     TargetFailed,
     Where,
 )
-from dativo.protocol.singerschema import singer_schema
 from dativo.protocol.state import StateEntry
-from dativo.protocol.translate import singer_key, singer_names
 from dativo.sandbox import SandboxError
 
 STDOUT: Final = 1
@@ -115,7 +114,7 @@ def make_plan(
             states = _states(plugin.dialect, wanted)
             to = wanted.to or plugin.dialect
             with named.plugins_word(source):
-                streams = tuple(_streams(chosen, to))
+                streams = tuple(passed_streams(chosen.discovered, chosen.selected, to))
             passage = Passage(
                 dialect=plugin.dialect,
                 to=to,
@@ -160,21 +159,6 @@ def _documents(
         catalog = configured_singer(chosen.discovered, chosen.selected, full_refresh=full_refresh)
         state_file = state.singer_state_file(states) if states else None
     return verbs.Documents(source.documents.config, catalog, state_file)
-
-
-def _streams(chosen: Chosen, to: Dialect) -> Iterator[PassedStream]:
-    """Yield the streams as the relay is told of them."""
-    airbyte = chosen.discovered.dialect == "airbyte"
-    names = singer_names(chosen.discovered)
-    for entry in chosen.selected.streams:
-        translated = airbyte and to == "singer"
-        yield PassedStream(
-            stream=entry.stream,
-            name=names[entry.stream],
-            key=singer_key(entry) if translated else entry.key,
-            schema=singer_schema(entry.selected_schema(), entry.stream) if translated else None,
-            drop=tuple(sorted(entry.deselected)),
-        )
 
 
 def read(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:

@@ -19,7 +19,8 @@ from dativo.kernel import configuration, foreign, named, registry, report, walls
 from dativo.kernel.conversation import Ending, Observer, signals
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ReadLimits
-from dativo.kernel.passing import ForeignTarget, Passage
+from dativo.kernel.passage import Passage, passed_streams
+from dativo.kernel.passing import ForeignTarget
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes
 from dativo.kernel.run import RunFailed
@@ -94,9 +95,7 @@ def planned(
         )
     with foreign.writing_identity(granted.write) as identity:
         target = named.prepare(site, plugin, config, granted, identity=identity, run=run_id)
-        streams = (
-            () if selected is None else foreign.passed_streams(selected, selected, plugin.dialect)
-        )
+        streams = () if selected is None else passed_streams(selected, selected, plugin.dialect)
         yield WritePlan(
             target=target,
             started=foreign.foreign_target(target, selected, identity),

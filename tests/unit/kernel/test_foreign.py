@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dativo.kernel import foreign, report
+from dativo.kernel.passage import passed_streams
 from dativo.kernel.report import ProcessReport
 from dativo.kernel.tally import Tally
 from dativo.kernel.warehouse import WAREHOUSE_UID
@@ -72,14 +73,14 @@ def test_a_destination_appends_and_truncates_nothing(text: str) -> None:
 
 def test_streams_have_names_of_their_own_in_a_singer_output() -> None:
     catalog = from_airbyte(AIRBYTE)
-    passed = list(foreign.passed_streams(catalog, catalog, "singer"))
+    passed = list(passed_streams(catalog, catalog, "singer"))
     assert [entry.name for entry in passed] == ["users", "a-users", "a-b-c", "a-b-c-2"]
     assert all(entry.schema is not None and entry.key == ("id",) for entry in passed)
 
 
 def test_deselected_fields_are_dropped_on_the_way() -> None:
     catalog = from_singer(SINGER)
-    [entry] = foreign.passed_streams(catalog, select(catalog, ["!users.ssn"]), "airbyte")
+    [entry] = passed_streams(catalog, select(catalog, ["!users.ssn"]), "airbyte")
     assert (entry.stream, entry.drop, entry.schema) == (Stream("", "users"), ("ssn",), None)
 
 
