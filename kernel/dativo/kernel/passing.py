@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dativo.kernel import registry, show, walls
 from dativo.kernel.acknowledgements import Acknowledgements
@@ -44,6 +45,8 @@ from dativo.protocol.errors import (
 )
 from dativo.protocol.state import StateEntry, merge
 from dativo.sandbox import Confined, Exit, Grants, Identity, Program
+
+SETTLED_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Passing(Conversation):
         self._passed = False
         self._target_lied = False
         self._reader_gone_at: float | None = None
+        self._empty_since: float | None = None
 
     def __exit__(self, *error: object) -> None:
         self._let_input_end()
@@ -192,10 +196,16 @@ class Passing(Conversation):
 
     def _has_read_all(self) -> bool:
         """Whether the target has read everything that it was sent so far; so is one whose input has ended."""
-        if self._held_input is None:
-            return True
         # ioctl_tty(2), pipe(7): bytes that nobody has read yet.
-        return not any(fcntl.ioctl(self._held_input, termios.FIONREAD, b"\0" * 4))
+        return self._held_input is None or not any(
+            fcntl.ioctl(self._held_input, termios.FIONREAD, b"\0" * 4)
+        )
+
+    def _reads_no_more(self) -> bool:
+        """Whether its input has stayed empty for SETTLED_S: the relay writes what it has taken a moment later."""
+        now = time.monotonic()
+        self._empty_since = (self._empty_since or now) if self._has_read_all() else None
+        return self._empty_since is not None and now - self._empty_since >= SETTLED_S
 
     def _let_input_end(self) -> None:
         """Let go of the target's input."""
@@ -341,7 +351,7 @@ class Passing(Conversation):
             self.until(lambda: self._target_is_over() or self._relay_failed(), STOP_GRACE_S / 2)
         else:
             # One that has only just started would die of the signal, with all that it was sent.
-            self.until(lambda: self._target_is_over() or self._has_read_all(), STOP_GRACE_S / 2)
+            self.until(lambda: self._target_is_over() or self._reads_no_more(), STOP_GRACE_S)
         if not self._target_is_over():
             target.signal(signal.SIGTERM)
             self.until(self._target_is_over, STOP_GRACE_S / 2)
