@@ -3,8 +3,14 @@
 use std::collections::VecDeque;
 
 use dativo_wire::fault::{Fault, StreamName};
+use dativo_wire::scan::{DEEPEST, Scanner};
 
 use crate::events::{Dialect, Limits, States};
+use crate::fields::{Fields, KeyMemory};
+
+/// Keys of an Airbyte state that count its records or name it for its orchestrator. A source needs none of them back, and a count
+/// written as a fraction breaks tools that read Singer states as decimals and cannot write those.
+const NOT_CONTENT: [&str; 3] = ["sourceStats", "destinationStats", "id"];
 
 /// One state that may go out.
 pub struct Outgoing {
@@ -43,6 +49,8 @@ pub struct StateQueue {
     number: u64,
     /// Airbyte to Singer: the states that make up the whole one, by stream, in the order in which they came first.
     merged: Vec<(Option<StreamName>, String)>,
+    content: Fields,
+    memory: KeyMemory,
     withheld: VecDeque<Outgoing>,
     withheld_bytes: usize,
     released: u64,
@@ -59,6 +67,8 @@ impl StateQueue {
             limits,
             number: 0,
             merged: Vec::new(),
+            content: Fields::new(&NOT_CONTENT.map(str::to_owned), usize::MAX),
+            memory: KeyMemory::new(),
             withheld: VecDeque::new(),
             withheld_bytes: 0,
             released: 0,
@@ -135,11 +145,23 @@ impl StateQueue {
         self.withheld.pop_front()
     }
 
+    /// A state without what is not its content; every other member keeps its bytes.
+    fn content_of(&mut self, text: String) -> String {
+        let scanner = Scanner::new(text.as_bytes(), DEEPEST);
+        if self.content.read(scanner, &mut self.memory).is_err() {
+            return text;
+        }
+        let mut kept = Vec::new();
+        self.content.append_kept(text.as_bytes(), &mut kept);
+        String::from_utf8(kept).unwrap_or(text)
+    }
+
     /// The Singer value that holds the last state of each stream, or of the whole source.
     fn merge(&mut self, stream: Option<StreamName>, text: String) -> Result<String, Box<Fault>> {
         if stream.is_none() || self.merged.iter().any(|(other, _)| other.is_none()) {
             self.merged.clear();
         }
+        let text = self.content_of(text);
         match self.merged.iter_mut().find(|(other, _)| *other == stream) {
             Some((_, old)) => *old = text,
             None => self.merged.push((stream, text)),
@@ -209,6 +231,22 @@ mod tests {
             .add("global", None, &[b'7'; 190])
             .expect_err("too large");
         assert_eq!(fault.code, "state.too_large");
+    }
+
+    #[test]
+    fn counts_and_ids_are_no_part_of_a_singer_value() {
+        let mut queue = StateQueue::new(Dialect::Airbyte, Dialect::Singer, States::Pass, LIMITS);
+        let text =
+            r#"{"id":7,"type":"STREAM", "stream":{"id": 1.0},"sourceStats":{"recordCount":3.0}}"#;
+        queue
+            .add("stream", stream("a"), text.as_bytes())
+            .expect("taken");
+        let state = queue.next().expect("a state");
+        assert_eq!(state.text, text);
+        assert_eq!(
+            state.sent.as_deref(),
+            Some(r#"{"airbyte_states":[{"type":"STREAM","stream":{"id": 1.0}}]}"#)
+        );
     }
 
     #[test]
