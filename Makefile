@@ -2,7 +2,10 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: setup demo test test-plain check bench nightly clean
+# Seconds for each fuzz target.
+FUZZ_S ?= 600
+
+.PHONY: setup demo test test-plain check bench fuzz nightly clean
 
 setup:
 	@./setup.sh
@@ -36,7 +39,16 @@ check: setup
 bench: setup
 	$(BIN)/python -m bench.run
 
-nightly: setup
+# What is found beyond the committed corpus is kept in rust-plugins/fuzz/found.
+fuzz:
+	test -x .tools/cargo/bin/cargo-fuzz || cargo install --quiet --locked --root .tools/cargo cargo-fuzz
+	cd rust-plugins && for target in framing envelope relay; do \
+	    mkdir -p fuzz/found/$$target && \
+	    RUSTC_BOOTSTRAP=1 PATH="$$PWD/../.tools/cargo/bin:$$PATH" cargo fuzz run $$target --fuzz-dir fuzz \
+	        fuzz/found/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 || exit 1; \
+	done
+
+nightly: setup fuzz
 	DATIVO_NIGHTLY=1 $(BIN)/pytest
 	$(BIN)/python -m bench.run
 

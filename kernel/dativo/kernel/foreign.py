@@ -160,6 +160,7 @@ def passage(plan: Plan, states: tuple[StateEntry, ...]) -> Passage:
         to=to,
         streams=tuple(passed_streams(plan.discovered, plan.selected, to)),
         limits=plan.job.limits,
+        strict=plan.job.source.strict,
         statuses=to == "airbyte",
         initial=states,
     )

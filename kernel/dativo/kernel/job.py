@@ -30,12 +30,16 @@ JOB_DIR: Final = "JOB_DIR"
 
 @dataclass(frozen=True, slots=True)
 class SourceJob:
-    """The source: ``connector`` as written, its config, stream rules (empty = all) and requested grants."""
+    """The source: ``connector`` as written, its config, stream rules (empty = all) and requested grants.
+
+    ``strict``: refuse what is tolerated otherwise (docs/spec/wire.md).
+    """
 
     connector: str
     config: Mapping[str, Config] = field(repr=False)
     streams: tuple[str, ...]
     grants: Grants
+    strict: bool = False
 
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
@@ -139,7 +143,9 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
 
 def _source(said: Mapping[str, Any], document: Document, workspace: Path) -> SourceJob:
     config, grants = _connector("source", said, document, workspace)
-    return SourceJob(said["connector"], config, said.get("streams", ()), grants)
+    return SourceJob(
+        said["connector"], config, said.get("streams", ()), grants, said.get("strict", False)
+    )
 
 
 def _connector(

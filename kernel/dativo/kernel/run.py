@@ -120,7 +120,7 @@ def _input(plan: Plan) -> Input:
         Table(entry.stream, entry.key, entry.selected_schema() if dialect == "airbyte" else None)
         for entry in plan.selected.streams
     )
-    return Input(dialect, tables, plan.job.limits)
+    return Input(dialect, tables, plan.job.limits, strict=plan.job.source.strict)
 
 
 def _lost_state(plan: Plan, site: Site, target: Target, opened: Opened) -> Iterator[str]:

@@ -108,6 +108,13 @@ def one_of(*values: str, others: str = "is not known") -> Parse:
     return parse
 
 
+def boolean(value: Any, location: Location) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise Fault(location, "expected true or false")
+    return value
+
+
 def whole(least: int = 1, most: int = 2**40) -> Parse:
     """Return the parser of an integer between ``least`` and ``most``."""
 
@@ -238,7 +245,7 @@ GRANTS: Final = Shape(
 )
 SOURCE: Final = Shape(
     {"connector": TEXT},
-    {"config": foreign, "streams": list_of(TEXT, 1), "grants": GRANTS},
+    {"config": foreign, "streams": list_of(TEXT, 1), "strict": boolean, "grants": GRANTS},
     frozenset({"custom_reader", "path", "engine", "image", "state", "partitions"}),
 )
 TARGET_CONFIG: Final = Shape(

@@ -67,12 +67,6 @@ class Setting:
 _AMOUNT: Final = {"type": ["string", "integer"]}
 
 
-def _boolean(value: Any, location: Location) -> bool:
-    if not isinstance(value, bool):
-        raise Fault(location, "expected true or false")
-    return value
-
-
 def _limits_schema() -> dict[str, object]:
     return {
         name: {**_AMOUNT, "default": shown(name.upper())}
@@ -125,7 +119,7 @@ _OWN: Final = (
     ),
     Setting(
         "strict",
-        _boolean,
+        shapes.boolean,
         {"type": "boolean", "default": False},
         "Refuse what is tolerated otherwise: blank lines, text, NaN, unknown types.",
     ),
