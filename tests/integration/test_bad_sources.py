@@ -20,7 +20,6 @@ target:
 CASES = [
     ("dies", 4, "exit status 3", ""),
     ("kills_itself", 4, "signal 9", ""),
-    ("half_line", 7, "framing.half_line", ""),
     ("eats_memory", 6, "memory", "memory: 96MiB"),
     ("never_ends", 6, "longer than 4 s", "time: 4s"),
     ("silent", 6, "silent", "idle: 2s"),
@@ -54,6 +53,15 @@ def test_bad_source(workspace: Workspace, mode: str, status: int, said: str, gra
     assert '"epoch": 0' in state.stdout
 
 
+def test_a_cut_off_line_keeps_what_the_last_state_covers(workspace: Workspace) -> None:
+    prepare(workspace, "half_line")
+    result = workspace.run()
+    assert result.status == 7
+    assert "framing.half_line" in result.report["error"]["message"]
+    assert (result.report["epoch"], result.report["states"]) == (1, 1)
+    assert workspace.count("bad.rows") == 10
+
+
 def test_the_limits_that_were_hit_are_named(workspace: Workspace) -> None:
     prepare(workspace, "writes_forever_to_disk", "file_size: 4MiB")
     assert "File too large" in workspace.run().stderr
@@ -73,6 +81,16 @@ def test_text_on_stdout_is_counted_and_the_run_is_done(workspace: Workspace) -> 
     assert result.report["text_lines"] == 2
     assert workspace.count("bad.rows") == 15
     assert "\x1b[31m" not in result.stdout + result.stderr
+
+
+def test_a_strict_job_takes_no_text(workspace: Workspace) -> None:
+    prepare(workspace, "prints_text")
+    job = workspace.folder / "job.yaml"
+    job.write_text(job.read_text().replace("source:\n", "source:\n  strict: true\n"))
+    result = workspace.run()
+    assert result.status == 7
+    assert "framing.text_line" in result.report["error"]["message"]
+    assert workspace.count("bad.rows") == 0
 
 
 def test_what_was_committed_before_a_failure_stays(workspace: Workspace) -> None:
