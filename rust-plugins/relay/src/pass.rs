@@ -6,7 +6,7 @@ use dativo_channel::Stop;
 use dativo_channel::events::{Counts, StateSeen, StreamId};
 use dativo_channel::said::Said;
 use dativo_wire::envelope::{
-    self, Extras, Message, Notice, NoticeKind, Record, State, StateKind, StreamRef,
+    self, Extras, Head, Message, Notice, NoticeKind, Record, State, StateKind, StreamRef,
 };
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::{Line, LineKind};
@@ -50,6 +50,8 @@ pub struct Pass {
     said: Said,
     oddities: Oddities,
     keys: KeyMemory,
+    /// How the last record began: most begin alike.
+    head: Head,
     clock: Clock,
     state_seen_at: Option<Instant>,
     /// Of the kernel's `finish`: whether the source has given everything.
@@ -78,6 +80,7 @@ impl Pass {
             said: Said::new(open.limits.max_text_lines),
             oddities: Oddities::new(open.strict),
             keys: KeyMemory::new(),
+            head: Head::default(),
             clock: Clock::new(open.dialect, open.to),
             state_seen_at: None,
             complete: None,
@@ -134,9 +137,19 @@ impl Pass {
         }
         let mut odd = line.odd;
         let max_depth = self.limits.max_depth;
+        let head = std::mem::take(&mut self.head);
+        if let Some(record) = head.resume(line.bytes, max_depth) {
+            let outcome = self.record(control, record, odd, line);
+            self.head = head;
+            return outcome;
+        }
+        self.head = head;
         let message = envelope::read(self.from.into(), line.bytes, max_depth, &mut odd);
         let message = message.map_err(|bad| located(&bad, line))?;
         if let Message::Record(record) = message {
+            if odd == line.odd {
+                record.remember(&mut self.head);
+            }
             return self.record(control, record, odd, line);
         }
         self.oddities.note(odd, line)?;

@@ -23,6 +23,9 @@ pub struct StreamRef<'a> {
     pub name: Cow<'a, str>,
 }
 
+/// A longer beginning is read anew each time.
+const MAX_HEAD_BYTES: usize = 1024;
+
 /// One line that starts with `{`.
 #[derive(Debug)]
 pub enum Message<'a> {
@@ -102,6 +105,40 @@ pub struct Record<'a> {
     pub extras: Extras<'a>,
     scanner: Scanner<'a>,
     tail: Tail,
+}
+
+/// How a RECORD began, up to its data. A line that begins with the same bytes says the same, and is read on from there.
+#[derive(Debug, Default)]
+pub struct Head {
+    bytes: Vec<u8>,
+    depth: usize,
+    tail: Option<Tail>,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Head {
+    /// The RECORD of `line`, if it begins as this one did; `max_depth` must be the same.
+    #[inline(always)]
+    pub fn resume<'a>(&'a self, line: &'a [u8], max_depth: usize) -> Option<Record<'a>> {
+        let tail = self.tail?;
+        if !line.starts_with(&self.bytes) {
+            return None;
+        }
+        let mut scanner = Scanner::new(line, max_depth);
+        scanner.advance(self.bytes.len());
+        scanner.stand_at(self.depth);
+        scanner.skip_space();
+        Some(Record {
+            stream: StreamRef {
+                namespace: self.namespace.as_deref().map(Cow::Borrowed),
+                name: Cow::Borrowed(&self.name),
+            },
+            extras: Extras::default(),
+            scanner,
+            tail,
+        })
+    }
 }
 
 /// What a RECORD may carry besides its data: each value as written, none where it is absent or null.
@@ -203,6 +240,25 @@ impl<'a> Record<'a> {
     #[inline(always)]
     pub fn data(&self) -> Scanner<'a> {
         self.scanner
+    }
+
+    /// Keep how this record began for [`Head::resume`], unless there is more to it than its stream. Before [`Record::finish`].
+    pub fn remember(&self, head: &mut Head) {
+        let begin = &self.scanner.bytes()[..self.scanner.pos()];
+        if !self.is_open()
+            || self.extras != Extras::default()
+            || self.scanner.odd != OddSet::default()
+            || begin.len() > MAX_HEAD_BYTES
+        {
+            return;
+        }
+        head.bytes.clear();
+        head.bytes.extend_from_slice(begin);
+        head.depth = self.scanner.depth();
+        head.tail = Some(self.tail);
+        head.namespace = self.stream.namespace.as_deref().map(str::to_owned);
+        head.name.clear();
+        head.name.push_str(&self.stream.name);
     }
 
     /// Whether keys that could name a namespace are still to be read.

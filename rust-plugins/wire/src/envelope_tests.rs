@@ -538,3 +538,101 @@ fn oddities_are_seen_wherever_they_stand() {
         assert_eq!(odd, expected, "{line}");
     }
 }
+
+/// What a record is: stream, data, extras, or the code of what is wrong with it.
+fn whole_record(mut record: Record<'_>) -> Result<String, &'static str> {
+    let mut odd = OddSet::default();
+    let start = record.data();
+    let mut end = start;
+    end.value().map_err(|bad| bad.code)?;
+    let namespace = record.finish(end, &mut odd).map_err(|bad| bad.code)?;
+    let data = String::from_utf8_lossy(&start.bytes()[start.pos()..end.pos()]).into_owned();
+    Ok(format!(
+        "{:?} {namespace:?} {data} {:?} {odd:?}",
+        record.stream, record.extras
+    ))
+}
+
+#[test]
+fn a_line_that_begins_like_the_last_one_is_read_the_same_from_there() {
+    let lines = [
+        (
+            Dialect::Airbyte,
+            r#"{"type":"RECORD","record":{"stream":"a","data":{"x":1},"emitted_at":5}}"#,
+        ),
+        (
+            Dialect::Airbyte,
+            r#"{"type":"RECORD","record":{"namespace":"n","stream":"a","data": {"x":[1]},"emitted_at":5},"k":1}"#,
+        ),
+        (
+            Dialect::Airbyte,
+            r#"{"type":"RECORD","record":{"stream":"a","data":{},"namespace":"late"}}"#,
+        ),
+        (
+            Dialect::Singer,
+            r#"{"type":"RECORD","stream":"a","record":{"x":1},"version":3}"#,
+        ),
+        (
+            Dialect::Singer,
+            r#"{"type": "RECORD", "stream": "a", "record":   {"x": "y"}}"#,
+        ),
+    ];
+    let ends = [
+        "",
+        "}",
+        "}}",
+        "\"}",
+        ",\"stream\":\"b\"}}",
+        ",\"type\":1}",
+        " {\"x\":2}}}",
+        "{\"x\":2}}",
+    ];
+    for (dialect, first) in lines {
+        let mut odd = OddSet::default();
+        let Ok(Message::Record(record)) = read(dialect, first.as_bytes(), 8, &mut odd) else {
+            panic!("{first}");
+        };
+        let mut head = Head::default();
+        assert!(head.resume(first.as_bytes(), 8).is_none());
+        record.remember(&mut head);
+        let begin = record.data().pos();
+        let others =
+            (begin..=first.len()).flat_map(|cut| ends.map(|end| format!("{}{end}", &first[..cut])));
+        for line in others {
+            let mut odd = OddSet::default();
+            let resumed = head.resume(line.as_bytes(), 8).map(whole_record);
+            let expected = match read(dialect, line.as_bytes(), 8, &mut odd) {
+                Ok(Message::Record(record)) => whole_record(record),
+                Ok(other) => panic!("{line}: {other:?}"),
+                Err(bad) => Err(bad.code),
+            };
+            assert_eq!(resumed, Some(expected), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_beginning_that_says_more_than_the_stream_is_not_remembered() {
+    for (dialect, line) in [
+        (
+            Dialect::Singer,
+            r#"{"type":"RECORD","version":3,"stream":"a","record":{}}"#,
+        ),
+        (
+            Dialect::Airbyte,
+            r#"{"type":"RECORD","record":{"emitted_at":5,"stream":"a","data":{}}}"#,
+        ),
+        (
+            Dialect::Airbyte,
+            r#"{"record":{"data":{},"stream":"a"},"type":"RECORD"}"#,
+        ),
+    ] {
+        let mut odd = OddSet::default();
+        let Ok(Message::Record(record)) = read(dialect, line.as_bytes(), 8, &mut odd) else {
+            panic!("{line}");
+        };
+        let mut head = Head::default();
+        record.remember(&mut head);
+        assert!(head.resume(line.as_bytes(), 8).is_none(), "{line}");
+    }
+}

@@ -79,6 +79,16 @@ impl<'a> Scanner<'a> {
         self.pos
     }
 
+    /// Containers that are open around the cursor.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Say how many containers are open around the cursor, which was put there.
+    pub fn stand_at(&mut self, depth: usize) {
+        self.depth = depth;
+    }
+
     /// The text from `start` to the cursor.
     pub fn since(&self, start: usize) -> &'a [u8] {
         &self.bytes[start..self.pos]
