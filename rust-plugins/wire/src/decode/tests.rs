@@ -488,7 +488,7 @@ fn the_last_records_can_be_taken_back() {
     let mut whole = decoder(&fields);
     let mut cut = decoder(&fields);
     let record = |n: u32| {
-        let text = if n % 3 == 0 {
+        let text = if n.is_multiple_of(3) {
             String::new()
         } else {
             format!(",\"t\":\"{n}\",\"b\":true")
