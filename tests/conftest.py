@@ -2,9 +2,21 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+NIGHTLY = bool(os.environ.get("DATIVO_NIGHTLY"))
 
 # Shared machines are slow by turns: time is no property of what is tested here.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", parent=settings.get_profile("default"), max_examples=5000)
-settings.load_profile("nightly" if os.environ.get("DATIVO_NIGHTLY") else "default")
+settings.load_profile("nightly" if NIGHTLY else "default")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long grids, marked ``nightly``, to `make nightly`; tests that are named one by one run all the same."""
+    if NIGHTLY or any("::" in argument for argument in config.args):
+        return
+    long = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]

@@ -137,6 +137,7 @@ def lake(tmp_path: Path, plugin: str) -> Iterator[Warehouse]:
     warehouse.end()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("plugin", "place", "moment", "call", "durable"), parameters(POINTS))
 def test_killed_while_filling(
     lake: Warehouse, place: str, moment: str, call: int, durable: bool
@@ -225,6 +226,7 @@ DROP_POINTS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("plugin", "place", "moment", "call", "durable"), parameters(DROP_POINTS))
 def test_killed_while_dropping(
     lake: Warehouse, place: str, moment: str, call: int, durable: bool
