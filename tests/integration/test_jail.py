@@ -28,6 +28,12 @@ MIB = 1 << 20
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
+def as_in_the_foreground() -> None:
+    """Undo what a shell does to the background: these tests may be run there, and what is ignored stays ignored."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Jail:
     """Starts jails in one workspace."""
 
@@ -35,7 +41,12 @@ class Jail:
         self.workspace = workspace
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
-        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        given = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "preexec_fn": as_in_the_foreground,
+        }
         process: subprocess.Popen[bytes] = subprocess.Popen(
             [str(DATIVO), "jail", *self.workspace.flags, *arguments],
             cwd=self.workspace.folder,
