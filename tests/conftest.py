@@ -1,9 +1,16 @@
 """Settings of all tests."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell has its background ignore these, what is ignored stays ignored, and the tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 NIGHTLY = bool(os.environ.get("DATIVO_NIGHTLY"))
 
