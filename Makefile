@@ -23,13 +23,12 @@ test: setup
 	$(BIN)/pytest
 	cd rust-plugins && cargo test --release --workspace --quiet
 
-# The same as a plain user, for root: whatever makes walls, starts processes or hands out files. Public connectors behave
-# alike for every user; nightly they run here too.
-PLAIN := tests/unit tests/sandbox tests/integration
+# The same as a plain user, for root: whatever makes walls, starts processes or hands out files; nightly all of it.
+PLAIN := tests/unit tests/sandbox
 ifdef DATIVO_NIGHTLY
-PLAIN += tests/faults
+PLAIN += tests/integration tests/faults
 else
-PLAIN += $(foreach name,connectors docs install real_targets types,--ignore tests/integration/test_$(name).py)
+PLAIN += $(foreach name,cli jail kill_and_resume missing_walls permission secrets standalone,tests/integration/test_$(name).py)
 endif
 test-plain: setup
 	tests/plain_user.sh $(PLAIN)
