@@ -19,7 +19,7 @@ def test_a_program_is_found_as_execvp_finds_it(tmp_path: Path) -> None:
     (tmp_path / "b/sub").mkdir()
     path = f"/nonexistent:{tmp_path}/a:{tmp_path}/b:{tmp_path}/c"
     assert find_program("tool", path, "/tmp") == f"{tmp_path}/b/tool"
-    assert find_program("./tool", path, "/work") == "/work/./tool"
+    assert find_program("./tool", path, "/srv/job") == "/srv/job/./tool"
     assert find_program("/opt/tool", path, "/work") == "/opt/tool"
     for name in ("data", "sub"):
         with pytest.raises(NotExecutable) as refused:
