@@ -397,8 +397,8 @@ def test_signals_are_passed_on(jail: Jail, name: str) -> None:
 
 
 def test_what_a_terminal_sends_reaches_the_whole_job(jail: Jail) -> None:
-    # The shell waits for its child, which alone could end the wait.
-    process = jail.start("--", "sh", "-c", "trap : INT; echo up; sleep 60; echo after")
+    # The shell waits for its child, which alone could end the wait; the child says that it is there.
+    process = jail.start("--", "sh", "-c", "trap : INT; (echo up; exec sleep 60); echo after")
     lines_until(process, b"up\n")
     process.send_signal(signal.SIGINT)
     assert jail.talk(process)[0] == b"after\n"

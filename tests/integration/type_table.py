@@ -232,7 +232,7 @@ COLUMNS = (
     Column("untyped", {}, "VARCHAR", json_text("true", "1.10", '"x"', "[1]", '{"b":1,"a":2}'), ("NaN",)),
     Column("nothing", {"type": "null"}, "VARCHAR", (("null", None),), ("NaN",)),
     Column("moment_or_text", {"anyOf": [{"type": "string", "format": "date-time"}, {"type": ["string", "null"]}]}, "VARCHAR",
-           json_text('"2024-02-29T00:00:00Z"', '"soon"'), ("NaN",)),
+           (('"2024-02-29T00:00:00Z"', "2024-02-29T00:00:00Z"), ('"soon"', "soon")), ("NaN",)),
 )
 # fmt: on
 

@@ -21,7 +21,8 @@ from dativo.kernel.landing import committer, open_committer
 from dativo.kernel.limits import HELLO_TIMEOUT_S
 from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source, requests
 from dativo.kernel.processes import own_identity
-from dativo.kernel.run import RunFailed, new_run_id, own_target, run
+from dativo.kernel.record import RunFailed
+from dativo.kernel.run import new_run_id, own_target, run
 from dativo.protocol import airbyte, control, events, handshake, jsontext
 from dativo.protocol.catalog import Catalog
 from dativo.protocol.errors import (

@@ -159,7 +159,8 @@ def run(
     from dativo.kernel.conversation import Observer
     from dativo.kernel.plan import make_plan
     from dativo.kernel.processes import own_identity
-    from dativo.kernel.run import RunFailed, new_run_id
+    from dativo.kernel.record import RunFailed
+    from dativo.kernel.run import new_run_id
     from dativo.kernel.run import run as carry_out
     from dativo.kernel.screen import Screen
 

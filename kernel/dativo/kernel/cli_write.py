@@ -83,7 +83,8 @@ def _write(
     from dativo.kernel import configuration, report
     from dativo.kernel.conversation import Observer
     from dativo.kernel.plan import Site
-    from dativo.kernel.run import RunFailed, new_run_id
+    from dativo.kernel.record import RunFailed
+    from dativo.kernel.run import new_run_id
     from dativo.kernel.screen import Screen
     from dativo.kernel.write import Wanted, planned
     from dativo.kernel.write import write as carry_out

@@ -104,6 +104,7 @@ class Conversation(ABC):
         self._idle_time_s = idle_time_s
         self._source_name = source_name
         self._peers: list[Peer] = []
+        self._pumps: dict[Peer, Callable[[events.Pumped], None]] = {}
         self._watched: list[Confined] = []
         self._source: Confined | None = None
         self._source_exit: Exit | None = None
@@ -170,6 +171,10 @@ class Conversation(ABC):
         self._peers.append(peer)
         self.watch(peer.confined)
         return peer
+
+    def add_pump(self, pump: Peer, on_end: Callable[[events.Pumped], None]) -> None:
+        """Follow a pump between us and the outside; ``on_end`` is told how its one pair has ended."""
+        self._pumps[self.add_peer(pump)] = on_end
 
     def new_peer(self, program: str, started: tuple[Confined, Any]) -> Peer:
         """Follow a process that was started with our end of its control socket."""
@@ -288,6 +293,9 @@ class Conversation(ABC):
                 self.observer.on_message(message)
             case events.StateSeen() if peer is self.reader:
                 pass  # progress comes with stats
+            case events.Pumped() if peer in self._pumps:
+                peer.said_goodbye = True
+                self._pumps[peer](message)
             case _:
                 self.dispatch(peer, event, message)
 

@@ -25,7 +25,7 @@ from dativo.kernel.passing import ForeignTarget, Passing
 from dativo.kernel.plan import Plan, Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe, pipeline_lock
 from dativo.kernel.report import Course
-from dativo.kernel.source import start_source
+from dativo.kernel.source import read_documents, start_source
 from dativo.kernel.tally import Tally
 from dativo.protocol import jsontext, translate
 from dativo.protocol.catalog import Catalog, configured_airbyte, from_airbyte
@@ -76,7 +76,8 @@ def run(plan: Plan, site: Site, course: Course, observer: Observer) -> None:
                 stdin=read_end,
                 states=states,
             )
-            source = start_source(plan, processes, states, stdout=write_end)
+            documents = read_documents(plan.source, plan.discovered, plan.selected, states)
+            source = start_source(plan.source, documents, processes, stdout=write_end)
         passing.carry(source)
         course.notices += unacknowledged(name, passing)
 

@@ -16,22 +16,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import configuration, named, registry, show, verbs, walls
+from dativo.kernel import configuration, named, registry, show, verbs
 from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
 from dativo.kernel.passage import Passage, passed_streams
 from dativo.kernel.passing import Passing
-from dativo.kernel.peer import Peer
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Pair, Pump, start_pump
-from dativo.protocol import catalogfile, control, events, state, statefile
+from dativo.kernel.record import attempt
+from dativo.kernel.source import read_documents, start_source
+from dativo.protocol import catalogfile, events, statefile
 from dativo.protocol.catalog import (
     Catalog,
     Dialect,
-    configured_airbyte,
-    configured_singer,
     select,
 )
 from dativo.protocol.catalogfile import Chosen
@@ -39,12 +38,11 @@ from dativo.protocol.errors import (
     Blame,
     ConfigError,
     DativoError,
-    PluginFailed,
+    InternalError,
     TargetFailed,
     Where,
 )
 from dativo.protocol.state import StateEntry
-from dativo.sandbox import SandboxError
 
 STDOUT: Final = 1
 
@@ -125,7 +123,13 @@ def make_plan(
                 max_records=wanted.max_records,
                 initial=states,
             )
-            documents = _documents(source, chosen, states, full_refresh=wanted.full_refresh)
+            documents = read_documents(
+                source,
+                chosen.discovered,
+                chosen.selected,
+                states,
+                full_refresh=wanted.full_refresh,
+            )
     return ReadPlan(source, documents, passage)
 
 
@@ -149,32 +153,15 @@ def _states(dialect: Dialect, wanted: Wanted) -> tuple[StateEntry, ...]:
         return statefile.load(configuration.document_of_user(wanted.state, "state"), dialect)
 
 
-def _documents(
-    source: Source, chosen: Chosen, states: tuple[StateEntry, ...], *, full_refresh: bool
-) -> verbs.Documents:
-    if source.plugin.dialect == "airbyte":
-        catalog = configured_airbyte(chosen.selected, full_refresh=full_refresh)
-        state_file = state.airbyte_state_file(states) if states else None
-    else:
-        catalog = configured_singer(chosen.discovered, chosen.selected, full_refresh=full_refresh)
-        state_file = state.singer_state_file(states) if states else None
-    return verbs.Documents(source.documents.config, catalog, state_file)
-
-
 def read(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
     """Carry out ``plan``: records on our stdout. Blocks until the source has ended and its reader has taken all.
 
     Raises the read's failure after everything that it started is gone; TargetFailed when the reader of stdout has gone away.
     """
     site.audit.write("read_started", run=run_id, plan=plan.document())
-    error: DativoError | None = None
+    error: DativoError | None = InternalError("the read was left by an unexpected exception")
     try:
-        with plan.source.redactor.errors():
-            _carry(plan, site, run_id, observer)
-    except DativoError as failure:
-        error = failure
-    except SandboxError as failure:
-        error = walls.missing(failure, site.paths.policy)
+        error = attempt(site, lambda: _carry(plan, site, run_id, observer), plan.source.redactor)
     finally:
         site.audit.write(
             "read_ended",
@@ -197,13 +184,7 @@ def _carry(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
         with pipe() as (read_end, write_end):
             with reading.stdout(processes) as stdout:
                 reading.start(processes, plan.passage, stdin=read_end, stdout=stdout)
-            with walls.starting(source.plugin.reference, PluginFailed):
-                started = processes.start(
-                    verbs.program(source.plugin, "read", plan.documents, name="source"),
-                    source.walled(),
-                    stack.enter_context(own_identity()),
-                    stdout=write_end,
-                )
+            started = start_source(source, plan.documents, processes, stdout=write_end)
         reading.carry(started)
 
 
@@ -222,7 +203,7 @@ class _Reading(Passing):
         with pipe() as (read_end, write_end):
             pump = start_pump(processes, self._selector)
             self._pump = pump
-            self.add_peer(pump)
+            self.add_pump(pump, self._take_pumped)
             pump.open([Pair("stdout", read_end, STDOUT, escape=os.isatty(STDOUT))])
             yield write_end
 
@@ -231,12 +212,8 @@ class _Reading(Passing):
         """Whether our stdout has taken everything."""
         return super().is_done and (self._pump is None or self._pumped)
 
-    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with the end of the pump, and with what a relay says."""
-        if peer is not self._pump or not isinstance(message, events.Pumped):
-            super().dispatch(peer, event, message)
-            return
-        self._pumped = peer.said_goodbye = True
+    def _take_pumped(self, message: events.Pumped) -> None:
+        self._pumped = True
         if message.end == "error":
             reason = show.foreign(message.message or "")
             self.fail(TargetFailed(f"cannot write to stdout: {reason}", blame=Blame.MACHINE))

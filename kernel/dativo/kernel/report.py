@@ -73,6 +73,14 @@ class Report:
     slowest: str | None = None
     oddities: dict[str, int] = field(default_factory=dict)
 
+    def summary(self) -> str:
+        """Return the run in a few words."""
+        rows = sum(stream.written for stream in self.streams)
+        if self.acknowledged is not None:
+            return f"{rows:,} rows passed on, {self.acknowledged} states acknowledged"
+        skipped = f", {self.text_lines:,} lines of text skipped" if self.text_lines else ""
+        return f"{rows:,} rows, {self.commits} commits, epoch {self.epoch}{skipped}"
+
     def to_json(self) -> str:
         """Return the report as one JSON object on one line."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=True, separators=(",", ":"))

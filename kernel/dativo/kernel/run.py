@@ -14,18 +14,18 @@ import secrets as random
 import time
 from collections.abc import Iterator
 
-from dativo.kernel import foreign, report, walls
+from dativo.kernel import foreign, report
 from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.job import Job
 from dativo.kernel.landing import Input, Landing, Table, Target
 from dativo.kernel.plan import Plan, Site
 from dativo.kernel.processes import Processes, pipe, pipeline_lock
+from dativo.kernel.record import on_record
 from dativo.kernel.registry import Installed
-from dativo.kernel.source import start_source
+from dativo.kernel.source import read_documents, start_source
 from dativo.protocol import state
-from dativo.protocol.errors import DativoError, InternalError, Where
+from dativo.protocol.errors import Where
 from dativo.protocol.events import Opened
-from dativo.sandbox import SandboxError
 
 
 def new_run_id() -> str:
@@ -45,38 +45,15 @@ def run(plan: Plan, site: Site, run_id: str, observer: Observer) -> report.Repor
         else f"{plan.target.reference}=={plan.target.version}",
         warehouse=str(job.own_target.warehouse) if plan.foreign is None else "",
     )
-    site.ledger.begin(run_id, job.workspace, job.pipeline)
-    site.audit.write("run_started", run=run_id, plan=plan.document())
-    error: DativoError | None = None
-    settled = False
-    try:
-        with plan.redactor.errors():
-            (_land if plan.foreign is None else foreign.run)(plan, site, course, observer)
-        settled = True
-    except DativoError as failure:
-        error = failure
-    except SandboxError as failure:
-        error = walls.missing(failure, site.paths.policy)
-    finally:
-        if error is None and not settled:
-            error = InternalError("the run was left by an unexpected exception")
-        told = course.report(error)
-        site.ledger.end(run_id, told.status, _summary(told), told.to_json())
-        site.audit.write(
-            "run_ended", run=run_id, status=told.status, epoch=told.epoch, error=told.error
-        )
-    if error is not None:
-        raise RunFailed(error, told) from error
-    return told
-
-
-class RunFailed(Exception):
-    """A run that failed: why, and the report of what it did before."""
-
-    def __init__(self, error: DativoError, told: report.Report) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.report = told
+    carry_out = _land if plan.foreign is None else foreign.run
+    return on_record(
+        site,
+        course,
+        plan.document(),
+        lambda: carry_out(plan, site, course, observer),
+        redactor=plan.redactor,
+        workspace=job.workspace,
+    )
 
 
 # --- into one of dativo's own targets --------------------------------------------------------------------------------------
@@ -105,7 +82,12 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
             with pipe() as (read_end, write_end):
                 opened = landing.start(processes, target, _input(plan), stdin=read_end)
                 course.notices += _lost_state(plan, site, target, opened)
-                source = start_source(plan, processes, opened.states, stdout=write_end)
+                source = start_source(
+                    plan.source,
+                    read_documents(plan.source, plan.discovered, plan.selected, opened.states),
+                    processes,
+                    stdout=write_end,
+                )
             landing.carry(source)
     finally:
         tally = course.tally
@@ -142,10 +124,3 @@ def own_target(plugin: Installed, job: Job) -> Target:
     return Target(
         plugin, job.pipeline, said.warehouse, said.namespace, mode=said.mode, epoch=said.epoch
     )
-
-
-def _summary(told: report.Report) -> str:
-    rows = sum(stream.written for stream in told.streams)
-    if told.acknowledged is not None:
-        return f"{rows:,} rows passed on, {told.acknowledged} states acknowledged"
-    return f"{rows:,} rows, {told.commits} commits, epoch {told.epoch}"

@@ -1,29 +1,39 @@
-"""The source of a run, as it is started: from the states that are durable."""
+"""A source as it is started to read: its documents, from the states that it goes on from, and its process."""
 
 from __future__ import annotations
 
 from dativo.kernel import verbs, walls
-from dativo.kernel.plan import Plan
+from dativo.kernel.plan import Source
 from dativo.kernel.processes import Processes, own_identity
 from dativo.protocol import state
-from dativo.protocol.catalog import configured_airbyte, configured_singer
+from dativo.protocol.catalog import Catalog, configured_airbyte, configured_singer
 from dativo.protocol.errors import PluginFailed
 from dativo.protocol.state import StateEntry
 from dativo.sandbox import Confined
 
 
-def start_source(
-    plan: Plan, processes: Processes, states: tuple[StateEntry, ...], *, stdout: int
-) -> Confined:
-    """Start the plan's source, which goes on from ``states``. Raises PluginFailed, and the sandbox's errors."""
-    source = plan.source
+def read_documents(
+    source: Source,
+    discovered: Catalog,
+    selected: Catalog,
+    states: tuple[StateEntry, ...],
+    *,
+    full_refresh: bool = False,
+) -> verbs.Documents:
+    """Return what a source is handed to read ``selected`` from ``states``, in its own dialect."""
     if source.plugin.dialect == "airbyte":
-        catalog = configured_airbyte(plan.selected)
+        catalog = configured_airbyte(selected, full_refresh=full_refresh)
         state_file = state.airbyte_state_file(states) if states else None
     else:
-        catalog = configured_singer(plan.discovered, plan.selected)
+        catalog = configured_singer(discovered, selected, full_refresh=full_refresh)
         state_file = state.singer_state_file(states) if states else None
-    documents = verbs.Documents(source.documents.config, catalog, state_file)
+    return verbs.Documents(source.documents.config, catalog, state_file)
+
+
+def start_source(
+    source: Source, documents: verbs.Documents, processes: Processes, *, stdout: int
+) -> Confined:
+    """Start a source that writes into ``stdout``. Raises PluginFailed, and the sandbox's errors."""
     with walls.starting(source.plugin.reference, PluginFailed):
         return processes.start(
             verbs.program(source.plugin, "read", documents, name="source"),

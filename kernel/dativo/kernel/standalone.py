@@ -266,7 +266,7 @@ def _site(cgroup: Literal["required", "degraded"] | None) -> Site:
 
 def _land(task: Task, cgroup: Literal["required", "degraded"] | None) -> int:
     from dativo.kernel import environment, standalone_run
-    from dativo.kernel.run import RunFailed
+    from dativo.kernel.record import RunFailed
     from dativo.kernel.screen import Screen
 
     site = _site(cgroup)
@@ -281,7 +281,7 @@ def _land(task: Task, cgroup: Literal["required", "degraded"] | None) -> int:
         screen.clear()
     for notice in (*told.degraded, *told.notices):
         show.note(f"notice: {show.foreign(notice)}")
-    show.note(f"dativo-target-{told.target}: {standalone_run.summary(told)}, run {told.run}")
+    show.note(f"dativo-target-{told.target}: {told.summary()}, run {told.run}")
     if error is not None:
         raise error
     return told.status

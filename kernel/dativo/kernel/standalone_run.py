@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import grants, registry, report, walls
+from dativo.kernel import grants, registry, report
 from dativo.kernel.conversation import Ending, Observer, signals
 from dativo.kernel.landing import Input, Target
 from dativo.kernel.limits import MAX_SHOWN_TEXT_LINES
 from dativo.kernel.plan import Site
 from dativo.kernel.processes import Processes, pipeline_lock
-from dativo.kernel.run import RunFailed, new_run_id
+from dativo.kernel.record import on_record
+from dativo.kernel.run import new_run_id
 from dativo.kernel.screen import Screen
 from dativo.kernel.stdin import StdinLanding
 from dativo.kernel.stdout import Lines
 from dativo.kernel.tally import Tally
 from dativo.kernel.target_config import TargetConfig
 from dativo.protocol import events, state
-from dativo.protocol.errors import DativoError, InternalError, LimitExceeded, Where
+from dativo.protocol.errors import LimitExceeded, Where
 from dativo.protocol.state import Stream
-from dativo.sandbox import SandboxError
 
 STDOUT: Final = 1
 # Of the ceilings only those of the input matter: no plugin is started.
@@ -135,37 +135,15 @@ def run(task: Task, site: Site, screen: Screen) -> report.Report:
         source=task.source,
         target=config.target,
         warehouse=str(config.warehouse),
+        notices=list(config.notices),
     )
-    site.ledger.begin(course.run, Path.cwd(), config.pipeline)
-    site.audit.write("run_started", run=course.run, plan=task.document())
-    error: DativoError | None = None
-    settled = False
-    try:
-        _land(task, site, course, screen)
-        settled = True
-    except DativoError as failure:
-        error = failure
-    except SandboxError as failure:
-        error = walls.missing(failure, site.paths.policy)
-    finally:
-        if error is None and not settled:
-            error = InternalError("the run was left by an unexpected exception")
-        course.notices += (*config.notices, *_hidden(task, course))
-        told = course.report(error)
-        site.ledger.end(course.run, told.status, summary(told), told.to_json())
-        site.audit.write(
-            "run_ended", run=course.run, status=told.status, epoch=told.epoch, error=told.error
-        )
-    if error is not None:
-        raise RunFailed(error, told) from error
-    return told
-
-
-def summary(told: report.Report) -> str:
-    """Return a finished run in a few words."""
-    rows = sum(stream.written for stream in told.streams)
-    skipped = f", {told.text_lines:,} lines of text skipped" if told.text_lines else ""
-    return f"{rows:,} rows, {told.commits} commits, epoch {told.epoch}{skipped}"
+    return on_record(
+        site,
+        course,
+        task.document(),
+        lambda: _land(task, site, course, screen),
+        workspace=Path.cwd(),
+    )
 
 
 def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None:
@@ -205,6 +183,7 @@ def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None
         if lines.failure is not None:
             raise lines.failure
     finally:
+        course.notices += _hidden(task, course)
         tally = course.tally
         if tally.opened is not None:
             states = state.digest(tally.states)

@@ -21,11 +21,10 @@ from dativo.kernel.conversation import Conversation
 from dativo.kernel.landing import Landing
 from dativo.kernel.limits import STOP_GRACE_S
 from dativo.kernel.passing import Passing
-from dativo.kernel.peer import Peer
 from dativo.kernel.processes import Processes, pipe
-from dativo.kernel.pump import Pair, Pump, readable, release, start_pump
-from dativo.protocol import control, events
-from dativo.protocol.errors import Blame, ConfigError, DativoError, InternalError, Where
+from dativo.kernel.pump import Pair, readable, release, start_pump
+from dativo.protocol import events
+from dativo.protocol.errors import Blame, ConfigError, DativoError, Where
 
 STDIN: Final = 0
 
@@ -33,7 +32,6 @@ STDIN: Final = 0
 class FromStdin(Conversation):
     """A run without a source: the input ends when stdin does."""
 
-    _pump: Pump | None = None
     _interrupted_at: float | None = None
 
     @contextlib.contextmanager
@@ -51,9 +49,9 @@ class FromStdin(Conversation):
                     yield fd
                     return
             with pipe() as (read_end, write_end):
-                self._pump = start_pump(processes, self._selector)
-                self.add_peer(self._pump)
-                self._pump.open([Pair("stdin", fd, write_end)])
+                pump = start_pump(processes, self._selector)
+                self.add_pump(pump, self._take_pumped)
+                pump.open([Pair("stdin", fd, write_end)])
                 yield read_end
         finally:
             os.close(fd)
@@ -75,13 +73,7 @@ class FromStdin(Conversation):
         at = self._interrupted_at
         return self.impatient or (at is not None and time.monotonic() - at > STOP_GRACE_S)
 
-    def is_pump(self, peer: Peer) -> bool:
-        """Whether ``peer`` is the pump before the reader."""
-        return peer is self._pump
-
-    def take_pumped(self, peer: Peer, message: events.Pumped) -> None:
-        """Deal with the end of the pump."""
-        peer.said_goodbye = True
+    def _take_pumped(self, message: events.Pumped) -> None:
         if message.end == "error":
             reason = show.foreign(message.message or "")
             self.fail(DativoError(f"cannot read the input: {reason}", blame=Blame.MACHINE))
@@ -90,27 +82,9 @@ class FromStdin(Conversation):
 class StdinLanding(FromStdin, Landing):
     """Stdin into writer and committer."""
 
-    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with the end of the pump, and with what writer and committer say."""
-        if self.is_pump(peer) and isinstance(message, events.Pumped):
-            self.take_pumped(peer, message)
-        else:
-            Landing.dispatch(self, peer, event, message)
-
-    def failed_with(self, peer: Peer) -> type[DativoError]:
-        """Neither the pump nor the writer is the target."""
-        return InternalError if self.is_pump(peer) else Landing.failed_with(self, peer)
-
 
 class StdinPassing(FromStdin, Passing):
     """Stdin through a relay."""
-
-    def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
-        """Deal with the end of the pump, and with what a relay says."""
-        if self.is_pump(peer) and isinstance(message, events.Pumped):
-            self.take_pumped(peer, message)
-        else:
-            Passing.dispatch(self, peer, event, message)
 
 
 def _copy_of_stdin() -> int:

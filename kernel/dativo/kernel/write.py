@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from dativo.kernel import configuration, foreign, named, registry, report, walls
+from dativo.kernel import configuration, foreign, named, registry, report
 from dativo.kernel.conversation import Ending, Observer, signals
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ReadLimits
@@ -23,17 +23,16 @@ from dativo.kernel.passage import Passage, passed_streams
 from dativo.kernel.passing import ForeignTarget
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes
-from dativo.kernel.run import RunFailed
+from dativo.kernel.record import on_record
 from dativo.kernel.standalone_airbyte import Statuses
 from dativo.kernel.stdin import StdinPassing
 from dativo.kernel.stdout import Lines
 from dativo.kernel.tally import Tally
 from dativo.protocol import catalogfile, events
 from dativo.protocol.catalog import Catalog, Dialect, from_airbyte, from_singer
-from dativo.protocol.errors import ConfigError, DativoError, InternalError, Where
+from dativo.protocol.errors import ConfigError, Where
 from dativo.protocol.state import StateEntry
 from dativo.protocol.translate import catalog_file
-from dativo.sandbox import SandboxError
 
 Eof: TypeAlias = Literal["commit", "checkpoint"]
 STDOUT: Final = 1
@@ -133,25 +132,14 @@ def write(plan: WritePlan, site: Site, run_id: str, observer: Observer) -> repor
     course = report.Course(
         run=run_id, pipeline="write", source="stdin", target=f"{plugin.reference}=={plugin.version}"
     )
-    site.audit.write("write_started", run=run_id, plan=plan.document())
-    error: DativoError | None = None
-    settled = False
-    try:
-        with plan.target.redactor.errors():
-            _carry(plan, site, course, observer)
-        settled = True
-    except DativoError as failure:
-        error = failure
-    except SandboxError as failure:
-        error = walls.missing(failure, site.paths.policy)
-    finally:
-        if error is None and not settled:
-            error = InternalError("the write was left by an unexpected exception")
-        told = course.report(error)
-        site.audit.write("write_ended", run=run_id, status=told.status, error=told.error)
-    if error is not None:
-        raise RunFailed(error, told) from error
-    return told
+    return on_record(
+        site,
+        course,
+        plan.document(),
+        lambda: _carry(plan, site, course, observer),
+        redactor=plan.target.redactor,
+        kind="write",
+    )
 
 
 def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observer) -> None:
