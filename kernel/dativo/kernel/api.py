@@ -7,33 +7,26 @@ Functions return values and raise the errors of ``dativo.protocol.errors`` and `
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dativo.kernel import grants, install, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
+from dativo.kernel.committer import look_into
 from dativo.kernel.conversation import Observer
 from dativo.kernel.job import ForeignTargetJob, Job, load_job
-from dativo.kernel.landing import committer, open_committer
-from dativo.kernel.limits import HELLO_TIMEOUT_S
 from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source, requests
-from dativo.kernel.processes import own_identity
+from dativo.kernel.processes import Processes, own_identity
 from dativo.kernel.record import RunFailed
 from dativo.kernel.run import new_run_id, own_target, run
-from dativo.protocol import airbyte, control, events, handshake, jsontext
+from dativo.protocol import airbyte, events, jsontext
 from dativo.protocol.catalog import Catalog
-from dativo.protocol.errors import (
-    ConfigError,
-    ProtocolViolation,
-    TargetFailed,
-    Where,
-    error_for_code,
-)
+from dativo.protocol.errors import ConfigError, Where
 from dativo.protocol.state import StateEntry
-from dativo.sandbox import launch, probes
+from dativo.sandbox import probes
 
 __all__ = [
     "Audit",
@@ -205,7 +198,7 @@ class Committed:
 def committed(site: Site, path: Path) -> Committed:
     """Read from the target what the job's pipeline has committed. Disturbs no run: nothing is fenced or written.
 
-    Raises TargetFailed when the committer does not answer.
+    Raises TargetFailed when the committer does not start, does not answer or ends early.
     """
     job = _load(site, path)
     said = job.target
@@ -215,54 +208,11 @@ def committed(site: Site, path: Path) -> Committed:
     if not said.warehouse.is_dir():
         return Committed(job.pipeline, 0, (), ())
     owner, _ = warehouse.prepare(said.warehouse)
-    run_id = new_run_id()
     target = own_target(registry.find_target(said.connector), job)
-    program, walled = committer(target)
-    opening = open_committer(target, run_id, said.warehouse, read_only=True)
-    ours, theirs = socket.socketpair()
-    ours.settimeout(HELLO_TIMEOUT_S)
-    with (
-        ours,
-        theirs,
-        launch(
-            program,
-            walled,
-            identity=owner,
-            walls=site.walls,
-            stdin=None,
-            stdout=None,
-            control=theirs.fileno(),
-            run=run_id,
-        ),
-    ):
-        theirs.close()
-        return _read_target(control.Channel(ours), opening, job)
-
-
-def _read_target(channel: control.Channel, opening: Mapping[str, object], job: Job) -> Committed:
-    program = f"dativo-{job.own_target.connector}"
-    where = Where(file=str(job.path), plugin=program)
-    opened: events.Opened | None = None
-    tables: list[events.Table] = []
-    while (event := channel.receive()) is not None:
-        message = events.parse(event)
-        match message:
-            case events.Hello():
-                handshake.agree(message, program=program)
-                channel.send(opening)
-            case events.Opened():
-                opened = message
-            case events.Table():
-                tables.append(message)
-            case events.Closed() if opened is not None:
-                return Committed(job.pipeline, opened.epoch, opened.states, tuple(tables))
-            case events.Failure():
-                raise error_for_code(message.code)(
-                    f"{message.code}: {message.message}", where, hint=message.hint
-                )
-            case _:
-                raise ProtocolViolation(f"{program} may not send {event['type']}", where)
-    raise TargetFailed(f"{program} ended without an answer", where)
+    with contextlib.ExitStack() as stack:
+        processes = Processes(stack, site.walls, new_run_id(), site.env)
+        found = look_into(processes, target, owner, file=job.path)
+    return Committed(job.pipeline, found.opened.epoch, found.opened.states, found.tables)
 
 
 # --- machine and workspace -------------------------------------------------------------------------------------------------

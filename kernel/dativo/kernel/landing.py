@@ -8,15 +8,14 @@ Epochs that were sealed and handed to the committer before a failure are committ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from dativo.kernel import registry, walls, warehouse
+from dativo.kernel.committer import Target, committer, open_committer
 from dativo.kernel.conversation import Conversation, Ending, Observer
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     CLOSE_TIMEOUT_S,
-    COMMITTER_MEMORY_BYTES,
     MAX_EPOCHS_WAITING,
     PARQUET_FILE_BYTES,
     ROW_GROUP_ROWS,
@@ -65,51 +64,6 @@ class Input:
     strict: bool = False
     echo: bool = False
     first_state: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where it lands.
-
-    ``overwrites``: streams that overwrite although ``mode`` is append, with the caller's generation; None lets the committer
-    number it.
-    """
-
-    plugin: registry.Installed
-    pipeline: str
-    warehouse: Path
-    namespace: str
-    mode: str = "append"
-    epoch: EpochLimits = field(default_factory=EpochLimits)
-    overwrites: tuple[tuple[Stream, int | None], ...] = ()
-
-
-def committer(target: Target) -> tuple[Program, Grants]:
-    """Return the committer of a target: it may write the warehouse, which it sees at its real path, and nothing else."""
-    program = Program(name="committer", argv=target.plugin.argv, runtime=target.plugin.runtime)
-    return program, Grants(write=(target.warehouse,), limits=tool_limits(COMMITTER_MEMORY_BYTES))
-
-
-def open_committer(
-    target: Target, run_id: str, staging: Path, *, read_only: bool = False
-) -> dict[str, object]:
-    """Return the committer's ``open`` message (docs/spec/events.md)."""
-    return {
-        "type": "open",
-        "input": "0",
-        "run": run_id,
-        "pipeline": target.pipeline,
-        "partition": "",
-        "owner": f"default/{target.pipeline}",
-        "warehouse": str(target.warehouse),
-        "namespace": target.namespace,
-        "staging": str(staging),
-        "mode": "read" if read_only else target.mode,
-        "overwrites": [
-            {"stream": stream.to_event(), "generation": generation}
-            for stream, generation in target.overwrites
-        ],
-    }
 
 
 def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:

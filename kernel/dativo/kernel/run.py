@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator
 
 from dativo.kernel import foreign, report
+from dativo.kernel.committer import Target
 from dativo.kernel.conversation import Observer, signals
 from dativo.kernel.job import Job
-from dativo.kernel.landing import Input, Landing, Table, Target
+from dativo.kernel.landing import Input, Landing, Table
 from dativo.kernel.plan import Plan, Site
 from dativo.kernel.processes import Processes, pipe, pipeline_lock
 from dativo.kernel.record import on_record

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from dativo.kernel import registry, standalone_run, walls, warehouse
-from dativo.kernel.landing import committer, open_committer
-from dativo.kernel.limits import HELLO_TIMEOUT_S
+from dativo.kernel import registry, standalone_run, warehouse
+from dativo.kernel.committer import try_out
 from dativo.kernel.plan import Site
 from dativo.kernel.processes import Processes
 from dativo.kernel.run import new_run_id
 from dativo.kernel.target_config import TargetConfig
-from dativo.protocol import control, events, handshake
-from dativo.protocol.errors import (
-    ProtocolViolation,
-    TargetFailed,
-    Where,
-    error_for_code,
-)
 
 
 def check(config: TargetConfig, site: Site) -> None:
@@ -37,36 +29,4 @@ def check(config: TargetConfig, site: Site) -> None:
         staging = warehouse.make_staging(config.warehouse, run_id, writer=owner, committer=owner)
         stack.callback(staging.remove)
         processes = Processes(stack, site.walls, run_id, site.env)
-        with walls.starting(plugin.reference, TargetFailed):
-            _, ours = processes.start_tool(*committer(target), owner)
-        ours.settimeout(HELLO_TIMEOUT_S)
-        channel = control.Channel(ours)
-        stack.callback(channel.close)
-        _open_and_close(channel, open_committer(target, run_id, staging.path), plugin.reference)
-
-
-def _open_and_close(channel: control.Channel, opening: dict[str, object], target: str) -> None:
-    program = f"dativo-{target}"
-    where = Where(plugin=program)
-    try:
-        while (event := channel.receive()) is not None:
-            message = events.parse(event)
-            match message:
-                case events.Hello():
-                    handshake.agree(message, program=program)
-                    channel.send(opening)
-                case events.Opened():
-                    channel.send({"type": "close"})
-                case events.Closed():
-                    return
-                case events.Failure():
-                    raise error_for_code(message.code)(
-                        f"{message.code}: {message.message}", where, hint=message.hint
-                    )
-                case _:
-                    raise ProtocolViolation(f"{program} may not send {event['type']}", where)
-    except TimeoutError as error:
-        raise TargetFailed(
-            f"{program} did not answer within {HELLO_TIMEOUT_S:.0f} s", where
-        ) from error
-    raise TargetFailed(f"{program} ended without an answer", where)
+        try_out(processes, target, owner, staging.path)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from dativo.kernel import grants, registry, report
+from dativo.kernel.committer import Target
 from dativo.kernel.conversation import Ending, Observer, signals
-from dativo.kernel.landing import Input, Target
+from dativo.kernel.landing import Input
 from dativo.kernel.limits import MAX_SHOWN_TEXT_LINES
 from dativo.kernel.plan import Site
 from dativo.kernel.processes import Processes, pipeline_lock
