@@ -182,9 +182,10 @@ class Relay:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(json.dumps(event).encode() + b"\n")
 
-    def finish(self, *, complete: bool = True) -> None:
+    def finish(self, *, complete: bool = True, at_once: bool = False) -> None:
         """Tell it that the source is done."""
-        self.send({"type": "finish", "rest": "commit", "complete": complete})
+        event = {"type": "finish", "rest": "commit", "complete": complete, "at_once": at_once}
+        self.send(event)
 
     def feed(self, data: bytes) -> None:
         """Write to stdin; ``data`` must fit the pipe or be read."""

@@ -401,6 +401,45 @@ def test_the_last_two_bytes_wait_for_finish() -> None:
     assert relay.status == 0 and relay.output == whole
 
 
+@pytest.mark.parametrize("half", [b"", HALF], ids=["whole", "half"])
+def test_a_finish_at_once_does_not_wait_for_the_end_of_the_input(half: bytes) -> None:
+    whole = text(SINGER_SCHEMA, singer('{"id":1}'))
+    with Relay(opening("singer", "singer", [USERS])) as relay:
+        relay.feed(whole + half)
+        relay.wait_for(len(whole) - 2)
+        relay.finish(complete=False, at_once=True)
+        assert relay.expect("passed", timeout_s=5)["lines"] == 2
+        relay.drain()
+    assert relay.status == 0 and relay.output == whole
+    assert not relay.of("stats")[-1]["ended"]
+
+
+def test_a_finish_at_once_puts_out_all_that_was_taken() -> None:
+    rows = text(SINGER_SCHEMA, *[singer(f'{{"id":{number}}}') for number in range(100_000)])
+    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
+        relay.feed_all(iter([rows]))
+        while relay.expect("stats")["blocked_s"] < 0.5:
+            pass
+        relay.finish(complete=False, at_once=True)
+        output = b""
+        while data := os.read(relay.stdout, 1 << 16):
+            output += data
+        lines = relay.expect("passed", timeout_s=5)["lines"]
+        relay.drain()
+    assert relay.status == 0 and rows.startswith(output) and output.endswith(b"}\n")
+    assert output.count(b"\n") == lines < 100_000
+
+
+def test_a_finish_at_once_ends_acknowledgements_too() -> None:
+    with Relay(acks("singer")) as relay:
+        relay.feed(b"1\n" + HALF)
+        relay.expect("acknowledged")
+        relay.finish(at_once=True)
+        relay.expect("passed", timeout_s=5)
+        relay.drain()
+    assert relay.status == 0
+
+
 @pytest.mark.parametrize("end", ["abort", "lost kernel", "killed", "error", "half line"])
 def test_whatever_does_not_succeed_ends_with_half_a_line(end: str) -> None:
     whole = text(SINGER_SCHEMA, singer('{"id":1}'))

@@ -9,8 +9,15 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
     Open(Box<Open>),
-    Release { number: u64 },
-    Finish { complete: bool },
+    Release {
+        number: u64,
+    },
+    Finish {
+        complete: bool,
+        /// The rest of the input is not waited for.
+        #[serde(default)]
+        at_once: bool,
+    },
     Abort,
 }
 

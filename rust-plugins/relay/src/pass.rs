@@ -464,7 +464,7 @@ impl Role for Pass {
                 self.states.release(number);
                 self.pass_states(control)
             }
-            Command::Finish { complete } => {
+            Command::Finish { complete, .. } => {
                 self.complete = Some(complete);
                 Ok(())
             }

@@ -67,6 +67,8 @@ struct Loop<'c, R> {
     framer: Framer,
     /// End of file was read.
     ended: bool,
+    /// The kernel does not wait for it: nothing more is read.
+    at_once: bool,
     /// The kernel was told that everything up to it is taken.
     told_end: bool,
     /// Nothing was there to read when it was last looked for.
@@ -87,6 +89,7 @@ impl<R: Role> Loop<'_, R> {
             role,
             control,
             ended: false,
+            at_once: false,
             told_end: false,
             dry: false,
             stats_at: Instant::now(),
@@ -115,7 +118,7 @@ impl<R: Role> Loop<'_, R> {
             {
                 self.role.take(self.control, line)?;
             }
-            if self.ended && !self.is_full() {
+            if self.is_over() && !self.is_full() {
                 if self.role.is_finishing() {
                     return self.finish();
                 }
@@ -130,7 +133,9 @@ impl<R: Role> Loop<'_, R> {
 
     /// stdin is done: check its last line, put everything out, say goodbye.
     fn finish(&mut self) -> Result<(), Stop> {
+        // Whoever does not wait for the rest of a line has not been sent half a one.
         if let Some(half) = self.framer.partial()
+            && !self.at_once
             && !self.role.may_break_off()
         {
             let fault = Fault::plugin("framing.half_line", "the output ends inside a line");
@@ -140,7 +145,7 @@ impl<R: Role> Loop<'_, R> {
         while self.pending() > 0 {
             self.step()?;
         }
-        self.told_end = true;
+        self.told_end = self.ended;
         self.send_stats()?;
         if self.role.output().is_some() {
             // SAFETY: nothing writes to stdout from here on.
@@ -151,6 +156,10 @@ impl<R: Role> Loop<'_, R> {
             lines: self.framer.lines(),
             counts: self.role.counts(),
         })
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended || self.at_once
     }
 
     fn pending(&mut self) -> usize {
@@ -165,7 +174,7 @@ impl<R: Role> Loop<'_, R> {
     /// Wait until something can be read, written or obeyed, and do that.
     fn step(&mut self) -> Result<(), Stop> {
         let (pending, full) = (self.pending(), self.is_full());
-        let reading = !self.ended && !full;
+        let reading = !self.is_over() && !full;
         // More may be there at once: then it goes out together.
         let writing = pending >= CHUNK_BYTES || pending > 0 && (self.dry || !reading);
         let look_only = pending > 0 && !writing;
@@ -191,6 +200,7 @@ impl<R: Role> Loop<'_, R> {
             self.control.receive()?;
         }
         while let Some(command) = self.control.arrived() {
+            self.at_once |= matches!(command, Command::Finish { at_once: true, .. });
             self.role.obey(self.control, command)?;
         }
         if ready.stdout
@@ -198,7 +208,7 @@ impl<R: Role> Loop<'_, R> {
         {
             output.flush()?;
         }
-        if ready.stdin {
+        if ready.stdin && !self.at_once {
             self.idle_since = None;
             let count = self.framer.fill(read_stdin);
             self.ended = count.map_err(|error| unreadable(&error))? == 0;
