@@ -2,12 +2,37 @@
 
 use std::collections::BTreeMap;
 
+use dativo_wire::envelope;
 use dativo_wire::fault::{Fault, StreamName, clip};
 use dativo_wire::oddity::Oddities;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The longest stream name in an event about a stream that was not declared.
 const MAX_FOREIGN_NAME_CHARS: usize = 200;
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    Airbyte,
+    Singer,
+}
+
+impl From<Dialect> for envelope::Dialect {
+    fn from(dialect: Dialect) -> envelope::Dialect {
+        match dialect {
+            Dialect::Airbyte => envelope::Dialect::Airbyte,
+            Dialect::Singer => envelope::Dialect::Singer,
+        }
+    }
+}
+
+/// What to do with streams that were not declared. Only a Singer SCHEMA can declare one.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Undeclared {
+    Refuse,
+    Accept,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StreamId {
@@ -61,20 +86,29 @@ pub struct Counts {
     pub filtered: u64,
 }
 
+/// How far reading has come.
+#[derive(Serialize)]
+pub struct Reading {
+    pub bytes: u64,
+    pub lines: u64,
+    /// How long the pipe has been empty now, and in all.
+    pub idle_s: f64,
+    pub waited_s: f64,
+    /// How long reading has stood still in all.
+    pub blocked_s: f64,
+    /// The source's output has ended and every whole line of it is taken.
+    pub ended: bool,
+}
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "stats")]
 pub struct Stats<'a> {
     pub input: &'a str,
-    pub bytes: u64,
-    pub lines: u64,
+    #[serde(flatten)]
+    pub reading: Reading,
     pub text_lines: u64,
     pub suppressed: u64,
-    pub idle_s: f64,
-    pub blocked_s: f64,
     pub staged_bytes: u64,
-    /// The source's output has ended and every whole line of it is taken.
-    pub ended: bool,
-    pub waited_s: f64,
     #[serde(serialize_with = "by_name")]
     pub oddities: &'a Oddities,
     pub counts: Vec<Counts>,

@@ -6,12 +6,14 @@
 pub mod control;
 pub mod events;
 pub mod said;
+pub mod stdin;
+pub mod stopwatch;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use dativo_wire::fault::Fault;
+use dativo_wire::fault::{Blame, Fault};
 use serde::de::DeserializeOwned;
 
 use control::Control;
@@ -38,6 +40,11 @@ impl From<Box<Fault>> for Stop {
     fn from(fault: Box<Fault>) -> Stop {
         Stop::Fault(fault)
     }
+}
+
+/// The kernel said something that it should not have.
+pub fn unexpected(what: &str) -> Stop {
+    Fault::new("internal.control", Blame::Dativo, what).into()
 }
 
 /// The life of the process `program`: `hello`, then `run`, which is handed the control socket. Its exit status is in

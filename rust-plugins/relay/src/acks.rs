@@ -1,8 +1,8 @@
 //! The role `acks`: what a target says on its stdout, of which states are acknowledgements.
 
-use dativo_channel::Stop;
 use dativo_channel::events::Counts;
 use dativo_channel::said::Said;
+use dativo_channel::{Stop, unexpected};
 use dativo_wire::envelope::{self, Message};
 use dativo_wire::fault::{Fault, bad_fault};
 use dativo_wire::framing::{Line, LineKind};
@@ -12,7 +12,7 @@ use dativo_wire::scan::{Bad, Scanner};
 use crate::Control;
 use crate::events::{Acknowledged, Command, Dialect, OpenAcks};
 use crate::output::Output;
-use crate::run::{Role, unexpected};
+use crate::run::Role;
 
 pub struct Acks {
     open: OpenAcks,

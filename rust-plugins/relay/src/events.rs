@@ -1,7 +1,6 @@
 //! Control messages of the relay (docs/spec/events.md).
 
-use dativo_channel::events::{Counts, StreamId};
-use dativo_wire::envelope;
+pub use dativo_channel::events::{Counts, Dialect, StreamId, Undeclared};
 use serde::{Deserialize, Serialize};
 
 /// What the kernel says.
@@ -26,30 +25,6 @@ pub enum Command {
 pub enum Open {
     Pass(OpenPass),
     Acks(OpenAcks),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    Airbyte,
-    Singer,
-}
-
-impl From<Dialect> for envelope::Dialect {
-    fn from(dialect: Dialect) -> envelope::Dialect {
-        match dialect {
-            Dialect::Airbyte => envelope::Dialect::Airbyte,
-            Dialect::Singer => envelope::Dialect::Singer,
-        }
-    }
-}
-
-/// What to do with streams that were not declared. Only a Singer SCHEMA can declare one.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Undeclared {
-    Refuse,
-    Accept,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -116,15 +91,7 @@ pub struct OpenAcks {
     pub input: String,
     pub dialect: Dialect,
     pub strict: bool,
-    pub limits: AckLimits,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-pub struct AckLimits {
-    pub max_line_bytes: usize,
-    pub max_depth: usize,
-    pub max_state_bytes: usize,
-    pub max_text_lines: u64,
+    pub limits: Limits,
 }
 
 #[derive(Serialize)]

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use dativo_channel::Stop;
 use dativo_channel::control::Control;
+use dativo_channel::{Stop, unexpected};
 use dativo_wire::framing::Framer;
 
 use crate::events::{Command, Open};
@@ -39,10 +39,10 @@ fn pass_with(
     mut input: &[u8],
 ) -> Result<Vec<u8>, Stop> {
     let Ok(Command::Open(open)) = serde_json::from_str(open) else {
-        return Err(crate::run::unexpected("not an open"));
+        return Err(unexpected("not an open"));
     };
     let Open::Pass(open) = *open else {
-        return Err(crate::run::unexpected("not the role pass"));
+        return Err(unexpected("not the role pass"));
     };
     let mut pass = Pass::new(open)?;
     let mut framer = Framer::new(pass.max_line_bytes());
@@ -59,7 +59,7 @@ fn pass_with(
         }
     }
     if framer.partial().is_some() {
-        return Err(crate::run::unexpected("half a line"));
+        return Err(unexpected("half a line"));
     }
     pass.complete();
     Ok(pass

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use dativo_channel::Stop;
 use dativo_channel::events::{Counts, StateSeen, StreamId};
 use dativo_channel::said::Said;
+use dativo_channel::{Stop, unexpected};
 use dativo_wire::envelope::{
     self, Extras, Head, Message, Notice, NoticeKind, Record, State, StateKind, StreamRef,
 };
@@ -21,7 +21,7 @@ use crate::events::{
 };
 use crate::fields::{Fields, KeyMemory};
 use crate::output::Output;
-use crate::run::{Role, unexpected};
+use crate::run::Role;
 use crate::states::StateQueue;
 use crate::stream::{Stream, Streams, check_name, owned};
 use crate::time::{self, Clock};

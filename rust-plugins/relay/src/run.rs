@@ -1,13 +1,13 @@
 //! The loop: stdin, stdout and the control socket, who is waited for, and the ends of a run.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use dativo_channel::Stop;
 use dativo_channel::events::{Counts, Stats};
 use dativo_channel::said::Said;
-use dativo_wire::fault::{Blame, Fault};
+use dativo_channel::stdin::{self, STDIN};
+use dativo_channel::stopwatch::Stopwatch;
+use dativo_channel::{Stop, unexpected};
+use dativo_wire::fault::Fault;
 use dativo_wire::framing::{Framer, Line};
 use dativo_wire::oddity::Oddities;
 
@@ -16,10 +16,6 @@ use crate::acks::Acks;
 use crate::events::{Command, Open, Passed};
 use crate::output::{CHUNK_BYTES, Output, STDOUT, closed};
 use crate::pass::Pass;
-
-const STDIN: RawFd = 0;
-/// Stats go out once in this time, and no two of them closer than half of it.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is done with the lines of stdin.
 pub trait Role {
@@ -56,11 +52,6 @@ pub fn run(control: &mut Control<Command>) -> Result<(), Stop> {
     }
 }
 
-/// The kernel said something that it should not have.
-pub fn unexpected(what: &str) -> Stop {
-    Fault::new("internal.control", Blame::Dativo, what).into()
-}
-
 struct Loop<'c, R> {
     role: R,
     control: &'c mut Control<Command>,
@@ -73,13 +64,7 @@ struct Loop<'c, R> {
     told_end: bool,
     /// Nothing was there to read when it was last looked for.
     dry: bool,
-    stats_at: Instant,
-    /// Bytes read when stats went out last.
-    stats_bytes: u64,
-    /// Since when the pipe has been empty while we wait on it.
-    idle_since: Option<Instant>,
-    waited: Duration,
-    blocked: Duration,
+    stopwatch: Stopwatch,
 }
 
 impl<R: Role> Loop<'_, R> {
@@ -92,11 +77,7 @@ impl<R: Role> Loop<'_, R> {
             at_once: false,
             told_end: false,
             dry: false,
-            stats_at: Instant::now(),
-            stats_bytes: 0,
-            idle_since: None,
-            waited: Duration::ZERO,
-            blocked: Duration::ZERO,
+            stopwatch: Stopwatch::new(),
         }
     }
 
@@ -180,20 +161,18 @@ impl<R: Role> Loop<'_, R> {
         let look_only = pending > 0 && !writing;
         let asleep = Instant::now();
         if reading {
-            self.idle_since.get_or_insert(asleep);
+            self.stopwatch.begin_idle();
         } else {
-            self.idle_since = None;
+            self.stopwatch.end_idle();
         }
         let timeout = if look_only {
             Duration::ZERO
         } else {
-            STATS_INTERVAL.saturating_sub(self.stats_at.elapsed())
+            self.stopwatch.until_stats()
         };
         let ready = self.poll(reading, writing, timeout)?;
-        if reading {
-            self.waited += asleep.elapsed();
-        } else if pending > 0 {
-            self.blocked += asleep.elapsed();
+        if !reading && pending > 0 {
+            self.stopwatch.add_blocked(asleep.elapsed());
         }
         self.dry = reading && !ready.stdin;
         if ready.control {
@@ -209,13 +188,10 @@ impl<R: Role> Loop<'_, R> {
             output.flush()?;
         }
         if ready.stdin && !self.at_once {
-            self.idle_since = None;
-            let count = self.framer.fill(read_stdin);
-            self.ended = count.map_err(|error| unreadable(&error))? == 0;
+            self.stopwatch.end_idle();
+            self.ended = stdin::fill(&mut self.framer)?;
         }
-        let age = self.stats_at.elapsed();
-        let moved = self.framer.bytes_read() != self.stats_bytes;
-        if age >= STATS_INTERVAL || moved && age >= STATS_INTERVAL / 2 {
+        if self.stopwatch.is_due(&self.framer) {
             self.send_stats()?;
         }
         Ok(())
@@ -223,32 +199,14 @@ impl<R: Role> Loop<'_, R> {
 
     /// poll(2) for at most `timeout`. A reader of stdout that is gone is an error.
     fn poll(&mut self, reading: bool, writing: bool, timeout: Duration) -> Result<Ready, Stop> {
-        // A negative descriptor is passed over: poll(2).
-        let wanted = |fd, wanted, events| libc::pollfd {
-            fd: if wanted { fd } else { -1 },
-            events,
-            revents: 0,
-        };
         let writes = self.role.output().is_some();
-        let mut fds = [
-            wanted(STDIN, reading, libc::POLLIN),
+        let wanted = [
+            (reading, STDIN, libc::POLLIN),
             // Without events it still tells that the reader is gone.
-            wanted(STDOUT, writes, if writing { libc::POLLOUT } else { 0 }),
-            wanted(self.control.fd(), true, libc::POLLIN),
+            (writes, STDOUT, if writing { libc::POLLOUT } else { 0 }),
+            (true, self.control.fd(), libc::POLLIN),
         ];
-        // Rounded up, or the last millisecond would be spent spinning.
-        let timeout_ms = match timeout.as_millis() as i32 {
-            0 if timeout.is_zero() => 0,
-            ms => ms + 1,
-        };
-        // SAFETY: `fds` outlives the call and its length is given.
-        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) } < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != ErrorKind::Interrupted {
-                return Err(unreadable(&error).into());
-            }
-        }
-        let [stdin, stdout, control] = fds.map(|fd| fd.revents);
+        let [stdin, stdout, control] = stdin::poll(wanted, timeout)?;
         // What the kernel says goes first: a reader may be gone because it ended the run.
         if stdout & (libc::POLLERR | libc::POLLNVAL) != 0 && control == 0 {
             return Err(closed());
@@ -261,22 +219,13 @@ impl<R: Role> Loop<'_, R> {
     }
 
     fn send_stats(&mut self) -> Result<(), Stop> {
-        self.stats_at = Instant::now();
-        self.stats_bytes = self.framer.bytes_read();
-        let idle = self
-            .idle_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
+        let reading = self.stopwatch.reading(&self.framer, self.told_end);
         self.control.send(&Stats {
             input: self.role.input(),
-            bytes: self.framer.bytes_read(),
-            lines: self.framer.lines(),
+            reading,
             text_lines: self.role.said().text_lines,
             suppressed: self.role.said().suppressed,
-            idle_s: idle.as_secs_f64(),
-            blocked_s: self.blocked.as_secs_f64(),
             staged_bytes: 0,
-            ended: self.told_end,
-            waited_s: self.waited.as_secs_f64(),
             oddities: self.role.oddities(),
             counts: self.role.counts(),
         })
@@ -288,26 +237,4 @@ struct Ready {
     stdin: bool,
     stdout: bool,
     control: bool,
-}
-
-fn read_stdin(room: &mut [u8]) -> io::Result<usize> {
-    loop {
-        // SAFETY: the system writes at most `room.len()` bytes into `room`.
-        let count = unsafe { libc::read(STDIN, room.as_mut_ptr().cast(), room.len()) };
-        if count >= 0 {
-            return Ok(count as usize);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-fn unreadable(error: &io::Error) -> Box<Fault> {
-    Fault::new(
-        "internal.stdin",
-        Blame::Machine,
-        format!("the input cannot be read: {error}"),
-    )
 }

@@ -1,6 +1,6 @@
 //! Control messages of the writer (docs/spec/events.md).
 
-pub use dativo_channel::events::{Counts, StateSeen, Stats, StreamId};
+pub use dativo_channel::events::{Counts, Dialect, StateSeen, Stats, StreamId, Undeclared};
 use serde::{Deserialize, Serialize};
 
 /// What the kernel says.
@@ -38,26 +38,10 @@ pub enum Rest {
     Checkpoint,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum OpenDialect {
-    Airbyte,
-    Singer,
-}
-
-/// What to do with streams that were not declared.
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Undeclared {
-    Refuse,
-    /// A SCHEMA declares its stream.
-    Accept,
-}
-
 #[derive(Deserialize)]
 pub struct Open {
     pub input: String,
-    pub dialect: OpenDialect,
+    pub dialect: Dialect,
     pub staging: String,
     pub streams: Vec<Declared>,
     pub undeclared: Undeclared,

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use dativo_channel::said::Said;
+use dativo_channel::unexpected;
 use dativo_wire::decode::Reject;
 use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
 use dativo_wire::fault::{Blame, Fault, bad_fault};
@@ -16,11 +17,10 @@ use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
 
 use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
-use crate::events::{Command, Finish, Open, OpenDialect, StateSeen, Undeclared};
+use crate::events::{Command, Finish, Open, StateSeen, Undeclared};
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
-pub use files::Reading;
 use streams::{before_schema, owned};
 
 /// A batch ends at so many rows or, estimated, bytes.
@@ -73,15 +73,12 @@ impl<'c> Session<'c> {
                 .hint("limits.max_streams sets it")
                 .into());
         }
-        if open.undeclared == Undeclared::Accept && open.dialect == OpenDialect::Airbyte {
+        let dialect = Dialect::from(open.dialect);
+        if open.undeclared == Undeclared::Accept && dialect == Dialect::Airbyte {
             let message = "an Airbyte source's streams are declared by its catalogue";
-            return Err(Fault::new("internal.control", Blame::Dativo, message).into());
+            return Err(unexpected(message));
         }
         let staging = Staging::open(&open.staging)?;
-        let dialect = match open.dialect {
-            OpenDialect::Airbyte => Dialect::Airbyte,
-            OpenDialect::Singer => Dialect::Singer,
-        };
         let mut session = Session {
             control,
             dialect,
@@ -133,9 +130,7 @@ impl<'c> Session<'c> {
                 Ok(())
             }
             Command::Abort => Err(Stop::Aborted),
-            Command::Open(_) => {
-                Err(Fault::new("internal.control", Blame::Dativo, "opened twice").into())
-            }
+            Command::Open(_) => Err(unexpected("opened twice")),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use dativo_channel::events::Reading;
 use dativo_wire::fault::Fault;
 
 use super::{Session, Waiting};
@@ -17,17 +18,6 @@ use crate::stream::{Stream, Table};
 enum Last {
     No,
     Yes { complete: bool },
-}
-
-/// How far reading has come. `idle` is how long the pipe has been empty now, `waited` in all, `blocked` how long reading has stood
-/// still in all.
-pub struct Reading {
-    pub bytes: u64,
-    pub lines: u64,
-    pub idle: Duration,
-    pub waited: Duration,
-    pub blocked: Duration,
-    pub ended: bool,
 }
 
 impl Session<'_> {
@@ -282,15 +272,10 @@ impl Session<'_> {
     pub fn send_stats(&mut self, reading: Reading) -> Result<(), Stop> {
         self.control.send(&Stats {
             input: &self.open.input,
-            bytes: reading.bytes,
-            lines: reading.lines,
+            reading,
             text_lines: self.said.text_lines,
             suppressed: self.said.suppressed,
-            idle_s: reading.idle.as_secs_f64(),
-            waited_s: reading.waited.as_secs_f64(),
-            blocked_s: reading.blocked.as_secs_f64(),
             staged_bytes: self.staged_bytes(),
-            ended: reading.ended,
             oddities: &self.oddities,
             counts: self.streams.iter().map(Stream::totals).collect(),
         })
