@@ -3,8 +3,9 @@
 use dativo_channel::events::Counts;
 use dativo_channel::said::Said;
 use dativo_channel::{Stop, unexpected};
+use dativo_wire::bounds::check_state;
 use dativo_wire::envelope::{self, Message};
-use dativo_wire::fault::{Fault, bad_fault};
+use dativo_wire::fault::Fault;
 use dativo_wire::framing::{Line, LineKind};
 use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
@@ -41,7 +42,7 @@ impl Acks {
                 self.oddities.note(met, line)?;
                 self.acknowledge(control, text, line)
             }
-            Err(bad) if bad.code == "json.too_deep" => Err(located(&bad, line).into()),
+            Err(bad) if bad.code == "json.too_deep" => Err(line.fault(&bad).into()),
             Err(_) => self.text(control, line),
         }
     }
@@ -54,7 +55,7 @@ impl Acks {
         let mut odd = OddSet::default();
         let dialect = envelope::Dialect::Airbyte;
         let message = envelope::read(dialect, line.bytes, self.open.limits.max_depth, &mut odd);
-        let message = message.map_err(|bad| located(&bad, line))?;
+        let message = message.map_err(|bad| line.fault(&bad))?;
         self.oddities.note(odd, line)?;
         match message {
             Message::State(state) => self.acknowledge(control, state.text, line),
@@ -72,7 +73,7 @@ impl Acks {
         text: &[u8],
         line: Line<'_>,
     ) -> Result<(), Stop> {
-        check_size(text, self.open.limits.max_state_bytes, line)?;
+        check_state(text, self.open.limits.max_state_bytes, line)?;
         control.send(&Acknowledged {
             input: &self.open.input,
             line: line.number,
@@ -153,20 +154,6 @@ fn json(line: &[u8], max_depth: usize) -> Result<(&[u8], OddSet), Bad> {
     let value = scanner.value()?;
     scanner.end()?;
     Ok((value, scanner.odd))
-}
-
-pub fn located(bad: &Bad, line: Line<'_>) -> Box<Fault> {
-    bad_fault(bad, line.bytes).at(line.number, line.byte)
-}
-
-/// A state is bounded.
-pub fn check_size(text: &[u8], limit: usize, line: Line<'_>) -> Result<(), Box<Fault>> {
-    if text.len() <= limit {
-        return Ok(());
-    }
-    let message = format!("a state of {} bytes; the limit is {limit}", text.len());
-    let fault = Fault::plugin("state.too_large", message).hint("limits.max_state_bytes sets it");
-    Err(fault.at(line.number, line.byte).value(text))
 }
 
 #[cfg(test)]

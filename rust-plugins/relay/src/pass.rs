@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use dativo_channel::events::{Counts, StateSeen, StreamId};
 use dativo_channel::said::Said;
 use dativo_channel::{Stop, unexpected};
+use dativo_wire::bounds::{check_name, check_state};
 use dativo_wire::envelope::{
     self, Extras, Head, Message, Notice, NoticeKind, Record, State, StateKind, StreamRef,
 };
@@ -15,7 +16,6 @@ use dativo_wire::scan::{Bad, Scanner, members};
 use serde_json::Value;
 
 use crate::Control;
-use crate::acks::{check_size, located};
 use crate::events::{
     Command, Declared, Dialect, Limited, Limits, OpenPass, StatePassed, Undeclared,
 };
@@ -23,7 +23,7 @@ use crate::fields::{Fields, KeyMemory};
 use crate::output::Output;
 use crate::run::Role;
 use crate::states::StateQueue;
-use crate::stream::{Stream, Streams, check_name, owned};
+use crate::stream::{Stream, Streams};
 use crate::time::{self, Clock};
 
 /// `state_seen` is for progress: not more often than this.
@@ -145,7 +145,7 @@ impl Pass {
         }
         self.head = head;
         let message = envelope::read(self.from.into(), line.bytes, max_depth, &mut odd);
-        let message = message.map_err(|bad| located(&bad, line))?;
+        let message = message.map_err(|bad| line.fault(&bad))?;
         if let Message::Record(record) = message {
             if odd == line.odd {
                 record.remember(&mut self.head);
@@ -172,7 +172,7 @@ impl Pass {
         mut odd: OddSet,
         line: Line<'_>,
     ) -> Result<(), Stop> {
-        let bad = |bad: Bad| located(&bad, line);
+        let bad = |bad: Bad| line.fault(&bad);
         let start = record.data();
         let mut found = self.streams.find(&record.stream);
         let end = self.read_fields(found, start).map_err(bad)?;
@@ -260,7 +260,7 @@ impl Pass {
         schema: &[u8],
         line: Line<'_>,
     ) -> Result<(), Stop> {
-        let at = |fault: Box<Fault>| fault.at(line.number, line.byte).stream(owned(stream));
+        let at = |fault: Box<Fault>| fault.at(line.number, line.byte).stream(stream.to_name());
         let index = match self.streams.find(stream) {
             Some(index) => index,
             None => self.accept(stream).map_err(at)?,
@@ -269,7 +269,7 @@ impl Pass {
             let message = format!("a schema of more than {MAX_SCHEMA_BYTES} bytes");
             return Err(at(Fault::plugin("limit.schema_bytes", message)).into());
         }
-        let invalid = |bad: Bad| located(&bad, line).stream(owned(stream));
+        let invalid = |bad: Bad| line.fault(&bad).stream(stream.to_name());
         let max_depth = self.limits.max_depth;
         let [properties] = members(schema, max_depth, ["properties"]).map_err(invalid)?;
         let known = self.streams.get(index);
@@ -333,7 +333,7 @@ impl Pass {
         }
         let fields = Fields::new(&[], self.limits.max_columns);
         self.streams
-            .add(Stream::new(owned(stream), &stream.name, fields, self.to));
+            .add(Stream::new(stream.to_name(), &stream.name, fields, self.to));
         Ok(index)
     }
 
@@ -372,9 +372,9 @@ impl Pass {
         state: &State<'_>,
         line: Line<'_>,
     ) -> Result<(), Stop> {
-        check_size(state.text, self.limits.max_state_bytes, line)?;
+        check_state(state.text, self.limits.max_state_bytes, line)?;
         let (kind, stream) = match &state.kind {
-            StateKind::Stream(stream) => ("stream", Some(owned(stream))),
+            StateKind::Stream(stream) => ("stream", Some(stream.to_name())),
             StateKind::Global => ("global", None),
             StateKind::Legacy => ("legacy", None),
             StateKind::Singer => ("singer", None),
@@ -384,7 +384,7 @@ impl Pass {
         {
             let message = "a state of a stream that was not declared";
             let fault = Fault::plugin("state.undeclared", message).at(line.number, line.byte);
-            return Err(fault.stream(owned(name)).value(state.text).into());
+            return Err(fault.stream(name.to_name()).value(state.text).into());
         }
         let due = self
             .state_seen_at
@@ -549,7 +549,7 @@ fn undeclared() -> Box<Fault> {
 fn unknown_stream(stream: &StreamRef<'_>, line: Line<'_>) -> Box<Fault> {
     undeclared()
         .at(line.number, line.byte)
-        .stream(owned(stream))
+        .stream(stream.to_name())
 }
 
 #[cold]

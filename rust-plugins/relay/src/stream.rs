@@ -4,14 +4,11 @@ use std::collections::HashMap;
 
 use dativo_channel::events::{Counts, StreamId};
 use dativo_wire::envelope::StreamRef;
-use dativo_wire::fault::{Fault, StreamName};
+use dativo_wire::fault::StreamName;
 use serde_json::Value;
 
 use crate::events::Dialect;
 use crate::fields::Fields;
-
-/// The longest name of a stream, and of a namespace, that a SCHEMA may declare.
-const MAX_NAME_BYTES: usize = 1024;
 
 pub struct Stream {
     pub name: StreamName,
@@ -136,21 +133,4 @@ impl Streams {
     pub fn list(&self) -> &[Stream] {
         &self.list
     }
-}
-
-/// The stream that a message names.
-pub fn owned(stream: &StreamRef<'_>) -> StreamName {
-    StreamName {
-        namespace: stream.namespace.as_deref().map(str::to_owned),
-        name: stream.name.clone().into_owned(),
-    }
-}
-
-/// A name that a plugin declares is bounded.
-pub fn check_name(stream: &StreamRef<'_>) -> Result<(), Box<Fault>> {
-    if stream.name.is_empty() || stream.name.len() > MAX_NAME_BYTES {
-        let message = format!("a stream's name has 1 to {MAX_NAME_BYTES} bytes");
-        return Err(Fault::plugin("message.invalid", message).value(stream.name.as_bytes()));
-    }
-    Ok(())
 }

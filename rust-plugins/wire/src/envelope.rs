@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::fault::StreamName;
 use crate::oddity::{OddSet, Oddity};
 use crate::scan::{Bad, Scanner, duplicate, members};
 use crate::text;
@@ -21,6 +22,15 @@ pub enum Dialect {
 pub struct StreamRef<'a> {
     pub namespace: Option<Cow<'a, str>>,
     pub name: Cow<'a, str>,
+}
+
+impl StreamRef<'_> {
+    pub fn to_name(&self) -> StreamName {
+        StreamName {
+            namespace: self.namespace.as_deref().map(str::to_owned),
+            name: self.name.clone().into_owned(),
+        }
+    }
 }
 
 /// A longer beginning is read anew each time.

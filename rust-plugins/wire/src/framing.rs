@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, bad_fault};
 use crate::oddity::{OddSet, Oddity};
+use crate::scan::Bad;
 
 /// Bytes asked for in one read.
 pub const READ_BYTES: usize = 256 * 1024;
@@ -46,6 +47,12 @@ impl Line<'_> {
             Ok(_) => Ok(()),
             Err(_) => Err(self.not_utf8()),
         }
+    }
+
+    /// The fault of a line that the grammar does not allow.
+    #[cold]
+    pub fn fault(&self, bad: &Bad) -> Box<Fault> {
+        bad_fault(bad, self.bytes).at(self.number, self.byte)
     }
 
     #[cold]

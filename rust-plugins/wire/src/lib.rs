@@ -5,6 +5,7 @@
 //! records go straight into Arrow arrays ([`decode`]). docs/spec/wire.md is the contract.
 
 pub mod base64;
+pub mod bounds;
 #[cfg(feature = "arrow")]
 pub mod decode;
 pub mod envelope;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use dativo_channel::said::Said;
 use dativo_channel::unexpected;
+use dativo_wire::bounds::check_state;
 use dativo_wire::decode::Reject;
 use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
-use dativo_wire::fault::{Blame, Fault, bad_fault};
+use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::{Line, LineKind};
 use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
@@ -21,7 +22,7 @@ use crate::events::{Command, Finish, Open, StateSeen, Undeclared};
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
-use streams::{before_schema, owned};
+use streams::before_schema;
 
 /// A batch ends at so many rows or, estimated, bytes.
 const BATCH_ROWS: usize = 8192;
@@ -159,7 +160,7 @@ impl<'c> Session<'c> {
         }
         let max_depth = self.open.limits.max_depth;
         let message = envelope::read(self.dialect, line.bytes, max_depth, &mut odd);
-        let message = message.map_err(|bad| located(&bad, line))?;
+        let message = message.map_err(|bad| line.fault(&bad))?;
         if let Message::Record(record) = message {
             return self.record(record, odd, line);
         }
@@ -187,7 +188,7 @@ impl<'c> Session<'c> {
         mut odd: OddSet,
         line: Line<'_>,
     ) -> Result<(), Stop> {
-        let bad = |bad: Bad| located(&bad, line);
+        let bad = |bad: Bad| line.fault(&bad);
         let mut found = self.find(&record.stream);
         if found.is_none() && record.is_open() {
             // A namespace behind the data may still name the stream.
@@ -269,16 +270,7 @@ impl<'c> Session<'c> {
     }
 
     fn state(&mut self, state: State<'_>, line: Line<'_>) -> Result<(), Stop> {
-        let limit = self.open.limits.max_state_bytes;
-        if state.text.len() > limit {
-            let message = format!(
-                "a state of {} bytes; the limit is {limit}",
-                state.text.len()
-            );
-            let fault =
-                Fault::plugin("state.too_large", message).hint("limits.max_state_bytes sets it");
-            return Err(fault.at(line.number, line.byte).value(state.text).into());
-        }
+        check_state(state.text, self.open.limits.max_state_bytes, line)?;
         let (kind, index) = match &state.kind {
             StateKind::Stream(stream) => match self.find(stream) {
                 Some(index) => ("stream", Some(index)),
@@ -289,7 +281,7 @@ impl<'c> Session<'c> {
                     );
                     return Err(fault
                         .at(line.number, line.byte)
-                        .stream(owned(stream))
+                        .stream(stream.to_name())
                         .value(state.text)
                         .into());
                 }
@@ -329,10 +321,6 @@ impl<'c> Session<'c> {
         }
         Ok(())
     }
-}
-
-fn located(bad: &Bad, line: Line<'_>) -> Box<Fault> {
-    bad_fault(bad, line.bytes).at(line.number, line.byte)
 }
 
 #[cold]

@@ -1,5 +1,6 @@
 //! The streams of a session: how they are declared, their schemas and plans.
 
+use dativo_wire::bounds::check_name;
 use dativo_wire::envelope::{Dialect, StreamRef};
 use dativo_wire::fault::{Blame, Fault, StreamName};
 use dativo_wire::framing::Line;
@@ -9,9 +10,6 @@ use super::Session;
 use crate::Stop;
 use crate::events::{SchemaColumn, StreamPlan, StreamSchema, Undeclared};
 use crate::stream::{Stream, Table};
-
-/// The longest name of a stream that declares itself.
-const MAX_NAME_BYTES: usize = 1024;
 
 impl Session<'_> {
     /// Take up the streams of `open`. Blocks until the plans of an Airbyte source have come.
@@ -63,17 +61,14 @@ impl Session<'_> {
         if self.open.undeclared == Undeclared::Refuse {
             return Err(unknown_stream(stream, line));
         }
-        let at = |fault: Box<Fault>| Err(fault.at(line.number, line.byte).stream(owned(stream)));
-        if !(1..=MAX_NAME_BYTES).contains(&stream.name.len()) {
-            let message = format!("the name of a stream has 1 to {MAX_NAME_BYTES} bytes");
-            return at(Fault::plugin("message.invalid", message));
-        }
+        let at = |fault: Box<Fault>| fault.at(line.number, line.byte).stream(stream.to_name());
+        check_name(stream).map_err(at)?;
         let limit = self.open.limits.max_streams;
         if self.streams.len() >= limit {
             let fault = Fault::plugin("limit.streams", format!("more than {limit} streams"));
-            return at(fault.hint("limits.max_streams sets it"));
+            return Err(at(fault.hint("limits.max_streams sets it")));
         }
-        Ok(self.add(owned(stream), Vec::new()))
+        Ok(self.add(stream.to_name(), Vec::new()))
     }
 
     pub(super) fn plan(&mut self, plan: StreamPlan) -> Result<(), Stop> {
@@ -224,7 +219,7 @@ impl Session<'_> {
     pub(super) fn not_found(&self, stream: &StreamRef<'_>, line: Line<'_>) -> Box<Fault> {
         match self.open.undeclared {
             Undeclared::Refuse => unknown_stream(stream, line),
-            Undeclared::Accept => before_schema(owned(stream), line),
+            Undeclared::Accept => before_schema(stream.to_name(), line),
         }
     }
 }
@@ -238,18 +233,11 @@ pub(super) fn before_schema(stream: StreamName, line: Line<'_>) -> Box<Fault> {
     fault.at(line.number, line.byte).stream(stream)
 }
 
-pub(super) fn owned(stream: &StreamRef<'_>) -> StreamName {
-    StreamName {
-        namespace: stream.namespace.as_deref().map(str::to_owned),
-        name: stream.name.clone().into_owned(),
-    }
-}
-
 #[cold]
 fn unknown_stream(stream: &StreamRef<'_>, line: Line<'_>) -> Box<Fault> {
     let fault = Fault::plugin(
         "message.unknown_stream",
         "a message of a stream that was not declared",
     );
-    fault.at(line.number, line.byte).stream(owned(stream))
+    fault.at(line.number, line.byte).stream(stream.to_name())
 }
