@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from dativo.kernel import cli_jail, cli_verbs, cli_write, show
+from dativo.kernel import cli_jail, cli_verbs, cli_write, failures, show
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import DativoError, ExitStatus
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from dativo.kernel.plan import Site
 
 Output = Literal["table", "json"]
+PREFIX: Final = "dativo: "
 
 
 @dataclass(slots=True)
@@ -64,67 +64,32 @@ def main() -> None:
 
 def run_command_line() -> int:
     """Run the command of ``sys.argv`` and return its exit status."""
-    show.open_standard_streams()
-    signal.signal(signal.SIGTERM, _terminate)
     asked = _Asked()
+    return failures.run(
+        lambda: _run(asked), lambda error: _answer(error, asked.output), prefix=PREFIX
+    )
+
+
+def _run(asked: _Asked) -> int:
     try:
-        status = int(main.main(standalone_mode=False, obj=asked) or 0)
-        show.flush()
-        return status
+        return int(main.main(standalone_mode=False, obj=asked) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         show.note(error.format_message())
         return ExitStatus.USAGE
     except click.ClickException as error:
         error.show()
         return ExitStatus.USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return ExitStatus.INTERRUPTED
-    except _Terminated:
-        return ExitStatus.TERMINATED
-    except DativoError as error:
-        return _failed(error, asked.output)
-    except Exception as error:
-        from dativo.sandbox import SandboxError
-
-        if not isinstance(error, SandboxError):
-            raise
-        from dativo.kernel import walls
-        from dativo.kernel.paths import Paths
-
-        return _failed(
-            walls.missing(error, Paths.from_environment(os.environ).policy), asked.output
-        )
 
 
-class _Terminated(BaseException):
-    """SIGTERM outside a run: everything is left on the way out, as with SIGINT. A run ends at its last state instead."""
-
-
-def _terminate(_: int, __: object) -> NoReturn:
-    raise _Terminated
-
-
-def _failed(error: DativoError, output: Output) -> int:
+def _answer(error: DativoError, output: Output) -> None:
     """Tell of a command that failed; with ``--output json`` stdout gets the same two keys as a run's report has."""
     if output == "json":
         from dativo.kernel.report import error_facts
 
         show.data(json.dumps({"status": int(error.status), "error": error_facts(error)}))
         show.flush()
-    _complain(error)
-    return int(error.status)
-
-
-def _complain(error: DativoError) -> None:
-    show.note(f"dativo: {show.foreign(error.message)}")
-    if place := str(error.where):
-        show.note(f"  where: {show.foreign(place)}")
-    if error.value is not None:
-        show.note(f"  seen:  {show.foreign(error.value)}")
-    first, *more = (error.hint or "").splitlines() or [""]
-    show.note(f"  mend:  {error.blame}" + (f": {show.foreign(first)}" if first else ""))
-    for line in more:
-        show.note(f"         {show.foreign(line)}")
 
 
 @contextmanager
@@ -185,7 +150,7 @@ def run(
         show.data(report.render(told, reader=reader.duckdb_line(told, job)))
     if error is not None:
         show.flush()
-        _complain(error)
+        failures.complain(error, prefix=PREFIX)
     return told.status
 
 

@@ -9,13 +9,12 @@ Data on stdout (states, Airbyte messages), all else on stderr. Exit statuses: do
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal
 
-from dativo.kernel import show
+from dativo.kernel import failures, show
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import Blame, ConfigError, DativoError, ExitStatus, NotPermitted
 
@@ -44,53 +43,19 @@ def main(target: Target, arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         sys.stdout.write(f"dativo-target-{target} v{VERSION}, dativo {VERSION}\n")
         return ExitStatus.DONE
-    show.open_standard_streams()
-    signal.signal(signal.SIGTERM, _terminate)
     airbyte = bool(arguments) and arguments[0] in VERBS
-    try:
-        status = (_airbyte if airbyte else _singer)(target, arguments)
-        show.flush()
-        return status
-    except KeyboardInterrupt:
-        return ExitStatus.INTERRUPTED
-    except _Terminated:
-        return ExitStatus.TERMINATED
-    except DativoError as error:
-        return _failed(error, airbyte=airbyte)
-    except Exception as error:
-        from dativo.sandbox import SandboxError
-
-        if not isinstance(error, SandboxError):
-            raise
-        from dativo.kernel import walls
-        from dativo.kernel.paths import Paths
-
-        policy = Paths.from_environment(os.environ).policy
-        return _failed(walls.missing(error, policy), airbyte=airbyte)
+    return failures.run(
+        lambda: (_airbyte if airbyte else _singer)(target, arguments),
+        _trace if airbyte else lambda _: None,
+    )
 
 
-class _Terminated(BaseException):
-    """SIGTERM outside a run: everything is left on the way out, as with SIGINT. A run ends at its last state instead."""
+def _trace(error: DativoError) -> None:
+    """Tell of a failure on stdout, for a caller that speaks Airbyte."""
+    from dativo.kernel import standalone_airbyte
 
-
-def _terminate(_: int, __: object) -> NoReturn:
-    raise _Terminated
-
-
-def _failed(error: DativoError, *, airbyte: bool) -> int:
-    """Tell of a failure: its code first on stderr, and on stdout what a caller that speaks Airbyte reads."""
-    if airbyte:
-        from dativo.kernel import standalone_airbyte
-
-        show.data(standalone_airbyte.trace_error(error))
-        show.flush()
-    show.note(show.foreign(error.message))
-    if place := str(error.where):
-        show.note(f"  where: {show.foreign(place)}")
-    if error.value is not None:
-        show.note(f"  seen:  {show.foreign(error.value)}")
-    show.note(f"  mend:  {error.blame}" + (f": {show.foreign(error.hint)}" if error.hint else ""))
-    return int(error.status)
+    show.data(standalone_airbyte.trace_error(error))
+    show.flush()
 
 
 # --- Singer ----------------------------------------------------------------------------------------------------------------
