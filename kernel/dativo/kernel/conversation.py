@@ -47,6 +47,8 @@ from dativo.sandbox import Confined, Exit
 TICK_S: Final = 0.1
 
 Rest: TypeAlias = Literal["commit", "checkpoint"]
+Objection: TypeAlias = Callable[[], "DativoError | None"]
+"""Asked once in every turn: why the operator wants the run to end, or None."""
 
 
 class Interrupted(DativoError):
@@ -110,6 +112,7 @@ class Conversation(ABC):
         self._source_exit: Exit | None = None
         self._finish_sent_at: float | None = None
         self._signals: list[int] = []
+        self.objection: Objection = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -232,6 +235,8 @@ class Conversation(ABC):
         for peer in self._peers:
             self._watch_peer(peer)
         self.look_after()
+        if not self.is_done and (objection := self.objection()) is not None:
+            self.fail(objection)
         if self._signals and not self.is_done:
             number = self._signals[0]
             kind = Terminated if number == signal.SIGTERM else Interrupted

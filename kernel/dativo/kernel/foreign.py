@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dativo.kernel import verbs, warehouse
-from dativo.kernel.conversation import Observer, signals
+from dativo.kernel.conversation import Observer
 from dativo.kernel.job import Job
 from dativo.kernel.ledger import Ledger
 from dativo.kernel.passage import Passage, passed_streams
@@ -25,6 +25,7 @@ from dativo.kernel.passing import ForeignTarget, Passing
 from dativo.kernel.plan import Plan, Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe, pipeline_lock
 from dativo.kernel.report import Course
+from dativo.kernel.running import under_orders
 from dativo.kernel.source import read_documents, start_source
 from dativo.kernel.tally import Tally
 from dativo.protocol import jsontext, translate
@@ -66,7 +67,10 @@ def run(plan: Plan, site: Site, course: Course, observer: Observer) -> None:
         )
         course.tally = passing.tally
         stack.callback(saving.flush)
-        stack.enter_context(signals(passing))
+        plugins = (plan.source.plugin, target.plugin)
+        stack.enter_context(
+            under_orders(site, passing, course.run, "run", job.pipeline, job.workspace, plugins)
+        )
         identity = stack.enter_context(writing_identity(target.grants.write))
         with pipe() as (read_end, write_end):
             passing.start_target(

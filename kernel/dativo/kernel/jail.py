@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from dativo.kernel import show
+from dativo.kernel.paths import Paths
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Name, Pair, Pump, readable, release, start_pump
+from dativo.kernel.running import Running, registered
 from dativo.kernel.startup_files import Snapshot, take_snapshot
 from dativo.protocol.errors import Blame, DativoError, ExitStatus, LimitExceeded, Where
 from dativo.sandbox import (
@@ -136,9 +138,13 @@ def run(jail: Jail, env: Mapping[str, str]) -> int:
         jail.program(), Grants(write=jail.write)
     )  # refuses what cannot be given before it is walked
     before = take_snapshot(jail.write)
+    name = f"jail-{os.getpid()}-{random.token_hex(3)}"
     with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            registered(Paths.from_environment(env), Running.now(name, "jail", "jail", Path.cwd()))
+        )
         identity = stack.enter_context(_identity(jail.write))
-        going = _Going(jail, before.protected(jail.write), identity, stack, env)
+        going = _Going(jail, before.protected(jail.write), identity, stack, env, name)
         status = going.carry_out()
     _tell_changes(jail, before)
     return status
@@ -154,6 +160,7 @@ class _Going:
         identity: Identity | None,
         stack: contextlib.ExitStack,
         env: Mapping[str, str],
+        name: str,
     ) -> None:
         self._jail = jail
         self._identity = identity
@@ -161,7 +168,6 @@ class _Going:
         self._stack = stack
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals = stack.enter_context(_Signals(self._selector))
-        name = f"jail-{os.getpid()}-{random.token_hex(3)}"
         self._processes = Processes(stack, jail.walls, name, env)
 
     def carry_out(self) -> int:

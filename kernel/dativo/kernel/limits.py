@@ -125,6 +125,14 @@ ABORT_TIMEOUT_S: Final = Limit(10, "", "From `abort` to the end of the writer")
 CLOSE_TIMEOUT_S: Final = Limit(600, "", "From `close` to the end of the committer")
 VERB_TIMEOUT_S: Final = Limit(600, "", "`spec`, `check` and `discover`")
 
+# --- of an operator's word while it runs ---------------------------------------------------------
+
+POLICY_TICK_S: Final = Limit(1, "", "How often a run looks whether its plugins were blocked")
+POLICY_GRACE_S: Final = Limit(
+    10, "", "How long the policy may be unreadable under a run, as while it is being edited"
+)
+STOP_TIMEOUT_S: Final = Limit(60, "", "From `dativo stop` to SIGKILL, without `--now`")
+
 # --- of the files that people write --------------------------------------------------------------
 
 JOB_BYTES: Final = Limit(1 * MIB, "", "A job, policy or manifest file")

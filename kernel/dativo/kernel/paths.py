@@ -64,6 +64,11 @@ class Paths:
         return self.config / "approvals"
 
     @property
+    def blocked(self) -> Path:
+        """One JSON file per plugin that ``dativo grants block`` keeps from running."""
+        return self.config / "blocked"
+
+    @property
     def cache(self) -> Path:
         """Caches that may be deleted at any time between runs."""
         return self.state / "cache"

@@ -10,20 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dativo.kernel import document, expansion, shapes
+from dativo.kernel import blocks, document, expansion, shapes
+from dativo.kernel.blocks import Block
 from dativo.kernel.paths import Paths
 from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A plugin that must not run: by name, by name and version, or by digest (hex)."""
-
-    name: str | None
-    version: str | None
-    digest: str | None
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +34,28 @@ class Policy:
         return {name: env.get(name) for name in self.listed_variables}
 
     def check_blocked(self, name: str, version: str, digest: str) -> None:
-        """Raise NotPermitted when the plugin is blocked. ``name`` is the reference or the package's name."""
-        short = name.rpartition(":")[2]
-        names = (name, short, f"airbyte-{short}") if name.startswith("airbyte:") else (name, short)
+        """Raise NotPermitted when the plugin is blocked. ``name`` is its reference."""
         for block in self.blocked:
-            if block.digest == digest or (
-                block.digest is None and block.name in names and block.version in (None, version)
-            ):
+            if block.fits(name, version, digest):
                 raise NotPermitted(
                     f"{name} {version} is blocked" + (f": {block.reason}" if block.reason else ""),
                     Where(file=str(self.file), plugin=name),
+                    hint=f"Only the operator can lift it: dativo grants unblock {block}",
                 )
 
 
 def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
     """Read the policy, or return the empty one when there is no file.
 
-    Raises ConfigError with file, line and column; also when the file or its folder can be written by others.
+    What ``dativo grants block`` keeps belongs to it. Raises ConfigError with file, line and column; also when others can write it.
     """
     file = paths.policy
+    blocked = blocks.kept(paths)
     try:
         folder = paths.config.stat()
         file.lstat()
     except FileNotFoundError:
-        return Policy(file, paths.protected)
+        return Policy(file, paths.protected, blocked=blocked)
     except OSError as error:
         raise ConfigError(
             f"cannot read the policy: {error.strerror}", Where(file=str(file))
@@ -74,7 +63,7 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
     document.check_owner(folder, paths.config, "the policy's folder")
     written = document.load_yaml(file, "policy", trusted=True)
     if written.value is None:
-        return Policy(file, paths.protected)
+        return Policy(file, paths.protected, blocked=blocked)
     expanded = expansion.expand(written, dict(env))
     said = shapes.read(shapes.POLICY, expanded, "policy")
     secrets = None
@@ -90,8 +79,11 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
         listed_variables=said.get("variables", ()),
         secrets=secrets,
         walls=said.get("walls", {}),
-        blocked=tuple(
-            Block(*(block.get(key) for key in ("name", "version", "digest", "reason")))
-            for block in said.get("blocked", ())
+        blocked=(
+            *(
+                Block(*(block.get(key) for key in ("name", "version", "digest", "reason")))
+                for block in said.get("blocked", ())
+            ),
+            *blocked,
         ),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dativo.kernel import configuration, named, registry, show, verbs
-from dativo.kernel.conversation import Observer, signals
+from dativo.kernel.conversation import Observer
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
 from dativo.kernel.passage import Passage, passed_streams
@@ -26,6 +26,7 @@ from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Pair, Pump, start_pump
 from dativo.kernel.record import attempt
+from dativo.kernel.running import under_orders
 from dativo.kernel.source import read_documents, start_source
 from dativo.protocol import catalogfile, events, statefile
 from dativo.protocol.catalog import (
@@ -180,7 +181,9 @@ def _carry(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
         reading = stack.enter_context(
             _Reading(idle_time_s=source.grants.idle_time_s, observer=observer)
         )
-        stack.enter_context(signals(reading))
+        stack.enter_context(
+            under_orders(site, reading, run_id, "read", "read", Path.cwd(), (source.plugin,))
+        )
         with pipe() as (read_end, write_end):
             with reading.stdout(processes) as stdout:
                 reading.start(processes, plan.passage, stdin=read_end, stdout=stdout)

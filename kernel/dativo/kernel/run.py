@@ -16,13 +16,14 @@ from collections.abc import Iterator
 
 from dativo.kernel import foreign, report
 from dativo.kernel.committer import Target
-from dativo.kernel.conversation import Observer, signals
+from dativo.kernel.conversation import Observer
 from dativo.kernel.job import Job
 from dativo.kernel.landing import Input, Landing, Table
 from dativo.kernel.plan import Plan, Site
 from dativo.kernel.processes import Processes, pipe, pipeline_lock
 from dativo.kernel.record import on_record
 from dativo.kernel.registry import Installed
+from dativo.kernel.running import under_orders
 from dativo.kernel.source import read_documents, start_source
 from dativo.protocol import state
 from dativo.protocol.errors import Where
@@ -71,7 +72,10 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
                 Landing(idle_time_s=plan.source.grants.idle_time_s, observer=observer)
             )
             course.tally = landing.tally
-            stack.enter_context(signals(landing))
+            plugins = (plan.source.plugin, plan.target)
+            stack.enter_context(
+                under_orders(site, landing, course.run, "run", job.pipeline, job.workspace, plugins)
+            )
             stack.enter_context(
                 pipeline_lock(
                     site.paths.state / "locks",

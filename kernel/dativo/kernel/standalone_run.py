@@ -14,13 +14,14 @@ from typing import Final
 
 from dativo.kernel import grants, registry, report
 from dativo.kernel.committer import Target
-from dativo.kernel.conversation import Ending, Observer, signals
+from dativo.kernel.conversation import Ending, Observer
 from dativo.kernel.landing import Input
 from dativo.kernel.limits import MAX_SHOWN_TEXT_LINES
 from dativo.kernel.plan import Site
 from dativo.kernel.processes import Processes, pipeline_lock
 from dativo.kernel.record import on_record
 from dativo.kernel.run import new_run_id
+from dativo.kernel.running import under_orders
 from dativo.kernel.screen import Screen
 from dativo.kernel.stdin import StdinLanding
 from dativo.kernel.stdout import Lines
@@ -171,7 +172,11 @@ def _land(task: Task, site: Site, course: report.Course, screen: Screen) -> None
                 )
             )
             course.tally = landing.tally
-            stack.enter_context(signals(landing))
+            stack.enter_context(
+                under_orders(
+                    site, landing, course.run, "run", config.pipeline, Path.cwd(), (plugin,)
+                )
+            )
             stack.enter_context(lock(site, config))
             with landing.taken(processes, task.file) as stdin:
                 landing.start(

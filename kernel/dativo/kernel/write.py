@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from dativo.kernel import configuration, foreign, named, registry, report
-from dativo.kernel.conversation import Ending, Observer, signals
+from dativo.kernel.conversation import Ending, Observer
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ReadLimits
 from dativo.kernel.passage import Passage, passed_streams
@@ -24,6 +24,7 @@ from dativo.kernel.passing import ForeignTarget
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes
 from dativo.kernel.record import on_record
+from dativo.kernel.running import under_orders
 from dativo.kernel.standalone_airbyte import Statuses
 from dativo.kernel.stdin import StdinPassing
 from dativo.kernel.stdout import Lines
@@ -173,7 +174,10 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
         )
         lines = Lines(STDOUT, lambda: writing.interrupted, lambda: writing.given_up)
         course.tally = writing.tally
-        stack.enter_context(signals(writing))
+        plugins = (plan.target.plugin,)
+        stack.enter_context(
+            under_orders(site, writing, course.run, "write", "write", Path.cwd(), plugins)
+        )
         with writing.taken(processes, None) as read_end:
             writing.start_target(processes, plan.passage, plan.started, stdin=read_end)
         try:
