@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYSCALL = {
@@ -285,9 +285,10 @@ def environment() -> dict[str, str]:
 
 
 def threads_and_pools() -> int:
-    """What connectors of the CDK use: threads, processes, semaphores in /dev/shm."""
+    """What connectors of the CDK use: threads, processes, semaphores and shared memory in /dev/shm."""
     import multiprocessing
     import threading
+    from multiprocessing.shared_memory import SharedMemory
 
     seen: list[int] = []
     workers = [threading.Thread(target=seen.append, args=(number,)) for number in range(8)]
@@ -296,12 +297,35 @@ def threads_and_pools() -> int:
     for worker in workers:
         worker.join()
     context = multiprocessing.get_context("fork")
+    shared = SharedMemory(create=True, size=1 << 20)
+    array, queue = context.Array("i", 4), context.Queue()
     with context.Pool(2) as pool:
-        return sum(pool.map(abs, range(10))) + len(seen)
+        array[0] = sum(pool.map(abs, range(10))) + len(seen)
+    child = context.Process(target=_fill_shared, args=(shared.name, queue))
+    child.start()
+    queue.get(timeout=10)
+    child.join()
+    assert shared.buf is not None
+    found: int = array[0] + shared.buf[0]
+    shared.close()
+    shared.unlink()
+    return found
+
+
+def _fill_shared(name: str, queue: Any) -> None:
+    from multiprocessing.shared_memory import SharedMemory
+
+    shared = SharedMemory(name=name)
+    assert shared.buf is not None
+    shared.buf[0] = 7
+    shared.close()
+    queue.put("filled")
 
 
 ACTS: dict[str, Callable[..., object]] = {
-    name: value for name, value in list(globals().items()) if callable(value) and name.islower()
+    name: value
+    for name, value in list(globals().items())
+    if callable(value) and name.islower() and not name.startswith("_")
 }
 
 

@@ -230,7 +230,7 @@ def test_signals_are_reset(inside: Run) -> None:
 
 
 def test_what_connectors_need_works(inside: Run) -> None:
-    assert inside("threads_and_pools").value == 53
+    assert inside("threads_and_pools").value == 60
 
 
 # --- limits --------------------------------------------------------------------------------------------------------

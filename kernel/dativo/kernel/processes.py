@@ -119,6 +119,16 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(write_end)
 
 
+def widen(fd: int) -> None:
+    """Have a pipe that somebody else made hold as much as ours. No process behind walls may do that itself.
+
+    What is no pipe, or may not grow (the user's share is used up: pipe(7)), stays as it is: only speed depends on it.
+    """
+    with contextlib.suppress(OSError):
+        if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 @contextlib.contextmanager
 def pipeline_lock(
     folder: Path,

@@ -29,7 +29,7 @@ from typing import Final, Literal
 from dativo.kernel import registry, walls
 from dativo.kernel.limits import HELLO_TIMEOUT_S, PUMP_MEMORY_BYTES
 from dativo.kernel.peer import Peer
-from dativo.kernel.processes import Processes, own_identity, tool_limits
+from dativo.kernel.processes import Processes, own_identity, tool_limits, widen
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import InternalError, Where
 from dativo.sandbox import Confined, Grants, Program
@@ -71,6 +71,8 @@ class Pump(Peer):
             }
         )
         fds = [fd for pair in pairs for fd in (pair.source, pair.sink)]
+        for fd in fds:
+            widen(fd)
         # A short line into an empty socket: it is taken whole, with its descriptors (unix(7)).
         if socket.send_fds(self._sock, [line], fds) != len(line):
             raise InternalError(f"{PROGRAM} did not take its orders", Where(plugin=PROGRAM))

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::escape::Escape;
 
-/// The most that one splice moves, and the size that pipes are given: the most that is free to all (pipe(7), pipe-max-size).
+/// The most that one splice moves: the size that the kernel gives these pipes.
 const PIPE_BYTES: usize = 1 << 20;
 const COPY_BYTES: usize = 256 << 10;
 
@@ -33,8 +33,6 @@ enum End {
 
 /// Move everything; both descriptors are closed on return, so that EOF and SIGPIPE go on.
 pub fn carry(from: OwnedFd, to: OwnedFd, escape: bool) -> Ended {
-    widen(&from);
-    widen(&to);
     let mut bytes = 0;
     let moved = if is_fifo(&from) && !escape {
         splice_all(&from, &to, &mut bytes)
@@ -64,22 +62,6 @@ fn is_fifo(fd: &OwnedFd) -> bool {
         let mut stat: libc::stat = mem::zeroed();
         libc::fstat(fd.as_raw_fd(), &raw mut stat) == 0
             && stat.st_mode & libc::S_IFMT == libc::S_IFIFO
-    }
-}
-
-/// Make a pipe hold more, so that its two ends take turns less often. One that cannot be stays as it is: no more than its
-/// speed depends on it.
-fn widen(fd: &OwnedFd) {
-    // SAFETY: both take and give integers; neither does anything to what is no pipe.
-    unsafe {
-        let held = libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ);
-        if held >= 0 && (held as usize) < PIPE_BYTES {
-            libc::fcntl(
-                fd.as_raw_fd(),
-                libc::F_SETPIPE_SZ,
-                PIPE_BYTES as libc::c_int,
-            );
-        }
     }
 }
 

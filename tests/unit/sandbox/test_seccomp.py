@@ -57,6 +57,39 @@ ARGUMENT_CASES = [
     ("sendmsg", (3, 0, 0), ALLOW),
     ("sendmmsg", (3, 0, 1, FASTOPEN), REFUSED),
     ("sendmmsg", (3, FASTOPEN, 1, 0), ALLOW),
+    ("setsockopt", (3, 1, 2), ALLOW),  # SO_REUSEADDR
+    ("setsockopt", (3, 1, 15), ALLOW),  # SO_REUSEPORT
+    ("setsockopt", (3, 1, 26), REFUSED),  # SO_ATTACH_FILTER
+    ("setsockopt", (3, 1, 27), ALLOW),  # SO_DETACH_FILTER
+    ("setsockopt", (3, 1, 50), REFUSED),  # SO_ATTACH_BPF
+    ("setsockopt", (3, 1, 51), REFUSED),  # SO_ATTACH_REUSEPORT_CBPF
+    ("setsockopt", (3, 1, 52), REFUSED),  # SO_ATTACH_REUSEPORT_EBPF
+    ("setsockopt", (3, 0x1_0000_0001, 0x1_0000_001A), REFUSED),
+    ("setsockopt", (3, 6, 1), ALLOW),  # TCP_NODELAY
+    ("setsockopt", (3, 6, 4), ALLOW),  # TCP_KEEPIDLE
+    ("setsockopt", (3, 6, 23), REFUSED),  # TCP_FASTOPEN
+    ("setsockopt", (3, 6, 30), REFUSED),  # TCP_FASTOPEN_CONNECT
+    ("setsockopt", (3, 6, 31), REFUSED),  # TCP_ULP
+    ("setsockopt", (3, 6, 33), REFUSED),  # TCP_FASTOPEN_KEY
+    ("setsockopt", (3, 6, 34), REFUSED),  # TCP_FASTOPEN_NO_COOKIE
+    ("setsockopt", (3, 41, 26), ALLOW),  # IPV6_V6ONLY
+    ("setsockopt", (3, 0, 11), ALLOW),  # IP_RECVERR
+    ("setsockopt", (3, 17, 23), ALLOW),
+    ("setsockopt", (3, 270, 1), ALLOW),
+    ("setsockopt", (3, 132, 1), REFUSED),  # SCTP
+    ("setsockopt", (3, 263, 1), REFUSED),  # packet
+    ("fcntl", (3, 1030), ALLOW),  # F_DUPFD_CLOEXEC
+    ("fcntl", (3, 1031), REFUSED),  # F_SETPIPE_SZ
+    ("fcntl", (3, 1032), ALLOW),  # F_GETPIPE_SZ
+    ("fcntl", (3, 0x1_0000_0407), REFUSED),
+    ("fcntl", (3, 1026), REFUSED),  # F_NOTIFY
+    ("memfd_create", (0, 0x9), ALLOW),  # CLOEXEC and NOEXEC_SEAL
+    ("memfd_create", (0, 0x1), REFUSED),  # executable, as it has been of old
+    ("memfd_create", (0, 0x11), REFUSED),  # EXEC
+    ("memfd_create", (0, 0x18), REFUSED),
+    ("execveat", (3, 0, 0, 0, 0), ALLOW),
+    ("execveat", (3, 0, 0, 0, 0x1000), REFUSED),  # AT_EMPTY_PATH
+    ("execveat", (3, 0, 0, 0, 0x100), ALLOW),  # AT_SYMLINK_NOFOLLOW
     ("clone", (0x3D0F00,), ALLOW),  # a thread
     ("clone", (0x1200011,), ALLOW),  # a fork of glibc
     ("clone", (NEWUSER,), REFUSED),
@@ -66,6 +99,8 @@ ARGUMENT_CASES = [
     ("ioctl", (0, 0x5401), ALLOW),
     ("ioctl", (0, 0x5412), REFUSED),  # TIOCSTI
     ("ioctl", (0, 0x541C), REFUSED),  # TIOCLINUX
+    ("ioctl", (0, 0x541D), REFUSED),  # TIOCCONS
+    ("ioctl", (0, 0x5423), REFUSED),  # TIOCSETD
     ("ioctl", (0, 0x1_0000_5412), REFUSED),  # high bits, which the kernel drops (CVE-2023-1523)
     ("personality", (0,), ALLOW),
     ("personality", (0xFFFFFFFF,), ALLOW),
