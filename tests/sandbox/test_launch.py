@@ -252,11 +252,6 @@ def test_a_narrow_umask_changes_nothing(start: Launch) -> None:
         os.umask(before)
 
 
-def test_network_grants_are_not_built_yet(start: Launch) -> None:
-    with pytest.raises(WallMissing, match=r"not built yet: example\.com:443"):
-        start("/usr/bin/true", grants=Grants(network=("example.com:443",)))
-
-
 def test_only_the_main_thread_launches(start: Launch) -> None:
     caught: list[Exception] = []
 

@@ -1,7 +1,7 @@
 //! Landlock: the second layer over the mounts (landlock(7), linux/landlock.h).
 //!
 //! Reads where the view is read-only, execution only where the plan says so, no execution from anything that the
-//! program can write, no TCP at all, no signal and no abstract socket across the boundary. Layers that this kernel
+//! program can write, TCP to the listed ports alone, no signal and no abstract socket across the boundary. Layers that this kernel
 //! does not know are left out; any rule that fails is fatal.
 
 use std::fs::File;
@@ -27,10 +27,13 @@ const REFER: u64 = 1 << 13; // ABI 2
 const TRUNCATE: u64 = 1 << 14; // ABI 3
 const IOCTL_DEV: u64 = 1 << 15; // ABI 5
 const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
-const NET_TCP: u64 = 0b11; // bind and connect, ABI 4
+const BIND_TCP: u64 = 1 << 0; // ABI 4
+const CONNECT_TCP: u64 = 1 << 1; // ABI 4
 const SCOPED: u64 = 0b11; // abstract sockets and signals, ABI 6
 const CREATE_RULESET_VERSION: libc::c_uint = 1;
 const RULE_PATH_BENEATH: libc::c_uint = 1;
+const RULE_NET_PORT: libc::c_uint = 2;
+const ABI_OF_TCP: u32 = 4;
 
 #[repr(C)]
 struct RulesetAttribute {
@@ -43,6 +46,27 @@ struct RulesetAttribute {
 struct PathBeneathAttribute {
     allowed_access: u64,
     parent_fd: i32,
+}
+
+#[repr(C)]
+struct NetPortAttribute {
+    allowed_access: u64,
+    port: u64,
+}
+
+/// Which TCP sockets the program may use. Their namespace is the wall; ports are no more than a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tcp {
+    /// Connect to these ports, ranges with both ends; bind none.
+    Connect(Vec<(u16, u16)>),
+    /// Bind and connect: the program's own loopback, or the broker, who decides by address.
+    Any,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self::Connect(Vec::new())
+    }
 }
 
 /// What the program may do beneath a path.
@@ -99,13 +123,13 @@ pub fn abi() -> Result<u32> {
 }
 
 /// Restrict this process and all that it will start. Returns the ABI in force, 0 for none.
-pub fn restrict(rules: &[(Access, Vec<u8>)]) -> Result<u32> {
+pub fn restrict(rules: &[(Access, Vec<u8>)], tcp: &Tcp) -> Result<u32> {
     let abi = abi()?;
     if abi == 0 {
         return Ok(0);
     }
     let handled = handled_rights(abi);
-    let ruleset = create_ruleset(abi, handled).at(WALL, "landlock_create_ruleset")?;
+    let ruleset = create_ruleset(abi, handled, tcp).at(WALL, "landlock_create_ruleset")?;
     for (access, path) in rules {
         add_rule(&ruleset, access.rights() & handled, path).at(
             WALL,
@@ -114,6 +138,13 @@ pub fn restrict(rules: &[(Access, Vec<u8>)]) -> Result<u32> {
                 String::from_utf8_lossy(path)
             ),
         )?;
+    }
+    if let Tcp::Connect(ranges) = tcp
+        && abi >= ABI_OF_TCP
+    {
+        for port in ranges.iter().flat_map(|(first, last)| *first..=*last) {
+            allow_port(&ruleset, port).at(WALL, format_args!("cannot allow TCP port {port}"))?;
+        }
     }
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at(WALL, "PR_SET_NO_NEW_PRIVS")?;
     // SAFETY: a valid ruleset descriptor and no flags.
@@ -132,16 +163,19 @@ fn handled_rights(abi: u32) -> u64 {
     rights
 }
 
-fn create_ruleset(abi: u32, handled: u64) -> io::Result<OwnedFd> {
+fn create_ruleset(abi: u32, handled: u64, tcp: &Tcp) -> io::Result<OwnedFd> {
     let attribute = RulesetAttribute {
         handled_access_fs: handled,
-        handled_access_net: NET_TCP,
+        handled_access_net: match tcp {
+            Tcp::Connect(_) => BIND_TCP | CONNECT_TCP,
+            Tcp::Any => 0,
+        },
         scoped: SCOPED,
     };
     // An older kernel refuses a structure that is longer than its own and not zero at the end.
     let size = match abi {
-        ..4 => mem::offset_of!(RulesetAttribute, handled_access_net),
-        4..6 => mem::offset_of!(RulesetAttribute, scoped),
+        ..ABI_OF_TCP => mem::offset_of!(RulesetAttribute, handled_access_net),
+        ABI_OF_TCP..6 => mem::offset_of!(RulesetAttribute, scoped),
         _ => mem::size_of::<RulesetAttribute>(),
     };
     // SAFETY: the pointer is valid for `size` bytes.
@@ -173,13 +207,25 @@ fn add_rule(ruleset: &OwnedFd, rights: u64, path: &[u8]) -> io::Result<()> {
         allowed_access: rights,
         parent_fd: beneath.as_raw_fd(),
     };
-    // SAFETY: a valid ruleset and a valid attribute of the type that the rule kind names.
+    add(ruleset, RULE_PATH_BENEATH, (&raw const attribute).cast())
+}
+
+fn allow_port(ruleset: &OwnedFd, port: u16) -> io::Result<()> {
+    let attribute = NetPortAttribute {
+        allowed_access: CONNECT_TCP,
+        port: port.into(),
+    };
+    add(ruleset, RULE_NET_PORT, (&raw const attribute).cast())
+}
+
+fn add(ruleset: &OwnedFd, kind: libc::c_uint, attribute: *const libc::c_void) -> io::Result<()> {
+    // SAFETY: a valid ruleset and, by both callers, a valid attribute of the type that the rule kind names.
     sys::check(unsafe {
         libc::syscall(
             libc::SYS_landlock_add_rule,
             ruleset.as_raw_fd(),
-            RULE_PATH_BENEATH,
-            &raw const attribute,
+            kind,
+            attribute,
             0,
         )
     })

@@ -1,17 +1,21 @@
-//! The two stages that stand before and behind bubblewrap (docs/spec/sandbox.md).
+//! The two stages that stand before and behind bubblewrap, and the maker of sockets (docs/spec/sandbox.md).
 //!
 //! Stage 1 runs outside: it enters the cgroup, binds what was granted into a private mount namespace, gives up
 //! every privilege and becomes bubblewrap. Stage 2 is process 1 inside: it sets limits and Landlock, tells the
 //! launcher what it finds (the attestation), starts the program, forwards signals, reaps, and reports the end.
 //!
-//! Both read a plan from a descriptor: fields ended by NUL, written by `dativo.sandbox.stages`. Neither reads the
+//! `sockets` runs outside between the two: it joins the network namespace while stage 2 waits, and hands the broker what listens there.
+//!
+//! All read a plan from a descriptor: fields ended by NUL, written by `dativo.sandbox.stages`. None reads the
 //! environment, a configuration file or its arguments beyond the plan's number.
 
 mod attestation;
 mod failure;
 mod landlock;
+mod netlink;
 mod plan;
 mod privileges;
+mod sockets;
 mod stage1;
 mod stage2;
 mod sys;
@@ -25,27 +29,36 @@ use failure::{Failure, Result};
 /// Status of a stage that could not do its work; the reason is on stderr.
 const STATUS_FAILED: u8 = 125;
 
-/// Run the stage that the first argument names: `stage1 FD`, `stage2 FD`, or print the version.
+/// Run what the first argument names: `stage1 FD`, `stage2 FD`, `sockets FD`, or print the version.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let texts: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
-    let (stage, outcome) = match texts.as_slice() {
-        ["stage1", fd] => ("stage1", descriptor(fd).and_then(stage1::run)),
-        ["stage2", fd] => ("stage2", descriptor(fd).and_then(stage2::run)),
+    let outcome = match texts.as_slice() {
+        ["stage1", fd] => descriptor(fd)
+            .and_then(stage1::run)
+            .map(|never| match never {}),
+        ["stage2", fd] => descriptor(fd)
+            .and_then(stage2::run)
+            .map(|never| match never {}),
+        ["sockets", fd] => descriptor(fd).and_then(sockets::run),
         ["--version"] => {
             println!("dativo-confine {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            Ok(())
         }
         _ => {
             eprintln!(
-                "dativo-confine: started by dativo.sandbox; usage: dativo-confine stage1|stage2 PLAN_FD"
+                "dativo-confine: started by dativo.sandbox; usage: dativo-confine stage1|stage2|sockets PLAN_FD"
             );
             return ExitCode::from(STATUS_FAILED);
         }
     };
-    let Err(failure) = outcome;
-    eprintln!("dativo-confine {stage}: {failure}");
-    ExitCode::from(STATUS_FAILED)
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("dativo-confine {}: {failure}", texts[0]);
+            ExitCode::from(STATUS_FAILED)
+        }
+    }
 }
 
 fn descriptor(text: &str) -> Result<RawFd> {

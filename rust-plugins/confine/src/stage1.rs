@@ -54,7 +54,7 @@ pub fn run(plan_fd: RawFd) -> Result<Infallible> {
         None => refuse_root()?,
     }
     // Capabilities in a user namespace of our own end with the exec: the uid there is not 0 (capabilities(7)).
-    die_with(required(orders.parent, "parent")?)?;
+    sys::die_with(required(orders.parent, "parent")?)?;
     become_bubblewrap(
         &required(orders.bubblewrap, "bubblewrap")?,
         &orders.arguments,
@@ -106,17 +106,6 @@ fn refuse_root() -> Result<()> {
             "identity",
             "started as root without an identity to become",
         ));
-    }
-    Ok(())
-}
-
-/// Die when the launcher dies. The kernel forgets this at a change of credentials, so it comes after the drop.
-fn die_with(parent: libc::pid_t) -> Result<()> {
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
-        .at("lifetime", "PR_SET_PDEATHSIG")?;
-    // SAFETY: getppid cannot fail.
-    if unsafe { libc::getppid() } != parent {
-        return Err(Failure::new("lifetime", "the launcher has died"));
     }
     Ok(())
 }

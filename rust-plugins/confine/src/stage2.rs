@@ -1,6 +1,6 @@
 //! Stage 2, process 1 inside: limits, Landlock, attestation, then the program, its signals and its end.
 //!
-//! Plan: `report FD`, `stdin FD`, `stdout FD`, `stderr FD`, `control FD`, `limit NAME VALUE`, `allow ACCESS PATH`,
+//! Plan: `report FD`, `stdin FD`, `stdout FD`, `stderr FD`, `control FD`, `limit NAME VALUE`, `allow ACCESS PATH`, `connect FIRST LAST`, `tcp any`,
 //! `folder PATH`, `environment NAME=VALUE`, `argument TEXT`.
 //!
 //! Messages on the report socket (SOCK_SEQPACKET, one a packet): out `attestation`, `failed`, `started`, `ended` as
@@ -15,7 +15,7 @@ use std::process::exit;
 
 use crate::attestation::{self, LIMITS, object, quoted};
 use crate::failure::{At, Failure, Result};
-use crate::landlock::{self, Access};
+use crate::landlock::{self, Access, Tcp};
 use crate::plan::{Plan, required, unknown};
 use crate::sys;
 
@@ -35,6 +35,8 @@ struct Orders {
     control: Option<RawFd>,
     limits: Vec<(libc::__rlimit_resource_t, u64)>,
     allowed: Vec<(Access, Vec<u8>)>,
+    ports: Vec<(u16, u16)>,
+    any_port: bool,
     folder: Option<Vec<u8>>,
     environment: Vec<Vec<u8>>,
     arguments: Vec<Vec<u8>>,
@@ -77,7 +79,12 @@ fn confine_and_start(orders: Orders, report: &Report) -> Result<Infallible> {
     kept.extend(orders.control);
     sys::close_others(&kept).at("descriptors", "close_range")?;
     let program = Program::new(&orders, stdin, stdout)?;
-    let landlock_abi = landlock::restrict(&orders.allowed)?;
+    let tcp = if orders.any_port {
+        Tcp::Any
+    } else {
+        Tcp::Connect(orders.ports.clone())
+    };
+    let landlock_abi = landlock::restrict(&orders.allowed, &tcp)?;
     report.send(&attestation::attest(landlock_abi)?)?;
     match report.receive()? {
         Some(Command::Go) => {}
@@ -118,6 +125,11 @@ fn read_orders(mut plan: Plan) -> Result<Orders> {
                     Access::parse(&name).ok_or_else(|| unknown(&String::from_utf8_lossy(&name)))?;
                 orders.allowed.push((access, plan.bytes()?));
             }
+            "connect" => orders.ports.push((plan.number()?, plan.number()?)),
+            "tcp" => match plan.bytes()?.as_slice() {
+                b"any" => orders.any_port = true,
+                other => return Err(unknown(&String::from_utf8_lossy(other))),
+            },
             "folder" => orders.folder = Some(plan.bytes()?),
             "environment" => orders.environment.push(plan.bytes()?),
             "argument" => orders.arguments.push(plan.bytes()?),

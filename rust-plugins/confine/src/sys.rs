@@ -5,6 +5,8 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::failure::{At, Failure, Result};
+
 /// Turn -1 into the error of this thread.
 pub fn check<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
     if answer == T::from(-1) {
@@ -30,6 +32,17 @@ pub fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<libc::c
             0 as libc::c_ulong,
         )
     })
+}
+
+/// Die when the launcher dies. The kernel forgets this at a change of credentials, so it comes after the drop.
+pub fn die_with(parent: libc::pid_t) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
+        .at("lifetime", "PR_SET_PDEATHSIG")?;
+    // SAFETY: getppid cannot fail.
+    if unsafe { libc::getppid() } != parent {
+        return Err(Failure::new("lifetime", "the launcher has died"));
+    }
+    Ok(())
 }
 
 /// close_range(2). With `flags` 0 the descriptors are closed, with CLOSE_RANGE_CLOEXEC they end at the next exec.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dativo.sandbox.errors import StartFailed as StartFailed
     from dativo.sandbox.errors import WallMissing as WallMissing
     from dativo.sandbox.identity import allocate_identity as allocate_identity
+    from dativo.sandbox.network import Network as Network
     from dativo.sandbox.pipeline import launch as launch
     from dativo.sandbox.program import Grants as Grants
     from dativo.sandbox.program import Identity as Identity
@@ -38,6 +39,7 @@ __all__ = [
     "Grants",
     "Identity",
     "Limits",
+    "Network",
     "PrivateFile",
     "Program",
     "SandboxError",
@@ -58,6 +60,7 @@ _HOMES = {
     "Grants": "program",
     "Identity": "program",
     "Limits": "program",
+    "Network": "network",
     "PrivateFile": "program",
     "Program": "program",
     "SandboxError": "errors",

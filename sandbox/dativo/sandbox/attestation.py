@@ -15,11 +15,17 @@ from typing import Any, Final
 
 from dativo.sandbox.cgroup import Kind
 from dativo.sandbox.errors import WallMissing
+from dativo.sandbox.network import Standing
 from dativo.sandbox.program import Identity
 
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 CAPABILITY_SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 SECCOMP_FILTER: Final = 2
+# What the kernel itself puts into every new namespace once the module is there (net.core.fb_tunnels_only_for_init_net):
+# they are down, and nobody inside can bring them up.
+_FALLBACK_TUNNELS: Final = frozenset(
+    ("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0")
+)
 UPGRADE: Final = "Build dativo's executables anew: uv sync."
 
 
@@ -28,7 +34,8 @@ class Attestation:
     """The walls of one process as they were found. ``landlock_abi`` 0: this kernel has no Landlock.
 
     ``pid`` is stage 2's as seen outside, ``descriptors`` what was open in it, ``limits`` the rlimits (soft = hard).
-    ``cgroup`` is ``degraded`` where a watchdog stands in for it.
+    ``cgroup`` is ``degraded`` where a watchdog stands in for it. ``network`` is ``empty`` (a namespace with nothing but its own
+    loopback), ``named`` (the same, and a broker holds what listens in it), or ``host`` (the launcher's own).
     """
 
     pid: int
@@ -39,6 +46,7 @@ class Attestation:
     seccomp_mode: int
     landlock_abi: int
     cgroup: Kind
+    network: Standing
     descriptors: tuple[int, ...]
     limits: tuple[tuple[str, int], ...]
 
@@ -52,6 +60,7 @@ class Asked:
     limits: dict[str, int]
     members: tuple[Path, ...]
     cgroup: Kind
+    network: Standing
 
 
 def verify(message: bytes, credentials: tuple[int, int, int], asked: Asked) -> Attestation:
@@ -92,7 +101,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
     _same("seccomp", "no_new_privs", (int(status["NoNewPrivs"]), said["no_new_privileges"]), (1, 1))
     _same("identity", "dumpable", said["dumpable"], 0)
     _same("namespaces", "pid inside", said["pid"], 1)
-    _check_namespaces(pid, said["namespaces"])
+    _check_namespaces(pid, said["namespaces"], asked.network)
     _same("descriptors", "open", frozenset(said["descriptors"]), asked.descriptors)
     for name, value in asked.limits.items():
         _same("limits", name, said["limits"][name], [value, value])
@@ -106,6 +115,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
         seccomp_mode=SECCOMP_FILTER,
         landlock_abi=int(said["landlock_abi"]),
         cgroup=asked.cgroup,
+        network=asked.network,
         descriptors=tuple(sorted(said["descriptors"])),
         limits=tuple(asked.limits.items()),
     )
@@ -145,15 +155,34 @@ def _check_filters(status: dict[str, str]) -> None:
         _same("seccomp", "number of filters", int(status[filters]), own + 1)
 
 
-def _check_namespaces(pid: int, said: dict[str, int]) -> None:
+def _check_namespaces(pid: int, said: dict[str, int], network: Standing) -> None:
     for name in NAMESPACES:
         try:
             seen = Path(f"/proc/{pid}/ns/{name}").stat().st_ino
         except OSError as error:
             raise WallMissing("namespaces", f"{name} cannot be seen: {error.strerror}") from error
         _same("namespaces", f"{name} seen from outside", seen, said[name])
-        if seen == Path(f"/proc/self/ns/{name}").stat().st_ino:
+        shared = seen == Path(f"/proc/self/ns/{name}").stat().st_ino
+        if name == "net" and network == "host":
+            if not shared:
+                raise WallMissing("network", "is not the launcher's own", UPGRADE)
+        elif shared:
             raise WallMissing("namespaces", f"the {name} namespace is the launcher's own")
+    if network != "host":
+        _same("network", "interfaces", _interfaces(pid) - _FALLBACK_TUNNELS, {"lo"})
+
+
+def _interfaces(pid: int) -> set[str]:
+    # proc_pid_net(5): two lines of headings, then one for each device.
+    try:
+        lines = _devices_file(pid).read_text("ascii", "replace").splitlines()[2:]
+    except OSError as error:
+        raise WallMissing("network", f"cannot be seen: {error.strerror}") from error
+    return {line.partition(":")[0].strip() for line in lines}
+
+
+def _devices_file(pid: int) -> Path:
+    return Path(f"/proc/{pid}/net/dev")
 
 
 def _check_cgroup(pid: int, members: Iterable[Path]) -> None:

@@ -23,7 +23,11 @@ HOSTNAME: Final = "plugin"
 _HOST_READ: Final = (
     "/etc/ld.so.cache",
     "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ca-certificates",
     "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/ca-trust/extracted",
     "/etc/alternatives",
 )
 _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -120,7 +124,8 @@ def bubblewrap_options(
     """
     limits = grants.limits
     options = [
-        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"),
+        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+        *(() if grants.host_network else ("--unshare-net",)),
         *("--unshare-cgroup", "--die-with-parent", "--new-session", "--as-pid-1"),
         *("--hostname", HOSTNAME, "--clearenv"),
         *("--perms", "1777", "--size", str(limits.tmp_bytes), "--tmpfs", "/tmp"),  # noqa: S108
@@ -148,15 +153,18 @@ def bubblewrap_options(
     return [*options, "--remount-ro", "/", "--chdir", "/"]
 
 
-def etc_files(identity: Identity) -> dict[str, bytes]:
-    """Return the small files of /etc: one user, names by hosts and then DNS."""
+def etc_files(identity: Identity, grants: Grants) -> dict[str, bytes]:
+    """Return the small files of /etc: one user, names by hosts and then, where a broker answers, DNS."""
     uid, gid = identity.uid, identity.gid
-    return {
+    files = {
         "/etc/passwd": f"plugin:x:{uid}:{gid}:plugin:/tmp:/bin/sh\n".encode(),
         "/etc/group": f"plugin:x:{gid}:\n".encode(),
         "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
         "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {HOSTNAME}\n".encode(),
     }
+    if grants.network is not None and grants.network.named:
+        files["/etc/resolv.conf"] = b"nameserver 127.0.0.1\n"
+    return files
 
 
 def _mount(source: Path, inside: str, access: Access) -> Mount:

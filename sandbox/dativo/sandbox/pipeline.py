@@ -1,7 +1,8 @@
 """Start a program behind its walls: plan, spawn stage 1, check what stage 2 attests, let it go.
 
 The way of a launch, as docs/spec/sandbox.md draws it: memory files hold bubblewrap's options, both stages' plans and the
-private files; stage 1 becomes bubblewrap, bubblewrap becomes stage 2 inside, stage 2 starts the program.
+private files; stage 1 becomes bubblewrap, bubblewrap becomes stage 2 inside, a broker is given the sockets of its network
+where one is granted, and stage 2 starts the program.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from dativo.sandbox.attestation import UPGRADE, Asked, Attestation, verify
 from dativo.sandbox.confined import Confined, Handles
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 from dativo.sandbox.mounts import View, bubblewrap_options, etc_files, plan_view
+from dativo.sandbox.network import Network, check_network, standing
 from dativo.sandbox.program import MIB, Grants, Identity, Limits, Program, Walls
 from dativo.sandbox.seccomp import blob_path
-from dativo.sandbox.stages import Streams, encode, stage1_plan, stage2_plan
+from dativo.sandbox.sockets import make_sockets
+from dativo.sandbox.stages import Streams, encode, sockets_plan, stage1_plan, stage2_plan
 from dativo.sandbox.stderr import StderrTail
 
 # Where stage 1 shows the granted sources to bubblewrap, in a mount namespace of its own; root only.
@@ -54,24 +57,29 @@ def launch(
     stderr: int | None = None,
     control: int | None,
     run: str,
+    sockets: int | None = None,
+    client: str = "",
     attest_timeout_s: float = 10,
 ) -> Confined:
     """Start ``program`` and return once every wall is attested and its exec has succeeded.
 
     Call it from the main thread: a confined process dies with the thread that started it. ``identity`` is required as
     root and must be None otherwise. ``stdin`` None is /dev/null; ``stdout`` None makes a pipe, ``Confined.stdout``; ``stderr``
-    None goes to ``Confined.read_stderr``, which otherwise hears of the walls alone; ``control`` becomes descriptor 3. The
-    caller keeps its copies of these four and closes them. ``run`` is for the name
-    of the cgroup. Raises WallMissing for a wall that cannot be built or was not found to stand, StartFailed when the
-    program cannot be started; nothing is left running then.
+    None goes to ``Confined.read_stderr``, which otherwise hears of the walls alone; ``control`` becomes descriptor 3.
+    ``sockets`` is a SOCK_SEQPACKET socket that leads to a broker, required with a network that has ports: what listens in the
+    process's namespace is handed over there before the program starts, under the name ``client``. The caller keeps its copies
+    of these five and closes them. ``run`` is for the name of the cgroup. Raises WallMissing for a wall that cannot be built or
+    was not found to stand, StartFailed when the program cannot be started; nothing is left running then.
     """
-    _check_caller(grants, identity)
+    _check_caller(identity)
+    check_network(grants.network, host=grants.host_network, sockets=sockets, client=client)
     leaf, kind = _make_leaf(walls, grants.limits, run, program.name)
     try:
         with _Descriptors() as fds:
             handed = _Handed(stdin, stdout, stderr, control)
             attempt = _prepare(program, grants, identity, leaf, fds, handed)
-            return _start(attempt, program, grants, leaf, kind, fds, attest_timeout_s)
+            served = None if sockets is None else _Served(fds.copy(sockets), client, identity)
+            return _start(attempt, program, grants, leaf, kind, fds, served, attest_timeout_s)
     except BaseException as error:
         if leaf is not None:
             counted = leaf.counted()
@@ -84,13 +92,7 @@ def launch(
         raise
 
 
-def _check_caller(grants: Grants, identity: Identity | None) -> None:
-    if grants.network:
-        raise WallMissing(
-            "network",
-            f"network grants are not built yet: {', '.join(grants.network)}",
-            "Run without network grants.",
-        )
+def _check_caller(identity: Identity | None) -> None:
     if _thread.get_native_id() != os.getpid():
         raise SandboxError("launch() is for the main thread only")
     if (os.geteuid() == 0) != (identity is not None):
@@ -183,6 +185,15 @@ class _Handed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Served:
+    """The broker of a network: the socket to it, the name of this process there, and who owns the namespace (root only)."""
+
+    broker: int
+    client: str
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Attempt:
     """Everything that the spawn needs, in descriptors. ``passed`` are those that stage 1 inherits beside 0, 1 and 2."""
 
@@ -211,9 +222,9 @@ def _prepare(
     seccomp = fds.own(os.open(blob_path(), os.O_RDONLY | os.O_CLOEXEC))
     attached, sources, stage2_source = _attached(view, confine, identity)
     becomes = identity or Identity(os.getuid(), os.getgid(), tuple(os.getgroups()))
-    files = {path: fds.content("file", content) for path, content in etc_files(becomes).items()} | {
-        file.path: fds.content("file", file.content) for file in view.files
-    }
+    files = {
+        path: fds.content("file", content) for path, content in etc_files(becomes, grants).items()
+    } | {file.path: fds.content("file", file.content) for file in view.files}
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -259,6 +270,7 @@ def _prepare(
         limits=limits,
         members=leaf.members if leaf else (),
         cgroup=leaf.kind if leaf else "degraded",
+        network=standing(grants.network, host=grants.host_network),
     )
     return _Attempt(
         confine, plan_fd, (*kept, plan_fd), report, stderr_out, stderr_in, stdout_out, asked
@@ -308,6 +320,7 @@ def _start(
     leaf: cgroup.Leaf | None,
     kind: cgroup.Kind,
     fds: _Descriptors,
+    served: _Served | None,
     timeout_s: float,
 ) -> Confined:
     monitor = _spawn(attempt)
@@ -315,12 +328,15 @@ def _start(
     fds.close((*attempt.passed, attempt.stderr_in))
     report = socket.socket(fileno=fds.take(attempt.report))
     stderr = StderrTail(attempt.stderr_out, grants.limits.stderr_bytes)
-    exchange = _Exchange(report, monitor_fd, stderr, time.monotonic() + timeout_s)
+    deadline_s = time.monotonic() + timeout_s
+    exchange = _Exchange(report, monitor_fd, stderr, deadline_s)
     tree_fd: int | None = None
     try:
         message, credentials = exchange.receive()
         tree_fd = fds.own(os.pidfd_open(credentials[0]))
         attestation: Attestation = verify(message, credentials, attempt.asked)
+        if served is not None and grants.network is not None:
+            _serve(grants.network, served, attempt.stage1, attestation, fds, deadline_s)
         exchange.go()
         exchange.receive()
     except BaseException as error:
@@ -356,6 +372,35 @@ def _spawn(attempt: _Attempt) -> int:
         )
     except OSError as error:
         raise StartFailed(f"cannot run {attempt.stage1}: {error.strerror}") from error
+
+
+def _serve(
+    network: Network,
+    served: _Served,
+    confine: str,
+    attestation: Attestation,
+    fds: _Descriptors,
+    deadline_s: float,
+) -> None:
+    """Give the broker what listens in the network namespace of an attested stage 2."""
+    try:
+        path = f"/proc/{attestation.pid}/ns/net"
+        namespace = fds.own(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise WallMissing("network", f"cannot be entered: {error.strerror}") from error
+    # The pid may be another's by now; the attested namespace is not.
+    if os.fstat(namespace).st_ino != dict(attestation.namespaces)["net"]:
+        raise WallMissing("network", "the process ended before it was served")
+    plan = fds.content(
+        "plan",
+        sockets_plan(
+            network, served.client, served.identity, namespace=namespace, broker=served.broker
+        ),
+    )
+    said = fds.own(os.memfd_create("stderr"))
+    passed = (namespace, served.broker)
+    make_sockets(confine, plan, passed, said, deadline_s)
+    fds.close((plan, said, *passed))
 
 
 class _Exchange:

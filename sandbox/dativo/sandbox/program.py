@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from dativo.sandbox.network import Network
+
 MIB: Final = 1024 * 1024
 
 
@@ -36,14 +38,16 @@ class Grants:
 
     ``protected`` are existing files and folders below a ``write`` path that stay read-only; they are opened without following a
     link, so each is written as its real path. ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are
-    always set. ``network`` must be empty: network grants are not built yet, and anything else raises WallMissing.
+    always set. ``network`` None is a namespace with nothing but a loopback that nobody may listen on. ``host_network`` is the
+    launcher's own network, for dativo's broker alone.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     protected: tuple[Path, ...] = ()
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    network: tuple[str, ...] = ()
+    network: Network | None = None
+    host_network: bool = False
     limits: Limits = Limits()
 
 

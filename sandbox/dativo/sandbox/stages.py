@@ -1,4 +1,4 @@
-"""Write the plans of the two stages of dativo-confine (rust-plugins/confine): fields ended by NUL in a memfd."""
+"""Write the plans of dativo-confine's three modes (rust-plugins/confine): fields ended by NUL in a memfd."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dativo.sandbox.errors import SandboxError
 from dativo.sandbox.mounts import STAGE2, View
+from dativo.sandbox.network import RESOLVER_PORT, Network, local_routes, served_ports
 from dativo.sandbox.program import Grants, Identity, Program
 
 Field = str | int
@@ -86,6 +87,7 @@ def stage2_plan(
         fields += ["limit", name, value]
     for access, path in view.rules:
         fields += ["allow", access, path]
+    fields += _tcp(grants)
     fields += ["folder", program.cwd]
     for name, text in {**_BASE_ENVIRONMENT, **dict(grants.environment)}.items():
         if not name or "=" in name:
@@ -93,6 +95,32 @@ def stage2_plan(
         fields += ["environment", f"{name}={text}"]
     for argument in program.argv:
         fields += ["argument", argument]
+    return encode(fields)
+
+
+def _tcp(grants: Grants) -> list[Field]:
+    """Return what Landlock permits of TCP: any port where the process may listen itself or has the launcher's network."""
+    network = grants.network
+    if grants.host_network or (network is not None and network.loopback):
+        return ["tcp", "any"]
+    if network is None or not network.named:
+        return []
+    ranges = ((RESOLVER_PORT, RESOLVER_PORT), *served_ports(network))
+    return [field for first, last in ranges for field in ("connect", first, last)]
+
+
+def sockets_plan(
+    network: Network, client: str, identity: Identity | None, *, namespace: int, broker: int
+) -> bytes:
+    """Return the plan of the maker of sockets: descriptors of the network namespace and of the way to the broker."""
+    fields: list[Field] = ["parent", os.getpid(), "namespace", namespace, "broker", broker]
+    if identity is not None:
+        fields += ["identity", identity.uid, identity.gid]
+    fields += ["client", client]
+    for first, last in served_ports(network):
+        fields += ["port", first, last]
+    for address, prefix in local_routes(network):
+        fields += ["network", address, prefix]
     return encode(fields)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from dativo.sandbox import Identity, WallMissing, attestation
 from dativo.sandbox.attestation import NAMESPACES, Asked, verify
+from dativo.sandbox.network import Standing
 
 PID, UID = 4242, 1879050000
 STATUS = {
@@ -53,7 +54,7 @@ def status_of(sender: dict[str, str]) -> Callable[[int], dict[str, str]]:
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """A process that stands as asked, except for what a test changes."""
     monkeypatch.setattr(attestation, "_status", status_of(STATUS))
-    monkeypatch.setattr(attestation, "_check_namespaces", lambda pid, said: None)
+    monkeypatch.setattr(attestation, "_check_namespaces", lambda pid, said, network: None)
     (tmp_path / "cgroup.procs").write_text(f"1\n{PID}\n")
     return Asked(
         identity=Identity(UID, UID, (77,)),
@@ -61,6 +62,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
         limits={"core": 0, "nofile": 64},
         members=(tmp_path / "cgroup.procs",),
         cgroup="v1",
+        network="empty",
     )
 
 
@@ -134,6 +136,43 @@ def test_nonsense_is_refused(asked: Asked, message: bytes) -> None:
 def test_our_own_namespaces_are_no_walls() -> None:
     own = {name: Path(f"/proc/self/ns/{name}").stat().st_ino for name in NAMESPACES}
     with pytest.raises(WallMissing, match="cgroup namespace is the launcher's own"):
-        attestation._check_namespaces(os.getpid(), own)
+        attestation._check_namespaces(os.getpid(), own, "empty")
     with pytest.raises(WallMissing, match="seen from outside"):
-        attestation._check_namespaces(os.getpid(), {**own, "cgroup": 1})
+        attestation._check_namespaces(os.getpid(), {**own, "cgroup": 1}, "empty")
+
+
+@pytest.mark.parametrize("network", ["empty", "named", "host"])
+def test_the_network_is_the_one_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, network: Standing
+) -> None:
+    monkeypatch.setattr(attestation, "NAMESPACES", ("net",))
+    own = {"net": Path("/proc/self/ns/net").stat().st_ino}
+    if network == "host":
+        attestation._check_namespaces(os.getpid(), own, network)
+        return
+    with pytest.raises(WallMissing, match="net namespace is the launcher's own"):
+        attestation._check_namespaces(os.getpid(), own, network)
+
+
+@pytest.mark.parametrize(
+    ("devices", "stands"),
+    [
+        (("lo",), True),
+        (("lo", "tunl0", "sit0"), True),  # of the kernel's own making
+        (("lo", "eth0"), False),
+        ((), False),
+    ],
+)
+def test_a_namespace_has_nothing_but_its_loopback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], stands: bool
+) -> None:
+    lines = [f"{name:>6}: 0 0 0" for name in devices]
+    (tmp_path / "dev").write_text("\n".join(["Inter-|", " face |", *lines]))
+    monkeypatch.setattr(attestation, "NAMESPACES", ())
+    monkeypatch.setattr(attestation, "_devices_file", lambda pid: tmp_path / "dev")
+    if stands:
+        attestation._check_namespaces(PID, {}, "empty")
+        return
+    with pytest.raises(WallMissing) as caught:
+        attestation._check_namespaces(PID, {}, "named")
+    assert caught.value.wall == "network"

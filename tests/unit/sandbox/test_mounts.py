@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dativo.sandbox import Grants, Identity, PrivateFile, Program, WallMissing
+from dativo.sandbox import Grants, Identity, Network, PrivateFile, Program, WallMissing
 from dativo.sandbox.mounts import View, bubblewrap_options, etc_files, plan_view
 
 
@@ -132,8 +132,17 @@ def test_options_make_everything_before_the_root_is_closed(tmp_path: Path) -> No
 
 
 def test_passwd_names_one_user() -> None:
-    passwd = etc_files(Identity(1234, 1235))["/etc/passwd"].decode()
+    passwd = etc_files(Identity(1234, 1235), Grants())["/etc/passwd"].decode()
     assert passwd == "plugin:x:1234:1235:plugin:/tmp:/bin/sh\n"
+
+
+def test_only_a_network_of_names_has_a_resolver() -> None:
+    def files(network: Network | None) -> dict[str, bytes]:
+        return etc_files(Identity(1, 1), Grants(network=network))
+
+    assert files(Network(((443, 443),)))["/etc/resolv.conf"] == b"nameserver 127.0.0.1\n"
+    for network in (None, Network(loopback=True)):
+        assert "/etc/resolv.conf" not in files(network)
 
 
 def test_protected_paths_lie_in_what_can_be_written(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from dativo.sandbox.stages import Streams, encode, stage2_plan
 
 def test_exports() -> None:
     assert dativo.sandbox.__all__ == [
-        "Attestation", "Confined", "Exit", "Grants", "Identity", "Limits", "PrivateFile", "Program",
-        "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus", "Walls",
+        "Attestation", "Confined", "Exit", "Grants", "Identity", "Limits", "Network", "PrivateFile",
+        "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus", "Walls",
         "allocate_identity", "launch", "probes",
     ]  # fmt: skip
     for name in dativo.sandbox.__all__:
