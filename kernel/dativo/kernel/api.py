@@ -103,7 +103,9 @@ def add(
 
     With ``locked`` the lock is followed instead of written. Raises PluginFailed when the connector does not answer.
     """
-    added = install.add(reference, site.paths, workspace, locked=locked, python=python)
+    added = install.add(
+        reference, site.paths, workspace, locked=locked, python=python, walls=site.walls
+    )
     site.policy.check_blocked(added.reference, added.version, added.digest)
     with own_identity() as identity:
         how = verbs.Asked(added, verbs.default_grants(added), identity, site.walls, new_run_id())

@@ -41,6 +41,7 @@ UV_CACHE_DIR: Final = Variable(
 )
 
 NO_INDEX: Final = Variable("UV_NO_INDEX", "When set and not empty: install from UV_FIND_LINKS only")
+FIND_LINKS: Final = Variable("UV_FIND_LINKS", "Folders or pages with wheels and sdists")
 
 OWN: Final = (
     DATIVO_HOME,
@@ -70,7 +71,7 @@ INSTALL: Final = (
     Variable("UV_INDEX_URL", "The package index, older spelling"),
     Variable("UV_INDEX", "Further package indexes"),
     Variable("UV_EXTRA_INDEX_URL", "Further package indexes, older spelling"),
-    Variable("UV_FIND_LINKS", "Folders or pages with wheels"),
+    FIND_LINKS,
     Variable("UV_OFFLINE", "Use what uv has in its cache only"),
     Variable("UV_HTTP_TIMEOUT", "Seconds that uv waits for the index"),
     Variable("UV_SYSTEM_CERTS", "Use the system's certificates"),

@@ -1,8 +1,9 @@
-"""``dativo plugin add``: from a reference to an environment in the store, executing nothing of what was downloaded.
+"""``dativo plugin add``: from a reference to an environment in the store.
 
-resolve (wheels only, every wheel by hash) → assemble (a new environment, copied and not linked) → byte-compile → make read-only →
-hash every file → record. The environment is built where it stays, because scripts hold its path; the record beside it is written
-last, and an environment without a record is rubble of an interrupted installation and is built anew.
+resolve (wheels, every one by hash; of a package without a wheel its sdist) → build the sdists, confined (``build.py``) → assemble
+(a new environment, copied and not linked) → byte-compile → make read-only → hash every file → record. Outside walls nothing of
+what was downloaded is executed. The environment is built where it stays, because scripts hold its path; the record beside it is
+written last, and an environment without a record is rubble of an interrupted installation and is built anew.
 
 Byte-compilation is done by the bare interpreter (``-I -S``): uv's own starts the new environment's interpreter, which runs any
 ``.pth`` file that a wheel brings, outside the sandbox.
@@ -21,6 +22,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +35,9 @@ from dativo.kernel.store import ENV_FOLDER, LISTING_FILE, RECORD_FILE, Record, c
 from dativo.protocol.errors import Blame, ConfigError, LimitExceeded, Where
 
 if TYPE_CHECKING:
-    from dativo.kernel.resolver import Uv
+    from dativo.kernel.build import Builder
+    from dativo.kernel.resolver import Interpreter, Uv
+    from dativo.sandbox import Walls
 
 _GENERATED: Final = re.compile(
     r"bin(/.*)?|lib64|pyvenv\.cfg|\.lock|\.gitignore|CACHEDIR\.TAG"
@@ -42,7 +46,37 @@ _GENERATED: Final = re.compile(
 )
 """What an environment holds besides the files of the wheels: it depends on the place and the tools."""
 
+_BUILT_ELSEWHERE: Final = (
+    "What is built of an sdist may depend on the compiler and the libraries of the machine. To lock what comes out here: "
+    "dativo plugin remove {0}; dativo plugin add {0}"
+)
+
 Progress = Callable[[str], None]
+
+
+class _Tools:
+    """What one installation works with; uv and the builder are made, and imported, once they are needed."""
+
+    def __init__(
+        self, paths: Paths, env: Mapping[str, str], walls: Walls | None, progress: Progress
+    ) -> None:
+        self.paths = paths
+        self.env = env
+        self.walls = walls
+        self.progress = progress
+
+    @cached_property
+    def uv(self) -> Uv:
+        from dativo.kernel.resolver import Uv
+
+        return Uv(self.paths, self.env)
+
+    @cached_property
+    def builder(self) -> Builder:
+        from dativo.kernel.build import Builder
+        from dativo.sandbox import Walls
+
+        return Builder(self.uv, self.walls or Walls(), self.progress)
 
 
 def add(
@@ -53,14 +87,16 @@ def add(
     locked: bool = False,
     python: str | None = None,
     env: Mapping[str, str] | None = None,
+    walls: Walls | None = None,
     progress: Progress = show.note,
 ) -> Installed:
     """Install what ``reference`` names, write it into the workspace's lock and return it, checked.
 
     A locked plugin that still fits the reference is installed as it is locked, without asking the index what is newer; one that
     is in the store already is only checked. ``locked``: nothing but what the lock says, and the lock is not written. ``python``
-    is a version (``3.10``) or a path; by default the one that runs dativo. Blocks for as long as the download takes.
-    Raises ConfigError, TreeMismatch, LimitExceeded.
+    is a version (``3.10``) or a path; by default the one that runs dativo. ``walls`` are those that sdists are built behind; by
+    default all. Blocks for as long as the download takes. Raises ConfigError, TreeMismatch, LimitExceeded, and where an sdist
+    is built the sandbox's errors.
     """
     wanted = lock.parse_reference(reference)
     file = workspace / lock.LOCK_FILE
@@ -68,14 +104,11 @@ def add(
     env = environment.current() if env is None else env
     paths.ensure()
     before = plugins.get(wanted.name)
-    entry = (
-        _as_locked(before, wanted, file)
-        if locked
-        else _choose(before, wanted, python, paths, env, progress)
-    )
+    tools = _Tools(paths, env, walls, progress)
+    entry = _as_locked(before, wanted, file) if locked else _choose(before, wanted, python, tools)
     record = _installed(entry, paths)
     if record is None:
-        record = _install(entry, paths, _uv(paths, env), python, progress)
+        record = _install(entry, python, tools)
     contents = {**entry.contents, lock.platform_name(): record.contents}
     entry = replace(entry, script=record.script, contents=contents)
     if not locked and entry != before:
@@ -93,26 +126,22 @@ def _as_locked(entry: Locked | None, wanted: Reference, file: Path) -> Locked:
     return entry
 
 
-def _choose(
-    entry: Locked | None,
-    wanted: Reference,
-    python: str | None,
-    paths: Paths,
-    env: Mapping[str, str],
-    progress: Progress,
-) -> Locked:
+def _choose(entry: Locked | None, wanted: Reference, python: str | None, tools: _Tools) -> Locked:
     """Return the lock's entry while it fits, else what the index has."""
     fits = entry is not None and _fits(entry, wanted)
     if entry is not None and fits and python is None:
         return entry
-    uv = _uv(paths, env)
-    interpreter = uv.interpreter(python)
+    interpreter = tools.uv.interpreter(python)
     if entry is not None and fits and interpreter.minor == entry.python:
         return entry
-    progress(f"Resolving {wanted.requirement} for Python {interpreter.minor}")
-    entry = uv.resolve(wanted, interpreter)
+    tools.progress(f"Resolving {wanted.requirement} for Python {interpreter.minor}")
+    entry = tools.uv.resolve(
+        wanted, interpreter, lambda sdist, python: tools.builder.build(sdist, python)
+    )
     if entry.newest:
-        progress(f"Note: the index has {entry.newest}; {entry.version} is the newest that resolves")
+        tools.progress(
+            f"Note: the index has {entry.newest}; {entry.version} is the newest that resolves"
+        )
     return entry
 
 
@@ -135,12 +164,6 @@ def contents_digest(listing: tree.Listing) -> str:
     return tree.Listing.of(kept).digest
 
 
-def _uv(paths: Paths, env: Mapping[str, str]) -> Uv:
-    from dativo.kernel.resolver import Uv
-
-    return Uv(paths, env)
-
-
 def _fits(entry: Locked, wanted: Reference) -> bool:
     if not wanted.specifier:
         return True
@@ -158,7 +181,8 @@ def _installed(entry: Locked, paths: Paths) -> Record | None:
     return record
 
 
-def _install(entry: Locked, paths: Paths, uv: Uv, python: str | None, progress: Progress) -> Record:
+def _install(entry: Locked, python: str | None, tools: _Tools) -> Record:
+    paths, uv, progress = tools.paths, tools.uv, tools.progress
     interpreter = uv.interpreter(python)
     if interpreter.minor != entry.python:
         interpreter = uv.interpreter(entry.python)
@@ -174,7 +198,8 @@ def _install(entry: Locked, paths: Paths, uv: Uv, python: str | None, progress: 
         make_folder(folder, 0o755)
         env_folder = folder / ENV_FOLDER
         progress(f"Installing {entry.package} {entry.version}: {len(entry.requirements)} packages")
-        uv.assemble(entry, interpreter, env_folder)
+        lines, links = _wheels(entry, interpreter, tools)
+        uv.assemble(entry.package, lines, interpreter, env_folder, links)
         progress("Compiling")
         uv.byte_compile(interpreter, env_folder)
         progress("Hashing")
@@ -188,6 +213,28 @@ def _install(entry: Locked, paths: Paths, uv: Uv, python: str | None, progress: 
         return record
 
 
+def _wheels(entry: Locked, interpreter: Interpreter, tools: _Tools) -> tuple[list[str], list[Path]]:
+    """Return the requirements with hashes of wheels alone, and the folders of those that were built here."""
+    lines, links = [], []
+    for line in entry.requirements:
+        requirement, _, sha256 = line.partition(" --hash=sha256:")
+        package = lock.normal(requirement.partition("==")[0])
+        if package in entry.built:
+            sdist = tools.uv.find_sdist(requirement, package, interpreter)
+            if sdist.sha256 != sha256:
+                raise ConfigError(
+                    f"the index has another sdist of {requirement} than the lock",
+                    Where(plugin=entry.reference),
+                    value=sdist.sha256,
+                    blame=Blame.PLUGIN,
+                )
+            built = tools.builder.build(sdist, interpreter, entry.built[package])
+            links.append(built.file.parent)
+            line = f"{requirement} --hash=sha256:{built.sha256}"
+        lines.append(line)
+    return lines, links
+
+
 def _record(entry: Locked, python: str, prefix: str, script: str, listing: tree.Listing) -> Record:
     files, size = listing.totals()
     if size > limits.TREE_BYTES:
@@ -197,7 +244,9 @@ def _record(entry: Locked, python: str, prefix: str, script: str, listing: tree.
     if locked != contents:
         raise tree.TreeMismatch(
             f"{entry.package} {entry.version} came out other than the lock says",
-            hint="Every wheel passed its hash: was the lock edited, or uv's cache?",
+            hint=_BUILT_ELSEWHERE.format(entry.reference)
+            if entry.built
+            else "Every wheel passed its hash: was the lock edited, or uv's cache?",
         )
     return Record(
         reference=entry.reference,
@@ -221,8 +270,7 @@ def _script(env_folder: Path, entry: Locked) -> str:
     found = [
         folder
         for folder in env_folder.glob("lib/python*/site-packages/*.dist-info")
-        if re.sub(r"[-_.]+", "-", folder.name.rpartition("-")[0].rpartition("-")[0]).lower()
-        == entry.package
+        if lock.normal(folder.name.rpartition("-")[0].rpartition("-")[0]) == entry.package
     ]
     names: list[str] = []
     for file in (folder / "entry_points.txt" for folder in found):

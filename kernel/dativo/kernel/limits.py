@@ -156,6 +156,11 @@ SEARCHED_DEPTH: Final = Limit(200, "", "Depth of the folders that are looked thr
 INSTALL_TIME_S: Final = Limit(1800, "", "Each step of `dativo plugin add`")
 TREE_FILES: Final = Limit(500_000, "", "Files of a plugin's environment")
 TREE_BYTES: Final = Limit(20 * GIB, "", "Bytes of a plugin's environment")
+SDIST_BYTES: Final = Limit(256 * MIB, "", "A source distribution that is built")
+WHEEL_BYTES: Final = Limit(1 * GIB, "", "The wheel that is built of one, packed and unpacked")
+BUILD_MEMORY_BYTES: Final = Limit(4 * GIB, "", "Memory of such a build, its files included")
+BUILD_TMP_BYTES: Final = Limit(2 * GIB, "", "Its files")
+BUILD_TIME_S: Final = Limit(1800, "", "Wall clock of such a build")
 
 ALL: Final[dict[str, Limit]] = {
     name: value for name, value in list(globals().items()) if isinstance(value, Limit)

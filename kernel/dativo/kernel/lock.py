@@ -2,7 +2,8 @@
 
 It lies in the workspace, so it is a request: it chooses among what the operator installed and proves that this is the same, and
 it never says where or how to run anything. For each plugin it holds every requirement with the hashes of its wheels, and per
-platform the digest of the files that came out of them.
+platform the digest of the files that came out of them. A package without a wheel is built here, confined: then the hash is
+that of its sdist, and what builds it is locked too.
 """
 
 from __future__ import annotations
@@ -83,16 +84,23 @@ def parse_reference(text: str) -> Reference:
 
 
 def _package(kind: str, name: str) -> str:
-    """Return the normalised name of the package (PEP 503)."""
-    normal = re.sub(r"[-_.]+", "-", name).lower()
-    return (
-        f"airbyte-{normal}" if kind == "airbyte" and not normal.startswith("airbyte-") else normal
-    )
+    """Return the normalised name of the package."""
+    package = normal(name)
+    airbyte = kind == "airbyte" and not package.startswith("airbyte-")
+    return f"airbyte-{package}" if airbyte else package
+
+
+def normal(name: str) -> str:
+    """Return the name of a package as indexes and locks compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One plugin of the lock. ``newest`` is set when the resolver chose an older version than the index has."""
+    """One plugin of the lock. ``newest`` is set when the resolver chose an older version than the index has.
+
+    ``built``: each package whose requirement holds the hash of an sdist, with the requirements that it is built with.
+    """
 
     reference: str
     kind: Kind
@@ -104,11 +112,13 @@ class Locked:
     script: str
     requirements: tuple[str, ...] = field(repr=False)
     contents: Mapping[str, str] = field(default_factory=dict)
+    built: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what is to be installed: Python version and requirements with their hashes."""
-        text = "\n".join((self.python, *self.requirements))
+        """SHA-256 (hex) of what is to be installed: Python version and requirements with their hashes, those of builds too."""
+        building = (line for name in sorted(self.built) for line in (f"{name}:", *self.built[name]))
+        text = "\n".join((self.python, *self.requirements, *building))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -154,4 +164,6 @@ def lock_text(plugins: Mapping[str, Locked]) -> str:
             "contents": dict(sorted(entry.contents.items())),
             "requirements": list(entry.requirements),
         }
+        if entry.built:
+            entries[reference]["built"] = {k: list(v) for k, v in sorted(entry.built.items())}
     return json.dumps({"version": 1, "plugins": entries}, indent=2, ensure_ascii=False) + "\n"

@@ -369,10 +369,11 @@ REQUIREMENT: Final = text(
     1_000_000,
 )
 """No option, no address and no marker can hide in it."""
+_PACKAGE: Final = text(r"[a-z0-9]+(-[a-z0-9]+)*", "a normalised package name", 128)
 LOCKED: Final = Shape(
     {
         "kind": one_of("airbyte", "singer"),
-        "package": text(r"[a-z0-9]+(-[a-z0-9]+)*", "a normalised package name", 128),
+        "package": _PACKAGE,
         "version": VERSION,
         "requested": text(r"[0-9A-Za-z.+!_*<>=~, -]*", "a version specifier", 256),
         "python": text(r"3\.[0-9]{1,2}", "a Python version such as 3.11"),
@@ -380,7 +381,7 @@ LOCKED: Final = Shape(
         "contents": mapping_of(text(r"linux-[a-z0-9_]{1,20}", "a platform"), DIGEST),
         "requirements": list_of(REQUIREMENT, 1, 5000),
     },
-    {"newest": VERSION},
+    {"newest": VERSION, "built": mapping_of(_PACKAGE, list_of(REQUIREMENT, 0, 1000))},
 )
 LOCK: Final = Shape(
     {
