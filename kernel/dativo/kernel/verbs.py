@@ -104,7 +104,6 @@ def walled(plugin: Installed, granted: grants.Grants) -> Grants:
     return Grants(
         read=granted.read,
         write=granted.write,
-        network=granted.network,
         environment=(*ENVIRONMENT, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"]))),
         limits=Limits(
             memory_bytes=granted.memory_bytes,
