@@ -57,6 +57,69 @@ def connect(port: str) -> None:
     socket.create_connection(("127.0.0.1", int(port)), 2).close()
 
 
+def resolve(name: str, *flags: str) -> list[str]:
+    """Look a name up, with flags of getaddrinfo by name; what it says of a refusal is the errno."""
+    wanted = sum(getattr(socket, flag) for flag in flags)
+    try:
+        found = socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM, flags=wanted)
+    except socket.gaierror as error:
+        names = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+        raise OSError(names[error.args[0]]) from error
+    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def talk(host: str, port: str) -> str:
+    """Connect and read until the end."""
+    with socket.create_connection((host, int(port)), 10) as connection:
+        return connection.makefile().read()
+
+
+def lookup_by_tcp(name: str) -> int:
+    """Ask the resolver for an A record over TCP; returns the number of answers."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+    with socket.create_connection(("127.0.0.1", 53), 10) as connection:
+        connection.sendall(len(query).to_bytes(2, "big") + query)
+        answer = connection.makefile("rb").read()
+    return int.from_bytes(answer[8:10], "big")
+
+
+def bind(host: str, port: str, *options: str) -> None:
+    """Listen there; options of SOL_SOCKET by name are set before."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        for option in options:
+            listener.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+        listener.bind((host, int(port)))
+        listener.listen()
+
+
+def talk_to_itself() -> str:
+    """Listen on its own loopback and connect there, as SSH tunnels and OAuth callbacks do."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname(), 5) as here:
+        there, _ = listener.accept()
+        with there:
+            there.sendall(b"hello")
+            return here.recv(5).decode()
+
+
+def add_address() -> None:
+    """Give the loopback device an address by rtnetlink(7)."""
+    body = bytes([socket.AF_INET, 32, 0, 0]) + (1).to_bytes(4, sys.byteorder)
+    body += b"".join(
+        (8).to_bytes(2, sys.byteorder) + kind.to_bytes(2, sys.byteorder) + bytes([10, 9, 8, 7])
+        for kind in (1, 2)  # IFA_ADDRESS, IFA_LOCAL
+    )
+    head = (16 + len(body)).to_bytes(4, sys.byteorder) + (20).to_bytes(2, sys.byteorder)
+    head += (0x5).to_bytes(2, sys.byteorder) + bytes(8)  # NLM_F_REQUEST and NLM_F_ACK
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as routing:
+        routing.send(head + body)
+        answer = routing.recv(4096)
+    number = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
 def udp(port: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect(("192.0.2.1", int(port)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def start(identity: Identity | None, walls: Walls) -> Iterator[Launch]:
         files: tuple[PrivateFile, ...] = (),
         binds: tuple[tuple[Path, str, bool], ...] = (),
         walls: Walls = walls,
+        client: str = "",
+        attest_timeout_s: float = 10,
         **handed: int | None,
     ) -> Confined:
         confined = launch(
@@ -90,7 +93,10 @@ def start(identity: Identity | None, walls: Walls) -> Iterator[Launch]:
             stdin=handed.get("stdin"),
             stdout=handed.get("stdout"),
             control=handed.get("control"),
+            sockets=handed.get("sockets"),
+            client=client,
             run="test",
+            attest_timeout_s=attest_timeout_s,
         )
         started.append(confined)
         return confined
@@ -106,12 +112,7 @@ def act(start: Launch) -> Launch:
 
     def begin(name: str, *arguments: str, grants: Grants | None = None, **more: Any) -> Confined:
         grants = grants or Grants(limits=more.pop("limits", Limits(wall_time_s=WITHIN_S)))
-        reading = Grants(
-            read=(*grants.read, ACTS),
-            write=grants.write,
-            environment=grants.environment,
-            limits=grants.limits,
-        )
+        reading = replace(grants, read=(*grants.read, ACTS))
         argv = (PYTHON, "-I", "-B", str(ACTS), name, *arguments)
         return start(*argv, grants=reading, runtime=(PREFIX,), **more)
 
@@ -123,14 +124,18 @@ def inside(act: Launch) -> Callable[..., Outcome]:
     """Run one act behind the walls to its end."""
 
     def run(name: str, *arguments: str, **more: Any) -> Outcome:
-        confined = act(name, *arguments, **more)
-        end = confined.wait(WITHIN_S)
-        text = os.read(confined.stdout, 65536)
-        if not text:
-            return Outcome(None, None, end, confined.attestation)
-        return Outcome(**json.loads(text), end=end, attestation=confined.attestation)
+        return outcome(act(name, *arguments, **more))
 
     return run
+
+
+def outcome(confined: Confined) -> Outcome:
+    """Wait for the end of an act and read what became of it."""
+    end = confined.wait(WITHIN_S)
+    text = os.read(confined.stdout, 65536)
+    if not text:
+        return Outcome(None, None, end, confined.attestation)
+    return Outcome(**json.loads(text), end=end, attestation=confined.attestation)
 
 
 @pytest.fixture
