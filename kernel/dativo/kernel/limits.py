@@ -125,6 +125,25 @@ ABORT_TIMEOUT_S: Final = Limit(10, "", "From `abort` to the end of the writer")
 CLOSE_TIMEOUT_S: Final = Limit(600, "", "From `close` to the end of the committer")
 VERB_TIMEOUT_S: Final = Limit(600, "", "`spec`, `check` and `discover`")
 
+# --- of the network of a process -----------------------------------------------------------------
+
+NETWORK_GRANTS: Final = Limit(10_000, "", "Network grants of a process")
+NETWORK_CONNECTIONS: Final = Limit(1024, "", "Open connections of a process")
+NETWORK_RATE: Final = Limit(500, "", "New connections of a process in a second, averaged over ten")
+NETWORK_NAMES: Final = Limit(
+    10_000, "", "Distinct names of a process: given addresses, and refused ones that are told"
+)
+NETWORK_CONNECT_TIMEOUT_S: Final = Limit(
+    30, "", "From an accepted connection to a dialled one, names included"
+)
+NETWORK_EVENTS: Final = Limit(
+    100, "", "Connections of a process told one by one in a second; more are counted"
+)
+NETWORK_REPORTED: Final = Limit(1000, "", "Places of a process that are counted one by one")
+BROKER_MEMORY_BYTES: Final = Limit(256 * MIB, "", "Memory of the broker")
+BROKER_OPEN_FILES: Final = Limit(16_384, "", "Open files of the broker")
+BROKER_FINISH_TIMEOUT_S: Final = Limit(10, "", "From `finish` to the end of the broker")
+
 # --- of an operator's word while it runs ---------------------------------------------------------
 
 POLICY_TICK_S: Final = Limit(1, "", "How often a run looks whether its plugins were blocked")
