@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from dativo.sandbox import roots
 from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.program import MIB, Grants, Identity, PrivateFile, Program
 
@@ -54,9 +55,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Mounts in the order to make them: the host's own that everybody reads, then what was given to this program. The Landlock
-    rules also cover what needs no mount of its own. ``protected`` are sources, as a writable mount's source and the path below
-    it: stage 1 makes them read-only where they lie, before bubblewrap binds what holds them.
+    """Mounts in the order to make them: the host's own that everybody reads, then what was given to this program, an image's root
+    first. The Landlock rules also cover what needs no mount of its own. ``protected`` are sources, as a writable mount's source
+    and the path below it: stage 1 makes them read-only where they lie, before bubblewrap binds what holds them.
+    ``of_image``: /etc is the image's, read-only.
     """
 
     base: tuple[Mount, ...]
@@ -66,6 +68,7 @@ class View:
     files: tuple[PrivateFile, ...]
     has_run: bool
     protected: tuple[tuple[str, str], ...] = ()
+    of_image: bool = False
 
 
 def plan_view(program: Program, grants: Grants) -> View:
@@ -74,12 +77,15 @@ def plan_view(program: Program, grants: Grants) -> View:
     wanted += [_mount(path, str(path), "read") for path in grants.read]
     wanted += [_mount(path, str(path), "write") for path in grants.write]
     wanted += [_mount(path, to, "write" if rw else "read") for path, to, rw in program.binds]
-    links, folders = _linked_folders()
-    base = [Mount("/usr", "/usr", "execute"), *folders]
-    base += [_mount(Path(path), path, "read") for path in _HOST_READ if Path(path).exists()]
-    links += _local_time()
     files = tuple(_private(file) for file in program.files)
     has_run = any(_below(file.path, "/run") for file in files)
+    image: list[Mount] = []
+    if program.root is None:
+        links, base = _host()
+    else:
+        targets = [mount.inside for mount in wanted] + (["/run"] if has_run else [])
+        links, binds = roots.entries(program.root, targets)
+        image, base = [Mount(source, inside, "execute") for source, inside in binds], []
     rules: list[tuple[Access, str]] = [
         ("list", "/"),
         ("read", "/etc"),
@@ -90,7 +96,7 @@ def plan_view(program: Program, grants: Grants) -> View:
     ]
     if has_run:
         rules.append(("write", "/run"))
-    for mount in (*base, *wanted):
+    for mount in (*base, *image, *wanted):
         rules.append((mount.access, mount.inside))
     given = _ordered(base, wanted)
     for file in files:
@@ -102,12 +108,13 @@ def plan_view(program: Program, grants: Grants) -> View:
             )
     return View(
         tuple(base),
-        given,
+        (*image, *given),
         tuple(dict.fromkeys(rules)),
         tuple(links),
         files,
         has_run,
         tuple(_protected(path, given) for path in dict.fromkeys(grants.protected)),
+        program.root is not None,
     )
 
 
@@ -148,8 +155,9 @@ def bubblewrap_options(
         options += ["--bind" if mount.writable else "--ro-bind", source, mount.inside]
     options += ["--ro-bind", stage2_source, STAGE2]
     for inside, fd in fds.items():
-        mode = "0600" if any(file.path == inside for file in view.files) else "0444"
-        options += ["--perms", mode, "--file", str(fd), inside]
+        private = any(file.path == inside for file in view.files)
+        how = "--ro-bind-data" if view.of_image and not private else "--file"
+        options += ["--perms", "0600" if private else "0444", how, str(fd), inside]
     return [*options, "--remount-ro", "/", "--chdir", "/"]
 
 
@@ -232,6 +240,14 @@ def _linked_folders() -> tuple[list[tuple[str, str]], list[Mount]]:
         elif path.is_dir():
             folders.append(Mount(folder, folder, "execute"))
     return links, folders
+
+
+def _host() -> tuple[list[tuple[str, str]], list[Mount]]:
+    """Return the links and mounts of what every program sees of the host."""
+    links, folders = _linked_folders()
+    base = [Mount("/usr", "/usr", "execute"), *folders]
+    base += [_mount(Path(path), path, "read") for path in _HOST_READ if Path(path).exists()]
+    return links + _local_time(), base
 
 
 def _local_time() -> list[tuple[str, str]]:

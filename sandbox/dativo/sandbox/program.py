@@ -63,7 +63,8 @@ class PrivateFile:
 class Program:
     """What to run. ``name`` is for messages and the cgroup; ``argv[0]`` is an absolute path inside.
 
-    ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is.
+    ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is. ``root`` is the
+    root file system of an image (docs/spec/images.md), read and executed instead of the host's /usr, links and certificates.
     ``binds`` are (host source, path inside, writable) for folders that are seen under another name.
     """
 
@@ -73,6 +74,7 @@ class Program:
     cwd: str = "/tmp"  # noqa: S108 - inside, a tmpfs of its own
     files: tuple[PrivateFile, ...] = ()
     binds: tuple[tuple[Path, str, bool], ...] = ()
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
