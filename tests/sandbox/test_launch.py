@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,14 @@ from dativo.sandbox import (
     Confined,
     Grants,
     Identity,
+    Launching,
     Limits,
     Program,
     SandboxError,
     StartFailed,
     WallMissing,
     Walls,
+    begin_launch,
     executables,
     launch,
     pipeline,
@@ -425,3 +428,39 @@ def test_usable_alone() -> None:
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
                            env={"PYTHONPATH": str(Path(next(iter(dativo.sandbox.__path__))).parent.parent)})  # fmt: skip
     assert set(found.stdout.split()) <= {"__main__", "dativo"}, found.stderr
+
+
+# --- several at once -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begin(walls: Walls, identity: Identity | None) -> Callable[[str], Launching]:
+    def begun(script: str) -> Launching:
+        return begin_launch(
+            Program("plain", ("/bin/sh", "-c", script)),
+            Grants(limits=Limits(wall_time_s=60)),
+            identity=identity, walls=walls, stdin=None, stdout=None, control=None, run="test",
+        )  # fmt: skip
+
+    return begun
+
+
+def test_launches_overlap_and_end_in_any_order(begin: Callable[[str], Launching]) -> None:
+    first, second = begin("echo first"), begin("echo second")
+    with second.finish() as two, first.finish() as one:
+        for confined, said in ((one, b"first\n"), (two, b"second\n")):
+            assert confined.wait(10).succeeded
+            assert os.read(confined.stdout, 100) == said
+
+
+def test_an_abandoned_launch_leaves_nothing(begin: Callable[[str], Launching]) -> None:
+    for waits in (False, True):
+        launching = begin("sleep 1000")
+        monitor = launching._monitor
+        if waits:  # until stage 2 has attested
+            assert select.select([launching._report], [], [], 10)[0]
+        launching.abandon()
+        assert not Path(f"/proc/{monitor}").exists()
+        assert launching._leaf is None or not any(
+            member.exists() for member in launching._leaf.members
+        )

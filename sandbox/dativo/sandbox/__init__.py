@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from dativo.sandbox.errors import StartFailed as StartFailed
     from dativo.sandbox.errors import WallMissing as WallMissing
     from dativo.sandbox.identity import allocate_identity as allocate_identity
+    from dativo.sandbox.launching import Launching as Launching
     from dativo.sandbox.network import Network as Network
+    from dativo.sandbox.pipeline import begin_launch as begin_launch
     from dativo.sandbox.pipeline import launch as launch
     from dativo.sandbox.program import Grants as Grants
     from dativo.sandbox.program import Identity as Identity
@@ -38,6 +40,7 @@ __all__ = [
     "Exit",
     "Grants",
     "Identity",
+    "Launching",
     "Limits",
     "Network",
     "PrivateFile",
@@ -49,6 +52,7 @@ __all__ = [
     "WallStatus",
     "Walls",
     "allocate_identity",
+    "begin_launch",
     "launch",
     "probes",
 ]
@@ -59,6 +63,7 @@ _HOMES = {
     "Exit": "ending",
     "Grants": "program",
     "Identity": "program",
+    "Launching": "launching",
     "Limits": "program",
     "Network": "network",
     "PrivateFile": "program",
@@ -70,6 +75,7 @@ _HOMES = {
     "WallStatus": "doctor",
     "Walls": "program",
     "allocate_identity": "identity",
+    "begin_launch": "pipeline",
     "launch": "pipeline",
     "probes": "doctor",
 }

@@ -18,9 +18,9 @@ from dativo.sandbox.stages import Streams, encode, stage2_plan
 
 def test_exports() -> None:
     assert dativo.sandbox.__all__ == [
-        "Attestation", "Confined", "Exit", "Grants", "Identity", "Limits", "Network", "PrivateFile",
-        "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus", "Walls",
-        "allocate_identity", "launch", "probes",
+        "Attestation", "Confined", "Exit", "Grants", "Identity", "Launching", "Limits", "Network",
+        "PrivateFile", "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus",
+        "Walls", "allocate_identity", "begin_launch", "launch", "probes",
     ]  # fmt: skip
     for name in dativo.sandbox.__all__:
         assert getattr(dativo.sandbox, name).__name__ == name
