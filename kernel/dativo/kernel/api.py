@@ -163,10 +163,14 @@ def approve(site: Site, path: Path) -> tuple[list[str], str]:
 
 
 def approvals(site: Site) -> list[str]:
-    """Return every approval, one line each."""
-    return [
+    """Return every approval and every blocked plugin, one line each."""
+    approved = [
         f"{entry.key[:12]}  {entry.approved_at}  {entry.pipeline}  {entry.plugin}  {'; '.join(entry.asks)}"
         for entry in grants.listing(site.paths)
+    ]
+    return [
+        *approved,
+        *(f"blocked {each}  {each.reason or ''}".rstrip() for each in site.policy.blocked),
     ]
 
 

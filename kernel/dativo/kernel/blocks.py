@@ -22,7 +22,7 @@ from dativo.protocol.errors import ConfigError, Where
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NAMED: Final = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9._:/@-]{0,254})(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}))?"
+    r"([A-Za-z0-9.][A-Za-z0-9._:/@-]{0,254})(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}))?"
 )
 _MAX_REASON_CHARS: Final = 1000
 _KEYS: Final = {"version", "what", "reason", "blocked_at", "blocked_by"}
@@ -50,10 +50,10 @@ class Block:
 
 
 def names(reference: str) -> tuple[str, ...]:
-    """Return what a plugin is called: its reference, and its package with and without ``airbyte-``."""
+    """Return what a plugin is called: its reference, its package with and without ``airbyte-``, or its folder's name."""
     short = reference.rpartition(":")[2]
     prefixed = (f"airbyte-{short}",) if reference.startswith("airbyte:") else ()
-    return (reference, short, *prefixed)
+    return (reference, short, *prefixed, reference.rstrip("/").rpartition("/")[2])
 
 
 def parse(text: str, reason: str | None) -> Block:

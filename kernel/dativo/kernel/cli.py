@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from dativo.kernel import cli_jail, cli_verbs, cli_write, failures, show
+from dativo.kernel import cli_jail, cli_operator, cli_verbs, cli_write, failures, show
 from dativo.kernel._version import VERSION
 from dativo.protocol.errors import DativoError, ExitStatus
 
@@ -242,7 +242,7 @@ def files(
             show.data(file.path)
 
 
-# --- verbs and pipes -------------------------------------------------------------------------------------------------------
+# --- verbs, pipes, the operator's levers -----------------------------------------------------------------------------------
 
 for _command in (
     cli_verbs.spec,
@@ -251,6 +251,8 @@ for _command in (
     cli_verbs.read,
     cli_write.write,
     cli_jail.jail,
+    cli_operator.grants,
+    cli_operator.stop,
 ):
     main.add_command(_command)
 
@@ -311,36 +313,7 @@ def plugin_verify(reference: str) -> None:
     show.note(f"{found.reference} {found.version}: every file is as it was installed")
 
 
-# --- grants, state, machine ------------------------------------------------------------------------------------------------
-
-
-@main.group()
-def grants() -> None:
-    """What jobs ask for, and what the operator allows."""
-
-
-@grants.command("show")
-@click.argument("job", type=click.Path(path_type=Path), required=False)
-def grants_show(job: Path | None) -> None:
-    """Show what JOB asks for beyond the default; without JOB, every approval."""
-    from dativo.kernel import api
-
-    with _site() as site:
-        for line in api.approvals(site) if job is None else api.requested(site, job):
-            show.data(show.foreign(line))
-
-
-@grants.command("approve")
-@_job
-def grants_approve(job: Path) -> None:
-    """Allow what JOB asks for, for this connector, this job file and these grants."""
-    from dativo.kernel import api
-
-    with _site() as site:
-        asks, key = api.approve(site, job)
-    for ask in asks:
-        show.note(f"  {show.foreign(ask)}")
-    show.data(f"approved {key}" if asks else "nothing to approve: the job stays within the default")
+# --- state, machine --------------------------------------------------------------------------------------------------------
 
 
 @main.group()

@@ -38,8 +38,8 @@ def stop(
 ) -> Iterator[tuple[Running, bool]]:
     """End the runs that are meant (all, where neither is given) at once; yields each and whether it had to be killed.
 
-    Blocks up to ``grace_s`` and some seconds. Raises ConfigError when none or several are meant by ``run``, and at the end for runs
-    that could not be ended.
+    Blocks up to ``grace_s`` and some seconds. Raises ConfigError when none or several are meant by ``run``, and at the end when
+    some could not be ended.
     """
     paths = Paths.from_environment(env)
     audit = Audit.below(paths.state)

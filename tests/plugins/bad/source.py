@@ -63,6 +63,7 @@ def never_ends():
 
 
 def silent():
+    write({"type": "LOG", "log": {"level": "WARN", "message": "nothing more"}})
     time.sleep(3600)
 
 

@@ -26,6 +26,8 @@ def paths(tmp_path: Path) -> Paths:
         ("airbyte-source-faker==7.2.1", "airbyte:source-faker", "7.2.1", True),
         ("airbyte-source-faker==7.2.2", "airbyte:source-faker", "7.2.1", False),
         ("tap-x", "singer:tap-xy", "1", False),
+        ("mine", "./plugins/mine", "1", True),
+        ("./plugins/mine", "./plugins/mine", "1", True),
         (DIGEST, "singer:tap-x", "1", True),
         (DIGEST[:-1] + "0", "singer:tap-x", "1", False),
     ],
