@@ -81,7 +81,14 @@ def test_what_a_program_of_an_image_sees(
     ):
         assert line in said
     assert any(line.startswith("passwd plugin:x:") for line in said)
-    tops = {Path("/", path).parts[1] for path in files} | {"etc", "proc", "dev", "run", "tmp"}
+    tops = {Path("/", path).parts[1] for path in files} | {
+        "etc",
+        "proc",
+        "dev",
+        "run",
+        "tmp",
+        folder.parts[1],
+    }
     # All of the host that is there is on the way to what was granted.
     assert {line[5:] for line in said if line.startswith("has ")} == tops - {".dativo"}
     assert (root / "usr/share/word").read_text() == "word\n"

@@ -47,8 +47,8 @@ _GENERATED: Final = re.compile(
 """What an environment holds besides the files of the wheels: it depends on the place and the tools."""
 
 _BUILT_ELSEWHERE: Final = (
-    "What is built of an sdist may depend on the compiler and the libraries of the machine. To lock what comes out here: "
-    "dativo plugin remove {0}; dativo plugin add {0}"
+    "What is built of an sdist may depend on the compiler and the libraries of the machine. To lock what comes out here, take "
+    "{0} out of dativo.lock, then: dativo plugin add {0}"
 )
 
 Progress = Callable[[str], None]
