@@ -11,10 +11,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dativo.kernel import document, limits
 from dativo.kernel.paths import Paths, make_folder
@@ -112,9 +111,7 @@ def _file(block: Block, paths: Paths) -> Path:
 
 
 def _read(file: Path, paths: Paths) -> Block:
-    said: Mapping[str, Any] = document.load_json(
-        file, "block", limits.JOB_BYTES, trusted=True
-    ).value
+    said: object = document.load_json(file, "block", limits.JOB_BYTES, trusted=True).value
     if isinstance(said, dict) and said.keys() == _KEYS and isinstance(said["what"], str):
         reason = said["reason"]
         block = parse(said["what"], reason if isinstance(reason, str) else None)
