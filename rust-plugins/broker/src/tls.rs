@@ -2,6 +2,8 @@
 
 /// The longest ClientHello; a real one has a few kilobytes.
 const MAX_HELLO_BYTES: usize = 32 << 10;
+/// The most records that one is cut into: what is looked at again with each byte that comes stays small.
+const MAX_RECORDS: usize = 64;
 
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
@@ -32,7 +34,7 @@ pub fn opening(bytes: &[u8]) -> Opening {
     }
     let mut message = Vec::new();
     let mut rest = bytes;
-    loop {
+    for _ in 0..=MAX_RECORDS {
         if let [_, a, b, c, body @ ..] = message.as_slice() {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             if length > MAX_HELLO_BYTES {
@@ -57,6 +59,7 @@ pub fn opening(bytes: &[u8]) -> Opening {
         message.extend_from_slice(&fragment[..taken]);
         rest = &fragment[taken..];
     }
+    Opening::Malformed
 }
 
 /// The name in the body of a ClientHello; `None` if that is malformed.
