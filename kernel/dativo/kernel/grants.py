@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dativo.kernel import document, limits, quantities
+from dativo.kernel.network import NetworkGrant, collect
 from dativo.kernel.paths import Paths, make_folder
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Grants:
     """What one process may do. Paths are real and absolute, sizes in bytes, times in seconds."""
 
-    network: tuple[str, ...] = ()
+    network: tuple[NetworkGrant, ...] = ()
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     memory_bytes: int = limits.MEMORY_BYTES
@@ -60,7 +61,7 @@ class Grants:
         """Return the default changed by ``given`` (keys of a job, parsed). Paths are relative to ``base``.
 
         Raises ConfigError, placed by ``where``, for a path that is or passes a symbolic link: inside the sandbox it would not
-        lead there.
+        lead there; and for network grants that cannot stand together.
         """
         changed: dict[str, Any] = {
             field: given[key] for key, field in NUMBERS.items() if key in given
@@ -74,9 +75,8 @@ class Grants:
                     }
                 )
             )
-        return replace(
-            cls.default(), network=tuple(given.get("network", ())), secrets=secrets, **changed
-        )
+        network = collect(given.get("network", ()), where(("network",)))
+        return replace(cls.default(), network=network, secrets=secrets, **changed)
 
     def document(self) -> dict[str, Any]:
         """Return the grants as plain JSON values, for plans, audit and approvals."""
@@ -159,8 +159,8 @@ def permit(
 ) -> None:
     """Hold ``requested``, the read limits and ``others``, further paths of the same run, against the policy.
 
-    ``asked_in`` says where less could be asked for. Raises NotPermitted for what is above a ceiling or not listed, and for
-    paths that overlap dativo's own folders.
+    ``asked_in`` says where less could be asked for. Raises NotPermitted for what is above a ceiling, blocked or not listed, and
+    for paths that overlap dativo's own folders.
     """
     asked: dict[str, float] = {key: getattr(requested, name) for key, name in NUMBERS.items()}
     asked |= {field.name: getattr(read_limits, field.name) for field in fields(read_limits)}
@@ -179,6 +179,7 @@ def permit(
                     f"secret {secret} is not listed by the policy",
                     Where(file=str(policy.file), pointer="/secrets"),
                 )
+    policy.network.permit(requested.network, policy.file)
     for path in (*requested.read, *requested.write, *others):
         for own in policy.protected:
             real = Path(os.path.realpath(own))
@@ -216,7 +217,7 @@ def beyond_default(
     read_limits: limits.ReadLimits | None = None,
 ) -> tuple[Ask, ...]:
     """Return what needs an approval, in a fixed order; empty = none is needed. ``warehouse`` None: there is none to ask for."""
-    asks = [Ask("network", name) for name in grants.network]
+    asks = [Ask("network", str(grant)) for grant in grants.network]
     asks += [Ask("read", str(path)) for path in grants.read]
     asks += [Ask("write", str(path)) for path in grants.write]
     asks += [Ask("secret", secret) for secret in grants.secrets]

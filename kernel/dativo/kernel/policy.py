@@ -1,4 +1,4 @@
-"""The operator's policy: ceilings, variables, secrets, accepted weaker walls, blocked plugins (docs/spec/policy.md).
+"""The operator's policy: ceilings, variables, secrets, networks, accepted weaker walls, blocked plugins (docs/spec/policy.md).
 
 It lies in the config folder, outside every workspace. Without the file nothing is capped, listed or blocked, and whatever goes
 beyond the default still needs an approval.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dativo.kernel import blocks, document, expansion, shapes
 from dativo.kernel.blocks import Block
+from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.paths import Paths
 from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
@@ -28,6 +29,7 @@ class Policy:
     secrets: frozenset[str] | None = None
     walls: Mapping[str, str] = field(default_factory=dict)
     blocked: tuple[Block, ...] = ()
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
 
     def variables(self, env: Mapping[str, str]) -> dict[str, str | None]:
         """Return every variable that a job may use, with its value in ``env`` or None."""
@@ -47,7 +49,8 @@ class Policy:
 def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
     """Read the policy, or return the empty one when there is no file.
 
-    What ``dativo grants block`` keeps belongs to it. Raises ConfigError with file, line and column; also when others can write it.
+    What ``dativo grants block`` keeps belongs to it. Raises ConfigError with file, line and column; also when others can write
+    it.
     """
     file = paths.policy
     blocked = blocks.kept(paths)
@@ -86,4 +89,5 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
             ),
             *blocked,
         ),
+        network=NetworkPolicy.of(said.get("network", {})),
     )

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from dativo.kernel import quantities
+from dativo.kernel import network_text, quantities
 from dativo.kernel.document import Document, Location
+from dativo.kernel.limits import NETWORK_GRANTS
 from dativo.protocol.errors import ConfigError
 
 Parse: TypeAlias = "Callable[[Any, Location], Any]"
@@ -169,12 +170,21 @@ def foreign(value: Any, location: Location) -> dict[str, Any]:
     return value
 
 
-def _no_network(value: Any, location: Location) -> tuple[str, ...]:
-    if value != []:
-        raise Fault(
-            location, "network grants are not built yet", "Write network: [] or leave it out"
-        )
-    return ()
+def meant(read: Callable[[str], Any]) -> Parse:
+    """Return the parser of a text whose meaning ``read`` knows; its ConfigError becomes the fault."""
+
+    def parse(value: Any, location: Location) -> Any:
+        try:
+            return read(TEXT(value, location))
+        except ConfigError as error:
+            raise Fault(location, error.message, error.hint) from None
+
+    return parse
+
+
+def _blocked_place(text: str) -> str:
+    """Return a name, ``*.name`` or network that the operator blocks."""
+    return network_text.cidr(text) if network_text.is_address(text) else network_text.pattern(text)
 
 
 def _append_only(value: Any, location: Location) -> str:
@@ -233,10 +243,11 @@ READ_LIMITS: Final[dict[str, Parse]] = {
     "max_text_lines": whole(0),
     "max_staged_bytes": SIZE,
 }
+NETWORK_GRANT: Final = meant(network_text.parse)
 GRANTS: Final = Shape(
     {},
     {
-        "network": _no_network,
+        "network": list_of(NETWORK_GRANT, most=NETWORK_GRANTS),
         "read": list_of(FILE_PATH, most=100),
         "write": list_of(FILE_PATH, most=100),
         **NUMBERS,
@@ -313,6 +324,17 @@ def _block(parsed: dict[str, Any], location: Location) -> None:
         raise Fault(location, "`version` needs `name`")
 
 
+_PLACES: Final = 10_000
+NETWORK: Final = Shape(
+    {},
+    {
+        "blocked": list_of(meant(_blocked_place), most=_PLACES),
+        "permit_special": list_of(meant(network_text.cidr), most=_PLACES),
+        "resolvers": list_of(meant(lambda text: network_text.endpoint(text, 53)), 1, 8),
+        "proxy": meant(network_text.host_and_port),
+        "allowed": list_of(NETWORK_GRANT, most=_PLACES),
+    },
+)
 POLICY: Final = Shape(
     {},
     {
@@ -320,6 +342,7 @@ POLICY: Final = Shape(
         "variables": list_of(VARIABLE),
         "secrets": list_of(TEXT),
         "walls": Shape({}, {"cgroup": one_of("degraded")}),
+        "network": NETWORK,
         "blocked": list_of(
             Shape(
                 {}, {"name": TEXT, "version": TEXT, "digest": DIGEST, "reason": TEXT}, check=_block
@@ -327,7 +350,7 @@ POLICY: Final = Shape(
             most=10_000,
         ),
     },
-    frozenset({"waivers", "tenants", "roles", "network"}),
+    frozenset({"waivers", "tenants", "roles"}),
 )
 
 # --- plugin manifest -----------------------------------------------------------------------------

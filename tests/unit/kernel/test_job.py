@@ -56,8 +56,15 @@ def test_the_job_of_the_design(tmp_path: Path) -> None:
         ("mode: append", "grants: {}", "no `grants` here: dativo's own", 10, "/target/grants"),
         (
             "network: []",
-            "network: [x.com]",
-            "network grants are not built",
+            "network: [x.com, 'https://y.com']",
+            "not a network grant: a grant names a host",
+            6,
+            "/source/grants/network/1",
+        ),
+        (
+            "network: []",
+            "network: [x.com, x.com private]",
+            "contradict",
             6,
             "/source/grants/network",
         ),
@@ -175,6 +182,15 @@ def test_paths_are_relative_to_the_job_and_real(tmp_path: Path) -> None:
         load(tmp_path, SHOP.replace("network: []", "read: [./link/ssl]"))
     assert error.value.where.pointer == "/source/grants/read/0"
     assert error.value.hint == "Write /etc/ssl"
+
+
+def test_network_grants_are_canonical_and_in_order(tmp_path: Path) -> None:
+    text = SHOP.replace(
+        "network: []", "network: [B.example.com:8443, '*.a.com private', b.example.com:8443]"
+    )
+    found = load(tmp_path, text).source.grants
+    assert list(map(str, found.network)) == ["*.a.com:443 private", "b.example.com:8443"]
+    assert found.document()["network"] == ["*.a.com:443 private", "b.example.com:8443"]
 
 
 def test_limits_and_epoch(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The operator's word on networks: ``network`` of the policy (docs/spec/policy.md).
+
+What is wholly blocked, or not within what is allowed at all, is refused before anything starts; what is blocked in part is
+subtracted by the broker, which sees every name and address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from dativo.kernel import network_text
+from dativo.kernel.network import NetworkGrant, is_below, matches
+from dativo.protocol.errors import NotPermitted, Where
+
+# Everything is denied but what is granted, so that to block these means nothing more.
+_EVERYTHING: Final = frozenset(("0.0.0.0/0", "::/0"))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """``blocked_hosts`` (names, ``*.name``) and ``blocked`` (networks) are never reached, whatever is granted.
+
+    ``permit_special``: networks that names may lead to although they are the machine's own, a cloud's or reserved.
+    ``resolvers`` None: those of /etc/resolv.conf. ``allowed`` None: no ceiling, an approval is enough.
+    """
+
+    blocked_hosts: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    permit_special: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] | None = None
+    proxy: str | None = None
+    allowed: tuple[NetworkGrant, ...] | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> NetworkPolicy:
+        """Return what the keys of the policy say, parsed."""
+        blocked = said.get("blocked", ())
+        networks = [text for text in blocked if network_text.is_address(text)]
+        return cls(
+            blocked_hosts=tuple(text for text in blocked if text not in networks),
+            blocked=tuple(text for text in networks if text not in _EVERYTHING),
+            permit_special=said.get("permit_special", ()),
+            resolvers=said.get("resolvers"),
+            proxy=said.get("proxy"),
+            allowed=said.get("allowed"),
+        )
+
+    def permit(self, grants: Iterable[NetworkGrant], file: Path) -> None:
+        """Raise NotPermitted, placed in the policy ``file``, for the first grant that the operator rules out."""
+        for grant in grants:
+            for blocked in (*self.blocked_hosts, *self.blocked):
+                if _blocks(blocked, grant):
+                    raise NotPermitted(
+                        f"network {grant.place} is blocked by the policy",
+                        Where(file=str(file), pointer="/network/blocked"),
+                        value=blocked,
+                        hint="Only the operator can lift it",
+                    )
+            if self.allowed is not None and not any(wide.covers(grant) for wide in self.allowed):
+                raise NotPermitted(
+                    f"network {grant} is not within what the policy allows",
+                    Where(file=str(file), pointer="/network/allowed"),
+                    hint="Ask for less, or have the operator add it",
+                )
+
+
+def _blocks(blocked: str, grant: NetworkGrant) -> bool:
+    """Whether nothing is left of ``grant``."""
+    if network_text.is_address(blocked):
+        return grant.kind == "cidr" and is_below(grant.where, blocked)
+    return grant.kind == "host" and (
+        grant.where == blocked
+        or (blocked.startswith("*.") and matches(blocked, grant.where.removeprefix("*.")))
+    )
+
+
+# --- shared hosting --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _shared() -> tuple[str, ...]:
+    text = Path(__file__).with_name("shared_hosts.txt").read_text("ascii")
+    return tuple(line for line in text.split("\n") if line and not line.startswith("#"))
+
+
+def notices(grants: Iterable[NetworkGrant]) -> list[str]:
+    """Return what is to be known before such grants are approved: hosts that serve anybody's accounts."""
+    found = []
+    for grant in grants:
+        name = grant.where.removeprefix("*.")
+        host = next((each for each in _shared() if name == each or name.endswith(f".{each}")), None)
+        if grant.kind == "host" and host is not None:
+            capped = "" if grant.upload_bytes is not None else "; upload=SIZE bounds what is sent"
+            found.append(
+                f"network {grant.place}: {host} is shared hosting, where anybody may have an account that receives data{capped}"
+            )
+    return found
