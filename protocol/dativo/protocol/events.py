@@ -20,6 +20,32 @@ T = TypeVar("T")
 MAX_NAME_CHARS: Final = 1024
 MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_ITEMS: Final = 100_000
+MAX_CLIENTS: Final = 64
+
+VERDICTS: Final = (
+    "ok",
+    "limit_connections",
+    "limit_rate",
+    "limit_names",
+    "limit_resolving",
+    "limit_upload",
+    "not_granted",
+    "host_blocked",
+    "name_not_found",
+    "resolver_failed",
+    "address_blocked",
+    "address_cloud",
+    "address_special",
+    "address_private",
+    "connect_failed",
+    "connect_timeout",
+    "proxy_refused",
+    "sni_mismatch",
+    "sni_missing",
+    "tls_malformed",
+)
+"""What becomes of a connection or a lookup behind a broker (docs/spec/network.md, What is checked)."""
+
 _FILE = re.compile(r"[0-9a-z-]{1,100}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLAME = re.compile("|".join(Blame))
@@ -28,6 +54,9 @@ _MESSAGE_KIND = re.compile(
 )
 _STREAM_OF_THREE = re.compile(r"stdin|stdout|stderr")
 _PUMP_END = re.compile(r"eof|closed|error")
+_PRINTABLE = re.compile(r"[!-~]{1,1024}")
+_ADDRESS = re.compile(r"[0-9a-f.:]{2,45}")
+_VERDICT = re.compile("|".join(VERDICTS))
 _ODDITY = re.compile(r"[a-z_]{1,32}")
 _TYPE = re.compile(
     r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
@@ -265,6 +294,62 @@ class Pumped:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """The broker has understood its orders; ``clients`` are the processes that it serves, by name."""
+
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection of a client has ended or was refused. ``name`` None: a literal address; ``address`` None: none was chosen.
+
+    ``verdict`` is ``ok`` or why it was refused (docs/spec/network.md); ``detail`` is the system's word for it.
+    """
+
+    client: str
+    name: str | None
+    address: str | None
+    port: int
+    verdict: str
+    up_bytes: int
+    down_bytes: int
+    seconds: float
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A name that a client asked for in vain, ``count`` times so far. ``name`` is written as master files do (RFC 1035 5.1)."""
+
+    client: str
+    name: str
+    kind: str
+    verdict: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTotals:
+    """All that one client of the broker did. ``suppressed`` connections were not told one by one."""
+
+    client: str
+    connections: int
+    refused: int
+    up_bytes: int
+    down_bytes: int
+    lookups: int
+    suppressed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The broker has ended every connection and told everything, and ends."""
+
+    clients: tuple[ClientTotals, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The committer has released everything."""
 
@@ -300,6 +385,10 @@ ControlMessage: TypeAlias = (
     | Acknowledged
     | Passed
     | Pumped
+    | Served
+    | Connection
+    | Lookup
+    | Finished
     | Closed
     | Failure
 )
@@ -328,13 +417,23 @@ class _Reader:
             raise self._fail(key, f"of the form {pattern.pattern}")
         return value
 
-    def optional_text(self, key: str, *, max_chars: int = MAX_NAME_CHARS) -> str | None:
-        return None if self._event.get(key) is None else self.text(key, max_chars=max_chars)
+    def optional_text(
+        self, key: str, *, max_chars: int = MAX_NAME_CHARS, pattern: re.Pattern[str] | None = None
+    ) -> str | None:
+        if self._event.get(key) is None:
+            return None
+        return self.text(key, max_chars=max_chars, pattern=pattern)
 
     def count(self, key: str) -> int:
         value = self._event.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise self._fail(key, "a count")
+        return value
+
+    def port(self, key: str) -> int:
+        value = self.count(key)
+        if not 0 < value < 65536:
+            raise self._fail(key, "a port")
         return value
 
     def optional_count(self, key: str) -> int | None:
@@ -427,7 +526,9 @@ def _short_text(value: Any) -> str:
     return value
 
 
-def _opened(r: _Reader) -> Opened:
+def _opened(r: _Reader) -> Opened | Served:
+    if r.has("clients"):
+        return Served(r.items("clients", _short_text, max_items=MAX_CLIENTS))
     return Opened(
         r.text("input"),
         r.count("epoch"),
@@ -613,6 +714,43 @@ def _pumped(r: _Reader) -> Pumped:
     )
 
 
+def _connection(r: _Reader) -> Connection:
+    return Connection(
+        client=r.text("client"),
+        name=r.optional_text("name", pattern=_PRINTABLE),
+        address=r.optional_text("address", pattern=_ADDRESS),
+        port=r.port("port"),
+        verdict=r.text("verdict", pattern=_VERDICT),
+        up_bytes=r.count("up_bytes"),
+        down_bytes=r.count("down_bytes"),
+        seconds=r.seconds("seconds"),
+        detail=r.optional_text("detail"),
+    )
+
+
+def _lookup(r: _Reader) -> Lookup:
+    return Lookup(
+        r.text("client"),
+        r.text("name", pattern=_PRINTABLE),
+        r.text("kind", max_chars=32, pattern=_PRINTABLE),
+        r.text("verdict", pattern=_VERDICT),
+        r.count("count"),
+    )
+
+
+def _client_totals(value: Any) -> ClientTotals:
+    r = _Reader(value, "finished.clients")
+    return ClientTotals(
+        r.text("client"),
+        r.count("connections"),
+        r.count("refused"),
+        r.count("up_bytes"),
+        r.count("down_bytes"),
+        r.count("lookups"),
+        r.count("suppressed"),
+    )
+
+
 _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "hello": _hello,
     "opened": _opened,
@@ -629,6 +767,9 @@ _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "acknowledged": _acknowledged,
     "passed": _passed,
     "pumped": _pumped,
+    "connection": _connection,
+    "lookup": _lookup,
+    "finished": lambda r: Finished(r.items("clients", _client_totals, max_items=MAX_CLIENTS)),
     "closed": lambda _: Closed(),
     "error": _error,
 }

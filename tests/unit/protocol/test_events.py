@@ -133,6 +133,41 @@ GOOD: dict[str, control.Event] = {
     "acknowledged": {"type": "acknowledged", "input": "0", "line": 1, "text": "{}"},
     "passed": {"type": "passed", "input": "0", "lines": 3, "counts": [COUNTS]},
     "pumped": {"type": "pumped", "name": "stdin", "bytes": 3, "end": "eof", "message": None},
+    "opened_broker": {"type": "opened", "clients": ["source"]},
+    "connection": {
+        "type": "connection",
+        "client": "source",
+        "name": "api.example.com",
+        "address": "93.184.216.34",
+        "port": 443,
+        "verdict": "ok",
+        "up_bytes": 1200,
+        "down_bytes": 53000,
+        "seconds": 0.8,
+        "detail": None,
+    },
+    "lookup": {
+        "type": "lookup",
+        "client": "source",
+        "name": "evil\\032.test",
+        "kind": "A",
+        "verdict": "not_granted",
+        "count": 1,
+    },
+    "finished": {
+        "type": "finished",
+        "clients": [
+            {
+                "client": "source",
+                "connections": 12,
+                "refused": 1,
+                "up_bytes": 14000,
+                "down_bytes": 530000,
+                "lookups": 14,
+                "suppressed": 0,
+            }
+        ],
+    },
     "message": {
         "type": "message",
         "input": "0",
@@ -203,11 +238,39 @@ def test_staged_paths_are_names_of_one_form(path: str) -> None:
         events.parse(event)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", 0),
+        ("port", 65536),
+        ("verdict", "fine"),
+        ("up_bytes", -1),
+        ("seconds", -0.5),
+        ("name", "a b"),
+        ("name", "a\x1b"),
+        ("name", ""),
+        ("address", "10.0.0.1%eth0"),
+        ("detail", "x" * 1025),
+    ],
+)
+def test_what_no_connection_can_be(field: str, value: object) -> None:
+    event = {**GOOD["connection"], field: value}
+    with pytest.raises(ProtocolViolation, match=rf"connection\.{field} is not"):
+        events.parse(event)
+    assert not VALIDATOR.is_valid(event)
+
+
+def test_every_verdict_is_in_the_document() -> None:
+    text = (Path(__file__).parents[3] / "docs/spec/network.md").read_text()
+    assert [word for word in events.VERDICTS if f"`{word}`" not in text] == []
+
+
 def test_every_event_of_the_document_is_in_the_schema() -> None:
     text = (Path(__file__).parents[3] / "docs/spec/events.md").read_text()
     named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     in_schema = {
-        re.sub("^open_.*", "open", entry["$ref"].rpartition("/")[2]) for entry in SCHEMA["oneOf"]
+        re.sub("^(open|opened|finish)_.*", r"\1", entry["$ref"].rpartition("/")[2])
+        for entry in SCHEMA["oneOf"]
     }
     assert named == in_schema
 
