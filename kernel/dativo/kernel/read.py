@@ -22,6 +22,7 @@ from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
 from dativo.kernel.passage import Passage, passed_streams
 from dativo.kernel.passing import Passing
+from dativo.kernel.peer import Peer
 from dativo.kernel.plan import Site, Source
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Pair, Pump, start_pump
@@ -220,6 +221,12 @@ class _Reading(Passing):
         if message.end == "error":
             reason = show.foreign(message.message or "")
             self.fail(TargetFailed(f"cannot write to stdout: {reason}", blame=Blame.MACHINE))
+
+    def take_failure(self, peer: Peer, said: events.Failure) -> None:
+        """A relay whose reader is gone does not know why; the pump has told before it left."""
+        if self._pump is not None and said.code == "target.closed":
+            self._take(self._pump, self._pump.drain())
+        super().take_failure(peer, said)
 
     def close(self) -> None:
         """Let the pump hand on what is under way."""

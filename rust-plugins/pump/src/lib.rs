@@ -75,10 +75,12 @@ fn run(mut control: Control) -> Result<(), String> {
                     from,
                     to,
                 } = pair;
-                let ended = transfer::carry(from, to, escape);
+                let ended = transfer::carry(&from, &to, escape);
                 // One line at a time; a thread that died while it told cannot be helped, panics abort.
                 let _turn = telling.lock();
+                // Told before the pipe is closed: whoever sees it closed finds the reason at the kernel.
                 let told = control.pumped(&name, &ended);
+                drop((from, to));
                 if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     exit(i32::from(told.is_err()));
                 }

@@ -31,19 +31,18 @@ enum End {
     Unsupported,
 }
 
-/// Move everything; both descriptors are closed on return, so that EOF and SIGPIPE go on.
-pub fn carry(from: OwnedFd, to: OwnedFd, escape: bool) -> Ended {
+/// Move everything. The caller closes both descriptors then, so that EOF and SIGPIPE go on.
+pub fn carry(from: &OwnedFd, to: &OwnedFd, escape: bool) -> Ended {
     let mut bytes = 0;
-    let moved = if is_fifo(&from) && !escape {
-        splice_all(&from, &to, &mut bytes)
+    let moved = if is_fifo(from) && !escape {
+        splice_all(from, to, &mut bytes)
     } else {
         Ok(End::Unsupported)
     };
     let outcome = match moved {
-        Ok(End::Unsupported) => copy_all(&from, &to, escape, &mut bytes),
+        Ok(End::Unsupported) => copy_all(from, to, escape, &mut bytes),
         other => other,
     };
-    drop((from, to));
     let (end, message) = match outcome {
         Ok(End::Closed) => ("closed", None),
         Ok(_) => ("eof", None),
@@ -204,10 +203,14 @@ mod tests {
     use std::io::{PipeReader, PipeWriter, Read, Seek, Write, pipe};
     use std::thread;
 
+    fn moved(source: OwnedFd, sink: OwnedFd, escape: bool) -> Ended {
+        carry(&source, &sink, escape)
+    }
+
     fn through(text: &[u8], escape: bool) -> (Vec<u8>, Ended) {
         let (source, mut feed): (PipeReader, PipeWriter) = pipe().unwrap();
         let (mut taken, sink) = pipe().unwrap();
-        let pump = thread::spawn(move || carry(source.into(), sink.into(), escape));
+        let pump = thread::spawn(move || moved(source.into(), sink.into(), escape));
         let reader = thread::spawn(move || {
             let mut out = Vec::new();
             taken.read_to_end(&mut out).unwrap();
@@ -237,7 +240,7 @@ mod tests {
     fn a_reader_that_leaves_is_noticed_while_nothing_comes() {
         let (source, feed) = pipe().unwrap();
         let (taken, sink) = pipe().unwrap();
-        let pump = thread::spawn(move || carry(source.into(), sink.into(), false));
+        let pump = thread::spawn(move || moved(source.into(), sink.into(), false));
         drop(taken);
         assert_eq!(pump.join().unwrap().end, "closed");
         drop(feed);
@@ -251,12 +254,12 @@ mod tests {
         let (source, mut feed) = pipe().unwrap();
         feed.write_all(b"second").unwrap();
         drop(feed);
-        let ended = carry(source.into(), appending.into(), false);
+        let ended = moved(source.into(), appending.into(), false);
         assert_eq!((ended.bytes, ended.end), (6, "eof"));
         let mut file = File::open(&path).unwrap();
         let (mut taken, sink) = pipe().unwrap();
         file.seek(io::SeekFrom::Start(3)).unwrap();
-        assert_eq!(carry(file.into(), sink.into(), false).end, "eof");
+        assert_eq!(moved(file.into(), sink.into(), false).end, "eof");
         let mut out = String::new();
         taken.read_to_string(&mut out).unwrap();
         assert_eq!(out, "st second");
@@ -267,7 +270,7 @@ mod tests {
     fn what_cannot_be_read_is_an_error() {
         let folder = File::open("/").unwrap();
         let (_taken, sink) = pipe().unwrap();
-        let ended = carry(folder.into(), sink.into(), false);
+        let ended = moved(folder.into(), sink.into(), false);
         assert_eq!((ended.bytes, ended.end), (0, "error"));
         assert!(ended.message.unwrap().contains("directory"));
     }
