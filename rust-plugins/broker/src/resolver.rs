@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
-use crate::dns::{self, Response, Srv, WireName, kind};
+use crate::dns::{self, Rcode, Response, Srv, WireName, kind};
 use crate::name::Name;
 use crate::system;
 
@@ -24,6 +24,8 @@ const MAX_STRAY: usize = 64;
 /// A name that leads on more often leads nowhere.
 const MAX_ALIASES: usize = 8;
 const MAX_ADDRESSES: usize = 64;
+const NO_ERROR: u8 = Rcode::NoError as u8;
+const NO_SUCH_NAME: u8 = Rcode::NxDomain as u8;
 /// Without EDNS no answer is longer.
 const ROOM: usize = 4096;
 
@@ -83,6 +85,9 @@ impl Resolver {
     /// The SRV records of `name`.
     pub async fn services(&self, name: &WireName) -> Result<Vec<Srv<Name>>, Unresolved> {
         let (owner, response) = self.find(name, kind::SRV).await?;
+        if response.rcode == NO_SUCH_NAME {
+            return Err(Unresolved::not_found());
+        }
         Ok(response.services(&owner))
     }
 
@@ -92,7 +97,7 @@ impl Resolver {
         for _ in 0..MAX_ALIASES {
             let response = self.ask(&name, kind).await?;
             let end = response.alias(&name);
-            if end == name || response.has(&end, kind) || response.rcode != 0 {
+            if end == name || response.has(&end, kind) || response.rcode != NO_ERROR {
                 return Ok((end, response));
             }
             name = end;
@@ -112,7 +117,9 @@ impl Resolver {
                 let answer = timeout_at(deadline, exchange(*server, name, kind));
                 last = match answer.await {
                     // No such name is an answer too.
-                    Ok(Ok(response)) if matches!(response.rcode, 0 | 3) => return Ok(response),
+                    Ok(Ok(response)) if matches!(response.rcode, NO_ERROR | NO_SUCH_NAME) => {
+                        return Ok(response);
+                    }
                     Ok(Ok(response)) => {
                         Unresolved::failed(format!("{server} answers {}", rcode(response.rcode)))
                     }
