@@ -54,7 +54,11 @@ def name_bytes(name: str) -> bytes:
 
 def query(name: str, kind: int, *, id_: int = 1, flags: int = 0x0100) -> bytes:
     """Return a query."""
-    return struct.pack("!6H", id_, flags, 1, 0, 0, 0) + name_bytes(name) + struct.pack("!2H", kind, _IN)
+    return (
+        struct.pack("!6H", id_, flags, 1, 0, 0, 0)
+        + name_bytes(name)
+        + struct.pack("!2H", kind, _IN)
+    )
 
 
 def _read_name(message: bytes, at: int) -> tuple[str, int]:
@@ -110,14 +114,20 @@ def _data_bytes(record: Record) -> bytes:
     return data if isinstance(data, bytes) else name_bytes(str(data))
 
 
-def answer(asked: bytes, records: Sequence[Record], *, rcode: int = NO_ERROR, flags: int = 0x8180) -> bytes:
+def answer(
+    asked: bytes, records: Sequence[Record], *, rcode: int = NO_ERROR, flags: int = 0x8180
+) -> bytes:
     """Return an answer to the query ``asked``."""
     _, at = _read_name(asked, 12)
     head = asked[:2] + struct.pack("!5H", flags | rcode, 1, len(records), 0, 0)
     body = asked[12 : at + 4]
     for record in records:
         data = _data_bytes(record)
-        body += name_bytes(record.name) + struct.pack("!2HIH", record.kind, _IN, record.ttl, len(data)) + data
+        body += (
+            name_bytes(record.name)
+            + struct.pack("!2HIH", record.kind, _IN, record.ttl, len(data))
+            + data
+        )
     return head + body
 
 
@@ -130,6 +140,21 @@ def receive_tcp(stream: socket.socket) -> bytes:
             return b""
         data += some
     return data[2:]
+
+
+def _same_port() -> tuple[socket.socket, socket.socket]:
+    """Return a socket for packets and a listener at one port of loopback."""
+    for _ in range(100):
+        listener = socket.create_server(("127.0.0.1", 0))
+        packets = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            packets.bind(listener.getsockname())
+        except OSError:  # somebody has that port
+            listener.close()
+            packets.close()
+        else:
+            return packets, listener
+    raise AssertionError("no port is free")
 
 
 # What a resolver does with a query that came over UDP or, where the last is true, TCP: the packets that it sends.
@@ -148,10 +173,8 @@ class Resolver:
     seen: list[tuple[int, int]] = field(default_factory=list)
 
     def __enter__(self) -> Resolver:
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp, self._tcp = _same_port()
         self.address = f"127.0.0.1:{self._udp.getsockname()[1]}"
-        self._tcp = socket.create_server(self._udp.getsockname())
         self._threads = [
             threading.Thread(target=self._serve_udp, daemon=True),
             threading.Thread(target=self._serve_tcp, daemon=True),
