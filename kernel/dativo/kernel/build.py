@@ -13,23 +13,21 @@ import hashlib
 import json
 import os
 import re
-import selectors
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from dativo.kernel import limits, lock, show, tree, walls, wheel
+from dativo.kernel import answers, limits, lock, show, tree, walls, wheel
 from dativo.kernel.paths import make_folder
 from dativo.kernel.processes import own_identity
 from dativo.kernel.sdist import Sdist, download
 from dativo.protocol import jsontext
 from dativo.protocol.errors import Blame, ConfigError, LimitExceeded, ProtocolViolation, Where
-from dativo.sandbox import Confined, Exit, Grants, Limits, PrivateFile, Program, Walls, launch
+from dativo.sandbox import Exit, Grants, Limits, PrivateFile, Program, Walls, launch
 
 if TYPE_CHECKING:
     from dativo.kernel.resolver import Interpreter, Uv
@@ -38,7 +36,6 @@ _DRIVER: Final = "/run/dativo/build.py"
 _ARCHIVE: Final = "/build/sdist"
 _HEADER_BYTES: Final = 64 * 1024
 _MAX_REQUIREMENTS: Final = 200
-_CHUNK_BYTES: Final = 1 << 18
 # The same bytes from the same sdist: archives hold no time before 1980 (SOURCE_DATE_EPOCH, reproducible-builds.org).
 _ENVIRONMENT: Final = (
     ("HOME", "/tmp"),  # noqa: S108
@@ -224,10 +221,13 @@ class Builder:
                 run="build",
             )
             with confined:
-                header, ended = _read_answer(sdist, confined, into)
+                answer = _Answer(sdist, into)
+                within_s = limits.BUILD_TIME_S + limits.STOP_GRACE_S
+                ended = answers.listen(confined, answer.take, within_s)
                 if ended.code != 0:
                     raise _ended(sdist, ended, confined.stderr_tail())
-        return _header(sdist, header)
+        into.flush()
+        return _header(sdist, answer.header)
 
 
 def _driver() -> bytes:
@@ -245,40 +245,27 @@ def _work_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _read_answer(sdist: Sdist, confined: Confined, into: IO[bytes]) -> tuple[bytes, Exit]:
-    """Read stdout to its end: return the first line, write the rest into ``into``. Raises LimitExceeded."""
-    header, rest, complete = bytearray(), 0, False
-    deadline = time.monotonic() + limits.BUILD_TIME_S + limits.STOP_GRACE_S
-    with selectors.DefaultSelector() as selector:
-        selector.register(confined.stdout, selectors.EVENT_READ)
-        selector.register(confined.stderr_fd, selectors.EVENT_READ)
-        while confined.stdout in selector.get_map():
-            for key, _ in selector.select(0.1):
-                if key.fd == confined.stderr_fd:
-                    confined.read_stderr()
-                    if confined.stderr_closed:
-                        selector.unregister(confined.stderr_fd)
-                    continue
-                data = os.read(confined.stdout, _CHUNK_BYTES)
-                if not data:
-                    selector.unregister(confined.stdout)
-                if not complete:
-                    line, complete, data = _split(data)
-                    header += line
-                rest += into.write(data)
-            confined.watch()
-            if len(header) > _HEADER_BYTES or rest > limits.WHEEL_BYTES:
-                raise LimitExceeded(
-                    f"building {sdist.package} {sdist.version} gave more than {limits.WHEEL_BYTES} bytes",
-                    blame=Blame.PLUGIN,
-                )
-    into.flush()
-    return bytes(header), confined.wait(max(1.0, deadline - time.monotonic()))
+class _Answer:
+    """Takes stdout apart: its first line is the header, the rest is written into a file. Bounded."""
 
+    def __init__(self, sdist: Sdist, into: IO[bytes]) -> None:
+        self.header = b""
+        self._what = f"building {sdist.package} {sdist.version}"
+        self._into = into
+        self._complete = False
+        self._rest = 0
 
-def _split(data: bytes) -> tuple[bytes, bool, bytes]:
-    line, end, rest = data.partition(b"\n")
-    return line, bool(end), rest
+    def take(self, data: bytes) -> None:
+        """Take the next bytes. Raises LimitExceeded."""
+        if not self._complete:
+            line, end, data = data.partition(b"\n")
+            self.header += line
+            self._complete = bool(end)
+        self._rest += self._into.write(data)
+        if len(self.header) > _HEADER_BYTES or self._rest > limits.WHEEL_BYTES:
+            raise LimitExceeded(
+                f"{self._what} gave more than {limits.WHEEL_BYTES} bytes", blame=Blame.PLUGIN
+            )
 
 
 def _header(sdist: Sdist, line: bytes) -> dict[str, Any]:
