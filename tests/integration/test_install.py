@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dativo.kernel import install, registry, tree
+from dativo.kernel.lock import Locked, load_lock
 from dativo.kernel.paths import Paths
 from dativo.kernel.registry import Installed
 from dativo.protocol.errors import ConfigError
@@ -44,6 +45,11 @@ class Site:
 
     def find(self, reference: str, *, verify: bool = False) -> Installed:
         return registry.find_source(reference, self.workspace, self.paths, verify=verify)
+
+    def entry(self, reference: str) -> Locked:
+        found = load_lock(self.lock)[reference]
+        assert isinstance(found, Locked)
+        return found
 
     @property
     def lock(self) -> Path:
@@ -281,11 +287,9 @@ def test_the_workspace_does_not_steer_the_installer(
 
 
 def test_removing(wheels: Site) -> None:
-    from dativo.kernel.lock import load_lock
-
     wheel(wheel_folder(wheels), "tap-own", "1.0", tap())
     wheels.add("singer:tap-own")
-    entry = load_lock(wheels.lock)["singer:tap-own"]
+    entry = wheels.entry("singer:tap-own")
     assert install.remove(entry, wheels.paths)
     assert not install.remove(entry, wheels.paths)
     with pytest.raises(ConfigError, match="locked but not installed"):

@@ -15,7 +15,6 @@ from tests.integration.conftest import plain_flags
 from tests.integration.test_install import Site, wheel
 
 from dativo.kernel import install
-from dativo.kernel.lock import load_lock
 from dativo.kernel.registry import Installed
 from dativo.protocol.errors import ConfigError, DativoError, LimitExceeded
 from dativo.sandbox import Walls
@@ -128,7 +127,7 @@ def test_an_sdist_is_built_locked_and_installed(shop: Shop, tmp_path: Path) -> N
     file = sdist(shop.folder)
     found = shop.add()
     assert (found.version, Path(found.argv[-1]).name, shop.builds) == ("1.0", "tap-own", 1)
-    entry = load_lock(shop.lock)["singer:tap-own"]
+    entry = shop.entry("singer:tap-own")
     assert entry.built == {"tap-own": ()}
     assert entry.requirements == (f"tap-own==1.0 --hash=sha256:{_sha256(file)}",)
     # Another machine builds the same files, and asks nobody for versions.
@@ -165,7 +164,7 @@ def test_a_dependency_and_what_builds_it(shop: Shop) -> None:
         wants=("late",),
     )
     assert shop.add("singer:tap-front").version == "1.0"
-    built = load_lock(shop.lock)["singer:tap-front"].built
+    built = shop.entry("singer:tap-front").built
     assert [line.split(" ")[0] for line in built["tap-own"]] == ["late==3.0", "tool==2.0"]
 
 
@@ -319,7 +318,7 @@ def test_a_target_whose_dependencies_are_sdists(tmp_path: Path) -> None:
     """target-jsonl 0.1.4 pins a singer-python that has no wheel, which pins a simplejson with an extension in C."""
     site, other = Shop(tmp_path / "one"), Shop(tmp_path / "other")
     assert site.add("singer:target-jsonl==0.1.4").role == "target"
-    assert {"singer-python", "simplejson"} == set(load_lock(site.lock)["singer:target-jsonl"].built)
+    assert {"singer-python", "simplejson"} == set(site.entry("singer:target-jsonl").built)
     # Built again elsewhere, from the lock: the same bytes.
     other.lock.write_bytes(site.lock.read_bytes())
     assert other.add("singer:target-jsonl", locked=True).role == "target"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dativo.kernel import grants, install, registry, report, verbs, warehouse
+from dativo.kernel import grants, install, lock, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
 from dativo.kernel.committer import look_into
 from dativo.kernel.conversation import Observer
@@ -97,15 +97,33 @@ def discover(site: Site, path: Path) -> Catalog:
 
 
 def add(
-    site: Site, reference: str, workspace: Path, *, locked: bool = False, python: str | None = None
+    site: Site,
+    reference: str,
+    workspace: Path,
+    *,
+    locked: bool = False,
+    python: str | None = None,
+    name: str | None = None,
 ) -> registry.Installed:
     """Install a connector, ask it for its SPEC once without network or grants, and write it to dativo.lock.
 
-    With ``locked`` the lock is followed instead of written. Raises PluginFailed when the connector does not answer.
+    With ``locked`` the lock is followed instead of written. ``python`` is for packages, ``name`` for images. Raises
+    PluginFailed when the connector does not answer.
     """
-    added = install.add(
-        reference, site.paths, workspace, locked=locked, python=python, walls=site.walls
-    )
+    if reference.startswith(lock.IMAGE):
+        if python is not None:
+            raise ConfigError("an image brings its own Python", value=python)
+        from dativo.kernel import image_install
+
+        added = image_install.add(
+            reference, site.paths, workspace, name=name, locked=locked, walls=site.walls
+        )
+    elif name is not None:
+        raise ConfigError("only an image is given a name", value=name)
+    else:
+        added = install.add(
+            reference, site.paths, workspace, locked=locked, python=python, walls=site.walls
+        )
     site.policy.check_blocked(added.reference, added.version, added.digest)
     with own_identity() as identity:
         how = verbs.Asked(added, verbs.default_grants(added), identity, site.walls, new_run_id())

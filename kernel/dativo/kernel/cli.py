@@ -275,15 +275,20 @@ def plugin() -> None:
 @click.option(
     "--python", default=None, help="Interpreter or version for the connector's environment."
 )
+@click.option("--name", default=None, help="What jobs call an image: image:NAME.")
 @_cgroup
 def plugin_add(
-    reference: str, locked: bool, python: str | None, cgroup: Literal["required", "degraded"] | None
+    reference: str,
+    locked: bool,
+    python: str | None,
+    name: str | None,
+    cgroup: Literal["required", "degraded"] | None,
 ) -> None:
-    """Install REFERENCE (airbyte:source-faker==7.2.1, singer:tap-jsonl==0.3.1) and write it to dativo.lock."""
+    """Install REFERENCE and write it to dativo.lock: airbyte:source-faker==7.2.1, singer:tap-jsonl==0.3.1, image:./source.tar."""
     from dativo.kernel import api
 
     with _site(cgroup) as site:
-        added = api.add(site, reference, Path.cwd(), locked=locked, python=python)
+        added = api.add(site, reference, Path.cwd(), locked=locked, python=python, name=name)
     show.note(f"{added.reference} {added.version}  digest {added.digest[:12]}")
 
 

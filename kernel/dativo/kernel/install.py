@@ -31,7 +31,15 @@ from dativo.kernel.document import read_bounded, write_atomic
 from dativo.kernel.lock import Locked, Reference
 from dativo.kernel.paths import Paths, make_folder
 from dativo.kernel.registry import Installed
-from dativo.kernel.store import ENV_FOLDER, LISTING_FILE, RECORD_FILE, Record, check, record_of
+from dativo.kernel.store import (
+    ENV_FOLDER,
+    LISTING_FILE,
+    RECORD_FILE,
+    Record,
+    check,
+    folder_of,
+    record_of,
+)
 from dativo.protocol.errors import Blame, ConfigError, LimitExceeded, Where
 
 if TYPE_CHECKING:
@@ -103,7 +111,8 @@ def add(
     plugins = lock.load_lock(file)
     env = environment.current() if env is None else env
     paths.ensure()
-    before = plugins.get(wanted.name)
+    found = plugins.get(wanted.name)
+    before = found if isinstance(found, Locked) else None
     tools = _Tools(paths, env, walls, progress)
     entry = _as_locked(before, wanted, file) if locked else _choose(before, wanted, python, tools)
     record = _installed(entry, paths)
@@ -145,12 +154,12 @@ def _choose(entry: Locked | None, wanted: Reference, python: str | None, tools: 
     return entry
 
 
-def remove(entry: Locked, paths: Paths) -> bool:
-    """Delete the environment of ``entry`` from the store; tell whether there was one. Other workspaces may use it."""
-    folder = paths.plugins / entry.folder
+def remove(entry: lock.Entry, paths: Paths) -> bool:
+    """Delete what the store has of ``entry``; tell whether there was something. Other workspaces may use it."""
+    folder = folder_of(entry, paths)
     if not folder.exists():
         return False
-    with _exclusive(folder.parent / ".lock", show.note):
+    with exclusive(folder.parent / ".lock", show.note):
         (folder / RECORD_FILE).unlink(missing_ok=True)
         tree.make_removable(folder)
         shutil.rmtree(folder)
@@ -189,7 +198,7 @@ def _install(entry: Locked, python: str | None, tools: _Tools) -> Record:
     folder = paths.plugins / entry.folder
     make_folder(paths.plugins, 0o755)
     make_folder(folder.parent, 0o755)
-    with _exclusive(folder.parent / ".lock", progress):
+    with exclusive(folder.parent / ".lock", progress):
         if (record := _installed(entry, paths)) is not None:
             return record
         if folder.exists():
@@ -311,14 +320,14 @@ def _no_script(entry: Locked, reason: str) -> ConfigError:
 
 
 @contextmanager
-def _exclusive(file: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of one package's folder; waits for another installation of it."""
+def exclusive(file: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of a folder of the store; waits for another installation in it."""
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("Waiting for another installation of the same package")
+            progress("Waiting for another installation")
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:

@@ -180,6 +180,16 @@ WHEEL_BYTES: Final = Limit(1 * GIB, "", "The wheel that is built of one, packed 
 BUILD_MEMORY_BYTES: Final = Limit(4 * GIB, "", "Memory of such a build, its files included")
 BUILD_TMP_BYTES: Final = Limit(2 * GIB, "", "Its files")
 BUILD_TIME_S: Final = Limit(1800, "", "Wall clock of such a build")
+RECORD_BYTES: Final = Limit(8 * MIB, "", "What the store notes of a plugin")
+IMAGE_BYTES: Final = Limit(
+    16 * GIB, "", "An image's archive; what it unpacks to is bounded as an environment is"
+)
+IMAGE_LAYERS: Final = Limit(128, "", "Layers of an image")
+IMAGE_RATIO: Final = Limit(
+    200, "", "Bytes that come out of a layer for each that goes in, beyond 64 MiB"
+)
+IMAGE_PATH_BYTES: Final = Limit(4096, "", "A path in an image")
+IMAGE_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the process that unpacks an image")
 
 ALL: Final[dict[str, Limit]] = {
     name: value for name, value in list(globals().items()) if isinstance(value, Limit)

@@ -3,7 +3,7 @@
 It lies in the workspace, so it is a request: it chooses among what the operator installed and proves that this is the same, and
 it never says where or how to run anything. For each plugin it holds every requirement with the hashes of its wheels, and per
 platform the digest of the files that came out of them. A package without a wheel is built here, confined: then the hash is
-that of its sdist, and what builds it is locked too.
+that of its sdist, and what builds it is locked too. An image is locked by the hash of its configuration and of its files.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from dativo.kernel import limits, shapes
 from dativo.kernel.document import load_json, write_atomic
-from dativo.protocol.errors import ConfigError
+from dativo.protocol.errors import ConfigError, Where
 
 LOCK_FILE: Final = "dativo.lock"
+IMAGE: Final = "image:"
 Kind = Literal["airbyte", "singer"]
 
 
@@ -127,32 +128,70 @@ class Locked:
         return f"{self.package}/{self.version}-{self.digest[:12]}"
 
 
+@dataclass(frozen=True, slots=True)
+class LockedImage:
+    """An image of the lock. For each platform ``images`` has its id, the SHA-256 of its configuration, and ``contents`` the
+    digest of its unpacked root.
+    """
+
+    reference: str
+    version: str
+    images: Mapping[str, str]
+    contents: Mapping[str, str]
+    kind: Literal["image"] = "image"
+    newest: None = None
+    python: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder of its root below ``Paths.images``; empty when the lock has no image for this platform."""
+        return self.images.get(platform_name(), "")
+
+
+Entry: TypeAlias = Locked | LockedImage
+
+
 def platform_name() -> str:
     """Return the platform that wheels are chosen for, such as ``linux-x86_64``."""
     return f"linux-{platform.machine()}"
 
 
-def load_lock(path: Path) -> dict[str, Locked]:
+def load_lock(path: Path) -> dict[str, Entry]:
     """Return the plugins of the lock at ``path`` by reference; none when there is no file. Raises ConfigError."""
     if not path.exists():
         return {}
     said = shapes.read(shapes.LOCK, load_json(path, LOCK_FILE, limits.LOCK_BYTES), LOCK_FILE)
-    return {
-        reference: Locked(reference=reference, **{"newest": None, **entry})
-        for reference, entry in said["plugins"].items()
-    }
+    found: dict[str, Entry] = {}
+    for reference, entry in said["plugins"].items():
+        if not reference.startswith(f"{entry['kind']}:"):
+            raise ConfigError(
+                f"{LOCK_FILE}: {reference} is not of kind {entry['kind']}", Where(file=str(path))
+            )
+        if entry["kind"] == "image":
+            found[reference] = LockedImage(reference, **entry)
+        else:
+            found[reference] = Locked(reference=reference, **{"newest": None, **entry})
+    return found
 
 
-def save_lock(path: Path, plugins: Mapping[str, Locked]) -> None:
+def save_lock(path: Path, plugins: Mapping[str, Entry]) -> None:
     """Write the lock: the same plugins always give the same bytes."""
     write_atomic(path, lock_text(plugins))
 
 
-def lock_text(plugins: Mapping[str, Locked]) -> str:
+def lock_text(plugins: Mapping[str, Entry]) -> str:
     """Return the lock's text: JSON, sorted, one requirement a line."""
     entries: dict[str, Any] = {}
     for reference in sorted(plugins):
         entry = plugins[reference]
+        if isinstance(entry, LockedImage):
+            entries[reference] = {
+                "kind": entry.kind,
+                "version": entry.version,
+                "images": dict(sorted(entry.images.items())),
+                "contents": dict(sorted(entry.contents.items())),
+            }
+            continue
         entries[reference] = {
             "kind": entry.kind,
             "package": entry.package,

@@ -54,6 +54,11 @@ class Paths:
         return self.store / "plugins"
 
     @property
+    def images(self) -> Path:
+        """Unpacked images: ``<id>/``."""
+        return self.store / "images"
+
+    @property
     def policy(self) -> Path:
         """The operator's policy; need not exist."""
         return self.config / "policy.yaml"

@@ -1,11 +1,12 @@
 """From a name in a job to a program: which files it is made of, by digest, and how it is started. It never imports one.
 
-`airbyte:…` and `singer:…` come from dativo.lock and the store; `iceberg` and `parquet` are dativo's own; `./folder` and any other
-bare name is a `plugin.yaml` in the workspace.
+`airbyte:…`, `singer:…` and `image:…` come from dativo.lock and the store; `iceberg` and `parquet` are dativo's own; `./folder`
+and any other bare name is a `plugin.yaml` in the workspace.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from dativo.kernel import environment, lock, manifest, store, tree
-from dativo.kernel.lock import Locked
+from dativo.kernel.lock import Locked, LockedImage
 from dativo.kernel.paths import Paths
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import ConfigError, InternalError, Where
@@ -31,7 +32,8 @@ class Installed:
 
     ``role``: whether records come out of it or go into it. ``digest``: SHA-256 (hex) of what runs, the artefact of an approval.
     ``argv`` is complete but for the verb. ``runtime``: paths it needs to read, to be bound read-only at the same place;
-    /usr is not among them. ``path``: its own folder of commands, for PATH.
+    /usr is not among them. ``path``: its own folder of commands, for PATH. Of an image there are ``root``, its root file system,
+    the ``environment`` that it asks for, and its working folder ``cwd``.
     """
 
     reference: str
@@ -42,6 +44,9 @@ class Installed:
     runtime: tuple[Path, ...]
     path: tuple[str, ...] = ()
     role: Role = "source"
+    root: Path | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/tmp"  # noqa: S108  # inside, a tmpfs of its own
 
     @property
     def dialect(self) -> Dialect:
@@ -77,6 +82,8 @@ def find_plugin(
     """Return the source or target ``reference``, after its files were checked. Raises as find_source does."""
     if reference in OWN_TARGETS:
         return _own_target(reference)
+    if reference.startswith(lock.IMAGE):
+        return _image(reference, workspace, paths, verify=verify)
     if not lock.is_packaged(reference):
         return _local(reference, workspace)
     wanted = lock.parse_reference(reference)
@@ -88,21 +95,42 @@ def find_plugin(
             hint=f"Write {wanted.name} here, and run: dativo plugin add {reference}",
         )
     entry = lock.load_lock(file).get(wanted.name)
-    if entry is None:
-        raise ConfigError(
-            f"{wanted.name} is not in {lock.LOCK_FILE}",
-            Where(file=str(file), plugin=wanted.name),
-            hint=f"dativo plugin add {wanted.name}",
-        )
+    if not isinstance(entry, Locked):
+        raise _not_locked(wanted.name, file, wanted.name)
     record = store.record_of(entry, paths)
     if record is None:
-        raise ConfigError(
-            f"{wanted.name} {entry.version} is locked but not installed here",
-            Where(file=str(file), plugin=wanted.name),
-            hint=f"dativo plugin add {wanted.name}",
-        )
+        raise _not_installed(entry, file)
     store.check(entry, record, paths, always=verify)
     return installed(entry, record, paths)
+
+
+def _image(reference: str, workspace: Path, paths: Paths, *, verify: bool) -> Installed:
+    file = workspace / lock.LOCK_FILE
+    entry = lock.load_lock(file).get(reference)
+    if not isinstance(entry, LockedImage):
+        name = reference.removeprefix(lock.IMAGE)
+        raise _not_locked(reference, file, f"{lock.IMAGE}ARCHIVE --name {name}")
+    record = store.image_record_of(entry, paths)
+    if record is None:
+        raise _not_installed(entry, file)
+    store.check(entry, record, paths, always=verify)
+    return installed_image(entry, record, paths)
+
+
+def _not_locked(name: str, file: Path, argument: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is not in {lock.LOCK_FILE}",
+        Where(file=str(file), plugin=name),
+        hint=f"dativo plugin add {argument}",
+    )
+
+
+def _not_installed(entry: lock.Entry, file: Path) -> ConfigError:
+    return ConfigError(
+        f"{entry.reference} {entry.version} is locked but not installed here",
+        Where(file=str(file), plugin=entry.reference),
+        hint=f"dativo plugin add {store.argument(entry)}",
+    )
 
 
 def _in_role(role: Role, found: Installed) -> Installed:
@@ -134,16 +162,37 @@ def installed(entry: Locked, record: store.Record, paths: Paths) -> Installed:
     )
 
 
+def installed_image(entry: LockedImage, record: store.ImageRecord, paths: Paths) -> Installed:
+    """Return how the connector of a checked image is started. Its digest covers what the image says and every file of it."""
+    name = record.labels.get("io.airbyte.name", "").rpartition("/")[2]
+    named = (entry.reference.removeprefix(lock.IMAGE), name)
+    return Installed(
+        reference=entry.reference,
+        kind="airbyte",
+        version=entry.version,
+        digest=hashlib.sha256(f"{record.image}\n{record.tree}".encode()).hexdigest(),
+        argv=record.argv,
+        runtime=(),
+        role="target" if any(each.startswith("destination-") for each in named) else "source",
+        root=store.folder_of(entry, paths) / store.ROOT_FOLDER,
+        environment=tuple(sorted(record.environment.items())),
+        cwd=record.folder,
+    )
+
+
 def listing(workspace: Path, paths: Paths) -> list[dict[str, str]]:
     """Return reference, version, Python, digest and state (installed, missing) of every locked plugin."""
     found = []
     for reference, entry in sorted(lock.load_lock(workspace / lock.LOCK_FILE).items()):
-        record = store.record_of(entry, paths)
+        if isinstance(entry, LockedImage):
+            record: store.Record | store.ImageRecord | None = store.image_record_of(entry, paths)
+        else:
+            record = store.record_of(entry, paths)
         found.append(
             {
                 "reference": reference,
                 "version": entry.version,
-                "python": record.python if record else entry.python,
+                "python": record.python if isinstance(record, store.Record) else entry.python,
                 "digest": record.tree if record else "",
                 "newest": entry.newest or "",
                 "state": "installed" if record else "missing",
@@ -165,7 +214,7 @@ def _local(reference: str, workspace: Path) -> Installed:
         raise ConfigError(
             f"there is no connector {reference}",
             Where(file=str(real / manifest.FILE)),
-            hint="Write airbyte:NAME, singer:NAME, or the folder of a plugin.yaml such as ./plugins/mine",
+            hint="Write airbyte:NAME, singer:NAME, image:NAME, or the folder of a plugin.yaml such as ./plugins/mine",
         )
     found = manifest.load(real)
     where = Where(file=str(real / manifest.FILE), plugin=found.name)
@@ -216,12 +265,20 @@ def _own_target(name: str) -> Installed:
         kind="native",
         version=found.version,
         digest=found.digest,
-        argv=(sys.executable, "-I", "-m", found.entry, *found.arguments),
-        runtime=_runtime(
-            (Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)))
-        ),
+        argv=(*own_module(found.entry), *found.arguments),
+        runtime=own_runtime(),
         role="target",
     )
+
+
+def own_module(name: str) -> tuple[str, ...]:
+    """Return the command that runs a module of dativo's own plugins; ``own_runtime`` is what it reads."""
+    return (sys.executable, "-I", "-m", name)
+
+
+def own_runtime() -> tuple[Path, ...]:
+    """Return the interpreter, the packages and dativo itself, as they lie on this machine."""
+    return _runtime((Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))))
 
 
 def _runtime(wanted: Iterable[Path]) -> tuple[Path, ...]:

@@ -393,6 +393,7 @@ REQUIREMENT: Final = text(
 )
 """No option, no address and no marker can hide in it."""
 _PACKAGE: Final = text(r"[a-z0-9]+(-[a-z0-9]+)*", "a normalised package name", 128)
+_PLATFORM: Final = text(r"linux-[a-z0-9_]{1,20}", "a platform")
 LOCKED: Final = Shape(
     {
         "kind": one_of("airbyte", "singer"),
@@ -401,20 +402,68 @@ LOCKED: Final = Shape(
         "requested": text(r"[0-9A-Za-z.+!_*<>=~, -]*", "a version specifier", 256),
         "python": text(r"3\.[0-9]{1,2}", "a Python version such as 3.11"),
         "script": text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "a console script"),
-        "contents": mapping_of(text(r"linux-[a-z0-9_]{1,20}", "a platform"), DIGEST),
+        "contents": mapping_of(_PLATFORM, DIGEST),
         "requirements": list_of(REQUIREMENT, 1, 5000),
     },
     {"newest": VERSION, "built": mapping_of(_PACKAGE, list_of(REQUIREMENT, 0, 1000))},
 )
+LOCKED_IMAGE: Final = Shape(
+    {
+        "kind": one_of("image"),
+        "version": VERSION,
+        "images": mapping_of(_PLATFORM, DIGEST),
+        "contents": mapping_of(_PLATFORM, DIGEST),
+    }
+)
+
+
+def _locked(value: Any, location: Location) -> dict[str, Any]:
+    """Return an entry of the lock: a package's, or an image's."""
+    image = isinstance(value, dict) and value.get("kind") == "image"
+    return (LOCKED_IMAGE if image else LOCKED)(value, location)
+
+
 LOCK: Final = Shape(
     {
         "version": whole(1, 1),
         "plugins": mapping_of(
-            text(r"(airbyte|singer):[a-z0-9-]{1,128}", "a reference such as airbyte:source-faker"),
-            LOCKED,
+            text(
+                r"(airbyte|singer|image):[a-z0-9-]{1,128}",
+                "a reference such as airbyte:source-faker",
+            ),
+            _locked,
         ),
     }
 )
+
+# --- what an image says of itself ----------------------------------------------------------------
+
+_ANY_TEXT: Final = text(
+    r"[^\0\ud800-\udfff]*", "a text", 128 * 1024 - 1
+)  # MAX_ARG_STRLEN, execve(2)
+UNPACKED: Final = Shape(
+    {
+        "id": DIGEST,
+        "config": Shape(
+            {
+                "entrypoint": list_of(_ANY_TEXT, most=100),
+                "command": list_of(_ANY_TEXT, most=100),
+                "environment": mapping_of(text(r"[^\0=\ud800-\udfff]+", "a name"), _ANY_TEXT),
+                "folder": text(r"/[^\0\ud800-\udfff]*", "an absolute path"),
+                "user": _ANY_TEXT,
+                "labels": mapping_of(_ANY_TEXT, _ANY_TEXT),
+            }
+        ),
+    },
+    {
+        "program": lambda value, location: None if value is None else _ANY_TEXT(value, location),
+        "files": whole(0),
+        "bytes": whole(0),
+        "devices": whole(0),
+        "set_uid": whole(0),
+    },
+)
+"""The answer of ``dativo.plugins.image``."""
 
 # --- reading them --------------------------------------------------------------------------------
 

@@ -83,7 +83,9 @@ def program(plugin: Installed, verb: commands.Verb, documents: Documents, *, nam
         name=name,
         argv=(*plugin.argv, *arguments),
         runtime=plugin.runtime,
+        cwd=plugin.cwd,
         files=documents.files() if verb != "spec" else (),
+        root=plugin.root,
     )
 
 
@@ -99,12 +101,16 @@ ENVIRONMENT: Final = (
 )
 
 
+# As Docker sets it where an image does not.
+IMAGE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def walled(plugin: Installed, granted: grants.Grants) -> Grants:
     """Return what a connector was granted, in the sandbox's terms."""
     return Grants(
         read=granted.read,
         write=granted.write,
-        environment=(*ENVIRONMENT, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"]))),
+        environment=_environment(plugin),
         limits=Limits(
             memory_bytes=granted.memory_bytes,
             cpus=granted.cpus,
@@ -117,6 +123,13 @@ def walled(plugin: Installed, granted: grants.Grants) -> Grants:
             stderr_bytes=STDERR_TAIL_BYTES,
         ),
     )
+
+
+def _environment(plugin: Installed) -> tuple[tuple[str, str], ...]:
+    """Return the variables of a connector: ours, over those that an image asks for; its PATH is that of its own root."""
+    if plugin.root is None:
+        return (*ENVIRONMENT, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"])))
+    return (("PATH", IMAGE_PATH), *plugin.environment, *ENVIRONMENT)
 
 
 def default_grants(plugin: Installed) -> Grants:

@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 from dativo.kernel import environment, limits, quantities, shapes
 from dativo.kernel.document import load_yaml
 from dativo.kernel.job import load_job
-from dativo.kernel.lock import Locked, lock_text
+from dativo.kernel.lock import Locked, LockedImage, lock_text
 from dativo.kernel.paths import Paths
 from dativo.protocol.errors import ConfigError
 
@@ -222,6 +222,8 @@ def test_schema_and_shape_have_the_same_keys(name: str, shape: shapes.Shape, map
         _same_keys(shapes.LOCKED, SCHEMAS["lock"]["$defs"]["locked"], SCHEMAS["lock"], "locked")
         == 1
     )
+    image = SCHEMAS["lock"]["$defs"]["image"]
+    assert _same_keys(shapes.LOCKED_IMAGE, image, SCHEMAS["lock"], "image") == 1
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,13 @@ def test_a_written_lock_fits_the_schema() -> None:
         (f"x==1.0 --hash=sha256:{'ab' * 32}",),
         {"linux-x86_64": "ab" * 32},
     )
-    validate("lock", json.loads(lock_text({"singer:x": entry})))
+    here = {"linux-x86_64": "ab" * 32}
+    image = LockedImage("image:x", "1.0", here, here)
+    validate("lock", json.loads(lock_text({"singer:x": entry, "image:x": image})))
+    wrong = json.loads(lock_text({"image:x": image}))
+    wrong["plugins"]["image:x"]["script"] = "x"
+    with pytest.raises(jsonschema.ValidationError):
+        validate("lock", wrong)
 
 
 def _floats(value: Any) -> Any:

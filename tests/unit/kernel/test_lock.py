@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dativo.kernel.lock import Locked, load_lock, lock_text, parse_reference, save_lock
+from dativo.kernel.lock import (
+    Locked,
+    LockedImage,
+    load_lock,
+    lock_text,
+    parse_reference,
+    platform_name,
+    save_lock,
+)
 from dativo.protocol.errors import ConfigError
 
 HASH = "ab" * 32
@@ -76,6 +84,49 @@ def test_round_trip_and_the_same_bytes(tmp_path: Path) -> None:
     assert load_lock(file) == plugins
     assert lock_text(dict(reversed(plugins.items()))) == file.read_text()
     assert load_lock(tmp_path / "none") == {}
+
+
+def image(**changes: object) -> LockedImage:
+    values: dict[str, object] = {
+        "reference": "image:shop",
+        "version": "0+abc",
+        "images": {"linux-aarch64": HASH, platform_name(): HASH},
+        "contents": {platform_name(): HASH},
+    }
+    return LockedImage(**{**values, **changes})  # type: ignore[arg-type]  # a table of values
+
+
+def test_images(tmp_path: Path) -> None:
+    file = tmp_path / "dativo.lock"
+    save_lock(file, {"image:shop": image(), "airbyte:source-faker": entry()})
+    assert load_lock(file) == {"image:shop": image(), "airbyte:source-faker": entry()}
+    assert image().folder == HASH
+    assert image(images={}).folder == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("images", {platform_name(): "../../etc"}, "images"),
+        ("images", {"../x": HASH}, "images"),
+        ("version", "../1", "version"),
+        ("argv", ["/bin/sh"], "unknown key `argv`"),
+        ("kind", "singer", "is missing|unknown key"),
+    ],
+)
+def test_a_hostile_image_is_refused(tmp_path: Path, key: str, value: object, says: str) -> None:
+    document = json.loads(lock_text({"image:shop": image()}))
+    document["plugins"]["image:shop"][key] = value
+    (tmp_path / "dativo.lock").write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=says):
+        load_lock(tmp_path / "dativo.lock")
+
+
+@pytest.mark.parametrize("reference", ["singer:shop", "airbyte:shop"])
+def test_a_kind_under_the_name_of_another(tmp_path: Path, reference: str) -> None:
+    (tmp_path / "dativo.lock").write_text(lock_text({reference: image()}))
+    with pytest.raises(ConfigError, match=f"{reference} is not of kind image"):
+        load_lock(tmp_path / "dativo.lock")
 
 
 def test_the_digest_covers_python_and_every_hash() -> None:
