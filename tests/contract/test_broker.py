@@ -371,7 +371,7 @@ def test_nobody_listens(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     event = start(port=port, records=records("127.0.0.8", "127.0.0.9")).refusal(NAME, port)
-    assert verdict(event) == ("connect_failed", NAME, "127.0.0.9")
+    assert verdict(event) == ("connect_failed", NAME, "127.0.0.8")
     assert "refused" in event["detail"]
 
 
@@ -474,6 +474,18 @@ def test_the_server_is_heard_while_a_hello_is_not_whole(start: Start, stack: Exi
         assert client.recv(100) == b"first"
         client.sendall(hello[50:])
         assert client.recv(100) == hello[:5]
+
+
+def test_a_hello_has_its_time(start: Start, server: Server) -> None:
+    broker = start(server, limits={"connect_timeout_s": 0.4})
+    event = broker.refusal(NAME, server.port, client_hello(NAME)[:100])
+    assert (event["verdict"], event["detail"]) == ("tls_malformed", "not whole in time")
+    # Who says nothing at all is waited for.
+    with broker.connect(NAME, server.port) as client:
+        time.sleep(0.6)
+        client.sendall(b"x")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"X"
 
 
 def test_a_grant_without_server_name(start: Start, server: Server) -> None:

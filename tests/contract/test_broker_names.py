@@ -53,6 +53,13 @@ def test_the_case_of_a_question_comes_back(broker: Broker) -> None:
     assert [one.data for one in answered.answers] == [broker.address(NAME)]
 
 
+def test_options_of_a_client_are_passed_over(broker: Broker) -> None:
+    # EDNS (RFC 6891): a record of type 41 behind the question, whose class is a size.
+    asked = dns.query(NAME, dns.A)
+    edns = asked[:10] + b"\0\1" + asked[12:] + b"\0" + struct.pack("!2HIH", 41, 1232, 0, 0)
+    assert [one.data for one in broker.exchange(edns).answers] == ["198.18.0.2"]
+
+
 def test_an_address_has_its_name(broker: Broker) -> None:
     address = broker.address(NAME)
     (answer,) = broker.ask(

@@ -118,6 +118,7 @@ impl Report {
             who: &self.client,
             grant: &grant,
             expected: self.aim.name.as_ref().filter(|_| grant.sni),
+            opening_time: broker.connect_timeout,
             up_bytes: &self.up_bytes,
             down_bytes: &self.down_bytes,
         };

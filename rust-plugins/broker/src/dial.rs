@@ -1,5 +1,6 @@
 //! From an aim to a connection that stands: resolve once, check every address, dial the permitted ones, or ask a proxy.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ const MAX_HEAD_BYTES: usize = 8 << 10;
 const MAX_DETAIL_CHARS: usize = 200;
 /// A server that is gone without a word is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Why a connection is not made: a verdict of docs/spec/network.md, and what the system says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,34 +152,47 @@ fn permitted(broker: &Broker, addresses: &[IpAddr], grant: &Grant) -> Result<Vec
     }
 }
 
-/// Dial these very addresses, each with its share of the time that is left.
+/// Dial these very addresses, each with its share of the time that is left. Where none answers the first is told, but for
+/// those of a network that this machine does not have.
 async fn in_turn(
     addresses: &[IpAddr],
     port: u16,
     deadline: Instant,
 ) -> Result<(TcpStream, IpAddr), Refusal> {
-    let mut last = Refusal::new("connect_failed").detail("no address");
+    let mut failed = None;
     for (at, &address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - at) as u32;
-        last = match timeout(share, TcpStream::connect(SocketAddr::new(address, port))).await {
+        let dialled = timeout(share, TcpStream::connect(SocketAddr::new(address, port))).await;
+        let (refusal, is_ours) = match dialled {
             Ok(Ok(stream)) => {
                 prepare(&stream);
                 return Ok((stream, address));
             }
-            Ok(Err(error)) => Refusal::new("connect_failed")
-                .at(address)
-                .detail(&error.to_string()),
-            Err(_) => Refusal::new("connect_timeout").at(address),
+            Ok(Err(error)) => {
+                let refusal = Refusal::new("connect_failed").detail(&error.to_string());
+                (refusal, error.kind() == ErrorKind::NetworkUnreachable)
+            }
+            Err(_) => (Refusal::new("connect_timeout"), false),
         };
+        if failed
+            .as_ref()
+            .is_none_or(|&(_, was_ours)| was_ours && !is_ours)
+        {
+            failed = Some((refusal.at(address), is_ours));
+        }
     }
-    Err(last)
+    let nothing = || Refusal::new("connect_failed").detail("no address");
+    Err(failed.map_or_else(nothing, |(refusal, _)| refusal))
 }
 
 fn prepare(stream: &TcpStream) {
     // Both only speed things up or tidy up; a connection stands without them.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// RFC 9110 9.3.6: ask `proxy` for a tunnel.

@@ -29,8 +29,6 @@ const SMALL_BYTES: usize = 8 << 10;
 const PLENTY_BYTES: usize = 8 << 20;
 /// Read at once of a client that has not shown a server name yet.
 const OPENING_BYTES: usize = 4 << 10;
-/// How long a client has for the rest of a ClientHello.
-const OPENING_TIME: Duration = Duration::from_secs(30);
 /// How long what a client had sent may take to go out when everything ends.
 const LAST_TIME: Duration = Duration::from_secs(1);
 const MAX_SERVER_NAME_CHARS: usize = 100;
@@ -140,6 +138,8 @@ pub struct Flow<'a> {
     pub grant: &'a Rc<Grant>,
     /// The server name that a ClientHello must have.
     pub expected: Option<&'a Name>,
+    /// How long one may take to come whole.
+    pub opening_time: Duration,
     pub up_bytes: &'a Cell<u64>,
     pub down_bytes: &'a Cell<u64>,
 }
@@ -229,7 +229,7 @@ impl Flow<'_> {
                 Ok(0) if held.is_empty() => break,
                 Ok(0) => return Err(End::refused("tls_malformed")),
                 Ok(_) => {
-                    deadline.get_or_insert_with(|| Instant::now() + OPENING_TIME);
+                    deadline.get_or_insert_with(|| Instant::now() + self.opening_time);
                 }
                 Err(error) if is_patience(&error) => {}
                 Err(_) => return Err(End::Reset(Way::Up.source())),

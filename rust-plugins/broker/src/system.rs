@@ -69,7 +69,7 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<(usize, Ve
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "a packet that is too long",
+            "a packet that is too long, or with more descriptors than may be open",
         ));
     }
     Ok((count as usize, descriptors))
