@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 
-from bench import first_byte, jail, relay, start, version, writer
+from bench import broker, first_byte, jail, relay, start, version, writer
 from bench.measure import table
 
 
@@ -18,7 +18,7 @@ def main() -> int:
         file=sys.stderr,
     )
     bars = []
-    for part in (version, start, first_byte, relay, jail, writer):
+    for part in (version, start, first_byte, relay, jail, broker, writer):
         print(f"{part.__name__} …", file=sys.stderr, flush=True)
         bars += part.measure()
     print(table(bars))
