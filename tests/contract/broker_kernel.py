@@ -27,6 +27,8 @@ from typing import Any, Final
 
 from tests.contract import broker_dns as dns
 
+from dativo.protocol import events
+
 Event = dict[str, Any]
 
 DEADLINE_S: Final = 20.0
@@ -250,6 +252,7 @@ class Broker:
             self._pending += data
         event: Event = json.loads(self._pending[:end])
         del self._pending[: end + 1]
+        events.parse(event)  # the kernel's own check: raises on what breaks the contract
         self.events.append(event)
         return event
 
