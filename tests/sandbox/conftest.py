@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sandbox.probes.report import FOUND
 from tests.sandbox.seen import Outcome
 
 from dativo.sandbox import (
@@ -35,6 +36,16 @@ PYTHON = str(Path(sys.executable).resolve())
 WITHIN_S = 60.0
 
 Launch = Callable[..., Confined]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table of probes."""
+    if lines := config.stash.get(FOUND, None):
+        terminalreporter.section("probes")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

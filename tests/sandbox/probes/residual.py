@@ -1,0 +1,88 @@
+"""What is possible inside and stays so; acts and published patterns whose tests are no probes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.sandbox.probes.catalogue import MACHINE, Elsewhere, Residual
+
+LOADER: Final = {
+    "x86_64": "/lib64/ld-linux-x86-64.so.2",
+    "aarch64": "/lib/ld-linux-aarch64.so.1",
+}[MACHINE]
+
+RESIDUALS: Final = (
+    Residual("A6loader", "execute from /tmp through the loader", "execute_copy", ("/tmp", LOADER),
+             "an interpreter runs what it reads: no execution from /tmp is hygiene, not a wall"),
+    Residual("A3mounts", "read the own mounts", "read_file", ("/proc/self/mountinfo",),
+             "shows the host's paths of what was granted"),
+    Residual("C44memory", "make memory writable and executable", "executable_memory", (),
+             "compilers within programs need it"),
+    Residual("C49routes", "ask for the own addresses and routes", "ask_routes", (),
+             "the C library asks; there is nothing but the own loopback"),
+    Residual("C50own", "make shared memory", "own_shared_memory", (),
+             "in the own ipc namespace"),
+    Residual("C51stat", "watch the machine's load", "read_file", ("/proc/stat",),
+             "timing and load are side channels"),
+    Residual("C51cpu", "learn the processor", "read_file", ("/proc/cpuinfo",),
+             "programs choose their code by it"),
+    Residual("C51version", "learn the kernel's version", "read_file", ("/proc/version",),
+             "uname tells it too"),
+    Residual("D64datagram", "bind a datagram socket", "bind_datagram", (),
+             "Landlock knows no UDP; in the own namespace nobody else sends"),
+    Residual("B24lower", "lower the own priority", "lower_priority", (), "harms nobody else"),
+)  # fmt: skip
+
+_HANDED, _LIFE = "sandbox/test_handed.py", "sandbox/test_life.py"
+_JAIL, _MOUNTS = "integration/test_jail.py", "unit/sandbox/test_mounts.py"
+_WALLS, _PROBES = "sandbox/test_walls.py", "sandbox/test_probes.py"
+
+ACTS: Final = (
+    Elsewhere("A7", "a link in the output leads elsewhere", (
+        "unit/kernel/test_warehouse.py::test_a_link_planted_in_the_warehouse_is_not_followed",
+        f"{_JAIL}::test_links_lead_nowhere")),
+    Elsewhere("B22", "eat memory, in one process and in many", (
+        f"{_LIFE}::test_memory", f"{_LIFE}::test_memory_of_a_child_ends_the_tree",
+        f"{_LIFE}::test_degraded_memory_is_of_the_tree")),
+    Elsewhere("B26", "ignore SIGTERM",
+              (f"{_LIFE}::test_whoever_ignores_term_is_killed_with_all_it_started",)),
+    Elsewhere("B27", "leave a daemon behind", (f"{_LIFE}::test_daemons_die_with_the_program",)),
+    Elsewhere("B28", "keep stdout open after the end",
+              (f"{_LIFE}::test_stdout_ends_when_the_program_closes_it",)),
+    Elsewhere("B29", "never end", (f"{_LIFE}::test_wall_time",)),
+    Elsewhere("E70", "flood stderr", (f"{_LIFE}::test_a_flood_of_stderr_is_bounded",)),
+    Elsewhere("E71", "speak to the terminal through a log",
+              (f"{_JAIL}::test_what_a_terminal_would_obey_is_shown",)),
+    Elsewhere("R9", "launder a descriptor of the user's",
+              (f"{_JAIL}::test_descriptors_cannot_be_laundered",)),
+    Elsewhere("R12", "keep root's group",
+              ("sandbox/test_launch.py::test_groups_are_given_and_no_others",
+               f"{_WALLS}::test_never_root")),
+    Elsewhere("R19", "plant files that others obey",
+              (f"{_JAIL}::test_protected_files_stay_as_they_are",
+               f"{_HANDED}::test_protected_paths_stay")),
+)  # fmt: skip
+
+PATTERNS: Final = (
+    Elsewhere("CVE-2019-5736", "the runtime is overwritten through /proc/self/exe",
+              (f"{_WALLS}::test_stage_2_cannot_be_changed",)),
+    Elsewhere("CVE-2024-21626", "a descriptor or folder of the runtime's is left open",
+              (f"{_WALLS}::test_only_the_descriptors_that_were_handed_over",
+               "sandbox/test_launch.py::test_a_descriptor_too_many_is_found")),
+    Elsewhere("CVE-2026-87766", "a mount point is made below a planted link",
+              (f"{_MOUNTS}::test_a_link_planted_in_a_writable_folder_is_refused",
+               f"{_MOUNTS}::test_nothing_is_mounted_in_what_the_program_can_write")),
+    Elsewhere("CVE-2021-30465", "a path is exchanged while it is mounted",
+              (f"{_HANDED}::test_a_protected_path_that_is_not_itself_is_refused",)),
+    Elsewhere("CVE-2017-5226", "input is typed into the terminal",
+              (f"{_JAIL}::test_nothing_is_typed_into_a_terminal",
+               f"{_PROBES}::test_refused_inside")),
+    Elsewhere("CVE-2023-1523", "high bits hide a request from the filter",
+              ("unit/sandbox/test_seccomp.py::test_arguments", f"{_PROBES}::test_refused_inside")),
+    Elsewhere("CVE-2024-27297", "descriptors pass between processes by an abstract socket",
+              (f"{_PROBES}::test_refused_inside",)),
+    Elsewhere("CVE-2022-0492", "a release agent is written",
+              (f"{_PROBES}::test_refused_inside",)),
+    Elsewhere("CVE-2025-66479", "an empty list of hosts means every host",
+              ("unit/sandbox/test_network.py::test_what_must_stand",)),
+)  # fmt: skip

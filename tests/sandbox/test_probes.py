@@ -1,0 +1,108 @@
+"""Each hostile act is refused by the walls that are named, by each alone, and by nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.sandbox.probes import report
+from tests.sandbox.probes.catalogue import WALLS, Elsewhere, Probe, Residual
+from tests.sandbox.probes.matrix import PROBES, Matrix, measure
+from tests.sandbox.probes.off import STAMP, TAKES_ALONG
+from tests.sandbox.probes.residual import ACTS, PATTERNS, RESIDUALS
+from tests.sandbox.probes.scene import Scene
+
+from dativo.sandbox import allocate_identity
+
+TESTS = Path(__file__).parents[1]
+HERE = [probe for probe in PROBES if probe.applies()]
+OUTSIDE = [probe for probe in HERE if probe.outside]
+EACH = pytest.mark.parametrize("probe", HERE, ids=[probe.id for probe in HERE])
+
+
+@pytest.fixture(scope="module")
+def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
+    """Everything that is tried, once."""
+    with ExitStack() as stack:
+        identity = None
+        if os.geteuid() == 0:
+            identity = stack.enter_context(allocate_identity()).identity
+        measured = measure(stack.enter_context(Scene(identity)))
+    request.config.stash[report.FOUND] = report.found(measured)
+    yield measured
+
+
+@EACH
+def test_refused_inside(matrix: Matrix, probe: Probe) -> None:
+    said = matrix.answer(probe).said
+    assert said in probe.held_by.values()
+    # Where the filter is among the walls it comes first, and a filter with another errno shows that it was the one.
+    by_filter = probe.held_by.get("seccomp") == "EPERM" == said
+    assert (matrix.stamped[probe.id].said == errno.errorcode[STAMP]) == by_filter
+
+
+@pytest.mark.parametrize("probe", OUTSIDE, ids=[probe.id for probe in OUTSIDE])
+def test_works_outside(matrix: Matrix, probe: Probe) -> None:
+    answer = matrix.outside[probe.id]
+    assert answer.done(probe), answer
+
+
+@EACH
+def test_each_wall_refuses_it_alone(matrix: Matrix, probe: Probe) -> None:
+    walls = frozenset(probe.held_by)
+    for wall, answer in probe.held_by.items():
+        assert matrix.answer(probe, walls - {wall}).said == answer, wall
+
+
+@EACH
+def test_works_with_its_walls_off(matrix: Matrix, probe: Probe) -> None:
+    answer = matrix.answer(probe, frozenset(probe.held_by))
+    if probe.carried and answer.said != "ENOSYS":  # not in this kernel
+        assert not answer.done(probe), "nothing carries it: name the walls and leave `carried` out"
+    else:
+        assert answer.done(probe), answer
+
+
+def test_every_wall_holds_something_alone(matrix: Matrix) -> None:
+    """The mutation run: each wall taken off by itself makes possible what nothing else refuses."""
+    held = {probe.id: set(probe.held_by) for probe in matrix.probes}
+    for wall, turned in matrix.turned.items():
+        assert [probe for probe in turned if held[probe] == {wall}], f"nothing misses {wall}"
+    untried = set(WALLS) - set(matrix.turned)
+    assert untried <= ({"identity", "attach", "cgroup-ns"} if os.geteuid() != 0 else set())
+
+
+def test_a_wall_off_makes_nothing_possible_that_others_hold(matrix: Matrix) -> None:
+    held = {probe.id: set(probe.held_by) for probe in matrix.probes}
+    for wall, turned in matrix.turned.items():
+        for probe in turned:
+            assert held[probe] <= {wall} | TAKES_ALONG.get(wall, set()), f"{probe} without {wall}"
+
+
+@pytest.mark.parametrize("residual", RESIDUALS, ids=[one.id for one in RESIDUALS])
+def test_what_is_left_possible_is(matrix: Matrix, residual: Residual) -> None:
+    """The list of what remains is honest both ways: an act that is refused one day moves to the probes."""
+    assert matrix.residual[residual.id].said is None
+
+
+def test_names_are_unique_and_walls_known() -> None:
+    names = Counter(one.id for one in (*PROBES, *RESIDUALS))
+    assert [name for name, count in names.items() if count > 1] == ["A6loader"]
+    for probe in PROBES:
+        assert set(probe.walls) | set(probe.as_root) <= set(WALLS)
+
+
+@pytest.mark.parametrize("entry", [*ACTS, *PATTERNS], ids=lambda entry: entry.id)
+def test_other_tests_are_there(entry: Elsewhere) -> None:
+    for test in entry.tests:
+        path, _, name = test.partition("::")
+        assert f"def {name}(" in (TESTS / path).read_text()
+
+
+def test_the_page_is_as_the_tables_are() -> None:
+    assert report.PAGE.read_text() == report.page(), "python -m tests.sandbox.probes --write"
