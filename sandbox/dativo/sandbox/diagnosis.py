@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
@@ -18,19 +19,27 @@ _SYSCTLS: Final = (
     "sysctl -w kernel.unprivileged_userns_clone=1"
 )
 _CONTAINER: Final = (
-    "In a container give it an unmasked /proc and user namespaces: docker run --security-opt "
-    "systempaths=unconfined --security-opt seccomp=unconfined; Kubernetes: procMount: Unmasked with hostUsers: false"
+    "In Docker, with the files of docs/guide/containers, type: docker run --user 1000:1000 --cap-drop ALL "
+    "--security-opt no-new-privileges --security-opt seccomp=seccomp.json --security-opt systempaths=unconfined IMAGE, and on "
+    "a host with AppArmor --security-opt apparmor=dativo; in Kubernetes: pod.yaml (procMount: Unmasked, hostUsers: false). "
+    "docs/guide/kubernetes.md says why"
 )
 
 _UNKNOWN: Final = "Try each wall with: dativo doctor. Install bubblewrap 0.8 or later; build dativo's executables anew: uv sync."
+_FILTERED: Final = (
+    "a system call filter over this process, such as a container's, refuses namespaces"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
+    """``filtered``: it means this only under a system call filter that was there before us, such as a container's."""
+
     text: bytes
     wall: str
     meaning: str
     remedy: str
+    filtered: bool = False
 
 
 # In this order: the first that occurs is the cause. Ubuntu 23.10 and later deny capabilities in user namespaces of
@@ -38,11 +47,14 @@ class _Sign:
 _SIGNS: Final = (
     _Sign(b"setting up uid map", "namespaces", "AppArmor keeps bubblewrap from mapping a user", _APPARMOR),
     _Sign(b"RTM_NEWADDR", "namespaces", "AppArmor keeps bubblewrap from its own network", _APPARMOR),
-    _Sign(b"No permissions to create", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
-    _Sign(b"No permissions to creating", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
+    _Sign(b"No permissions to creat", "namespaces", _FILTERED, _CONTAINER, filtered=True),
+    _Sign(b"reating new namespace failed", "namespaces", _FILTERED, _CONTAINER, filtered=True),
+    _Sign(b"No permissions to creat", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
     _Sign(b"reating new namespace failed", "namespaces", "new namespaces are refused here", _SYSCTLS),
     _Sign(b"an't mount proc", "namespaces", "parts of /proc are masked, so a new one is refused", _CONTAINER),
-    _Sign(b"unshare of the mount", "mounts", "root here may not make mount namespaces", _CONTAINER),
+    _Sign(b"ake / slave: Permission denied", "mounts", "AppArmor keeps this container from mounting", _CONTAINER),
+    _Sign(b"ake / slave: Operation not permitted", "mounts", "a system call filter refuses mounting", _CONTAINER),
+    _Sign(b"unshare of the mount", "mounts", "mount namespaces may not be made here", _CONTAINER),
     _Sign(
         b"setresgid: Invalid",
         "identity",
@@ -68,7 +80,7 @@ def explain(stderr: bytes, status: int | None, *, attested: bool = False) -> San
     lines = [line for line in stderr.splitlines() if line.strip()]
     said = lines[-1].decode("utf-8", "replace") if lines else "nothing was said"
     for sign in _SIGNS:
-        if sign.text in stderr:
+        if sign.text in stderr and (not sign.filtered or under_filter()):
             return WallMissing(sign.wall, f"{sign.meaning} ({said})", sign.remedy)
     wall, reason = stage_failure(said)
     if wall:
@@ -84,3 +96,8 @@ def stage_failure(said: str) -> tuple[str, str]:
     prefix, _, rest = said.partition(": ")
     wall, _, reason = rest.partition(": ")
     return (wall, reason) if prefix.startswith("dativo-confine stage") and reason else ("", said)
+
+
+def under_filter() -> bool:
+    """Whether this process itself, which installs none, stands under a seccomp filter (proc_pid_status(5))."""
+    return "\nSeccomp:\t2\n" in Path("/proc/self/status").read_text("utf-8", "replace")

@@ -102,11 +102,42 @@ def test_granted_environment_wins() -> None:
         ),
     ],
 )
-def test_messages_of_known_hosts(stderr: bytes, wall: str, remedy: str) -> None:
+def test_messages_of_known_hosts(
+    stderr: bytes, wall: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dativo.sandbox.diagnosis.under_filter", lambda: False)
     found = explain(stderr, 1)
     assert isinstance(found, WallMissing)
     assert found.wall == wall
     assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("stderr", "wall"),
+    [
+        (b"bwrap: No permissions to create new namespace, likely because\n", "namespaces"),
+        (b"bwrap: Creating new namespace failed: Operation not permitted\n", "namespaces"),
+        (b"bwrap: Can't mount proc on /newroot/proc: Operation not permitted\n", "namespaces"),
+        (b"bwrap: Failed to make / slave: Operation not permitted\n", "mounts"),
+        (b"bwrap: Failed to make / slave: Permission denied\n", "mounts"),
+        (
+            b"dativo-confine stage1: mounts: unshare of the mount namespace: Operation not permitted\n",
+            "mounts",
+        ),
+    ],
+)
+def test_messages_in_containers(stderr: bytes, wall: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dativo.sandbox.diagnosis.under_filter", lambda: True)
+    found = explain(stderr, 1)
+    assert isinstance(found, WallMissing)
+    assert found.wall == wall
+    for text in (
+        "--user 1000:1000", "--cap-drop ALL", "no-new-privileges", "seccomp=seccomp.json",
+        "systempaths=unconfined", "apparmor=dativo", "procMount: Unmasked", "hostUsers: false",
+        "docs/guide/kubernetes.md",
+    ):  # fmt: skip
+        assert text in found.remedy
+    assert ("AppArmor keeps" in found.reason) == (b"Permission denied" in stderr)
 
 
 def test_other_messages_are_passed_on() -> None:
