@@ -53,6 +53,25 @@ def list_folder(path: str) -> list[str]:
     return sorted(os.listdir(path))
 
 
+def make_folder(path: str) -> None:
+    os.mkdir(path)
+    os.rmdir(path)
+
+
+def open_all(folder: str) -> list[str]:
+    """Return every file below that can be read or opened for writing."""
+    found = []
+    for path in Path(folder).rglob("*"):
+        for flags in (os.O_RDONLY, os.O_WRONLY):
+            try:
+                if path.is_file():
+                    os.close(os.open(path, flags))
+                    found.append(str(path))
+            except OSError:
+                continue
+    return found
+
+
 def connect(port: str) -> None:
     socket.create_connection(("127.0.0.1", int(port)), 2).close()
 
@@ -281,6 +300,14 @@ def eat_in_child(size: str) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     time.sleep(30)
+
+
+def spin(seconds: str) -> int:
+    """Use that much CPU."""
+    turns = 0
+    while time.process_time() < float(seconds):
+        turns += 1
+    return turns
 
 
 def share(size: str, count: str) -> int:

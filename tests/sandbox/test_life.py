@@ -60,6 +60,19 @@ def test_usage_is_counted(act: Launch) -> None:
     assert 0 < end.usage.cpu_s < WITHIN_S
 
 
+def test_what_its_limits_did_is_told(act: Launch, walls: Walls) -> None:
+    if walls.cgroup == "degraded":
+        pytest.skip("no cgroup can be written here")
+    end = act("spin", "1", limits=Limits(cpus=0.2, wall_time_s=60)).wait(WITHIN_S)
+    assert end.succeeded
+    assert end.usage.throttled_s is not None and end.usage.throttled_s > 0.5
+    assert [event for event in end.usage.events if "at 0.2 cpus" in event]
+    end = act("fork_until", "40", limits=Limits(pids=20, wall_time_s=60)).wait(WITHIN_S)
+    assert any("refused 1 forks at 20" in event for event in end.usage.events), end
+    end = act("eat", str(400 * MIB), limits=Limits(memory_bytes=96 * MIB)).wait(WITHIN_S)
+    assert any("killed for want of memory" in event for event in end.usage.events), end
+
+
 def test_memory(act: Launch) -> None:
     confined = act("eat", str(400 * MIB), limits=Limits(memory_bytes=96 * MIB, wall_time_s=60))
     end = confined.wait(WITHIN_S)

@@ -86,6 +86,7 @@ def test_what_a_program_of_an_image_sees(
         "proc",
         "dev",
         "run",
+        "sys",
         "tmp",
         folder.parts[1],
     }

@@ -33,13 +33,22 @@ _swept: set[Path] = set()
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a leaf has counted so far; None where this kernel does not tell."""
+    """What a leaf has counted so far; None where this kernel does not tell, or the controller is not ours to have.
 
-    peak_memory_bytes: int | None
-    cpu_s: float | None
-    pids_peak: int | None
-    memory_kills: int
-    forks_refused: int
+    ``throttled_periods`` of :data:`PERIOD_US` had their share of CPU used up, which held the tasks back for ``throttled_s``
+    altogether. ``read_bytes`` and ``written_bytes`` are of block devices: what the page cache answered is in neither, and with
+    version 1 what it took is not in the second.
+    """
+
+    peak_memory_bytes: int | None = None
+    cpu_s: float | None = None
+    pids_peak: int | None = None
+    memory_kills: int = 0
+    forks_refused: int = 0
+    throttled_periods: int = 0
+    throttled_s: float = 0.0
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 class Leaf(Protocol):
@@ -181,6 +190,14 @@ def read_field(path: Path, name: str) -> int | None:
     return None
 
 
+def read_text(path: Path) -> str | None:
+    """Read a file; None where there is none."""
+    try:
+        return path.read_text("ascii")
+    except FileNotFoundError:
+        return None
+
+
 def make(folder: Path, name: str) -> Path:
     """Make a leaf's folder, after removing what launchers that died have left beside it."""
     if folder not in _swept:
@@ -188,6 +205,7 @@ def make(folder: Path, name: str) -> Path:
         _sweep(folder)
     leaf = folder / name
     leaf.mkdir()
+    leaf.chmod(0o755)  # whatever the umask: the process sees its leaf, and is another user
     return leaf
 
 

@@ -14,8 +14,8 @@ from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.program import Limits
 
 NEEDED: Final = ("memory", "pids", "cpu")
-# Counts only; the walls stand without it.
-_WISHED: Final = ("cpuacct",)
+# Counts only; the walls stand without them.
+_WISHED: Final = ("cpuacct", "blkio")
 _NS: Final = 1_000_000_000
 
 
@@ -105,7 +105,7 @@ class V1Leaf:
 
     def counted(self) -> Counted:
         """See :class:`cgroup.Leaf`."""
-        memory, pids = self.folders["memory"], self.folders["pids"]
+        memory, pids, cpu = (self.folders[name] for name in NEEDED)
         cpu_ns = None
         if "cpuacct" in self.folders:
             cpu_ns = cgroup.read_int(self.folders["cpuacct"] / "cpuacct.usage")
@@ -115,7 +115,23 @@ class V1Leaf:
             cgroup.read_int(pids / "pids.peak"),
             cgroup.read_field(memory / "memory.oom_control", "oom_kill") or 0,
             cgroup.read_field(pids / "pids.events", "max") or 0,
+            cgroup.read_field(cpu / "cpu.stat", "nr_throttled") or 0,
+            (cgroup.read_field(cpu / "cpu.stat", "throttled_time") or 0) / _NS,
+            *self._moved(),
         )
+
+    def _moved(self) -> tuple[int | None, int | None]:
+        """Read lines of device, direction and bytes (blkio-controller.rst), the last of which is their total."""
+        folder = self.folders.get("blkio")
+        text = cgroup.read_text(folder / "blkio.throttle.io_service_bytes") if folder else None
+        if text is None:
+            return None, None
+        lines = [line.split() for line in text.splitlines()]
+        read, written = (
+            sum(int(words[2]) for words in lines if words[1] == direction)
+            for direction in ("Read", "Write")
+        )
+        return read, written
 
     def kill(self) -> None:
         """Version 1 has no such step: the pid namespace does it."""

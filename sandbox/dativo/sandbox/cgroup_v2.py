@@ -7,6 +7,7 @@ children (the no-internal-process rule), so when we are alone in ours we first m
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.program import Limits
 
 NEEDED: Final = frozenset({"memory", "pids", "cpu"})
+# Counts only; the walls stand without it. Of a user it is rarely to be had: systemd delegates it on request alone.
+WISHED: Final = frozenset({"io"})
 KERNEL_LEAF: Final = "dativo-kernel"
 ROOT_SUBTREE: Final = "dativo"
 _US: Final = 1_000_000
@@ -49,6 +52,7 @@ def find(found: list[Hierarchy]) -> V2Base:
         try:
             _enable(hierarchy.mount, alone_in=None)
             subtree.mkdir(exist_ok=True)
+            subtree.chmod(0o755)  # whatever the umask
             return V2Base(_enable(subtree, alone_in=None))
         except OSError as error:
             reasons.append(f"{subtree}: {error.strerror}")
@@ -77,6 +81,11 @@ def _enable(folder: Path, *, alone_in: Path | None) -> Path:
         cgroup.write(control, " ".join(f"+{name}" for name in sorted(NEEDED)))
         if missing := sorted(NEEDED - _words(control)):
             raise WallMissing("cgroup", f"{folder}: {', '.join(missing)} not enabled", REMEDY)
+    for name in (WISHED & _words(folder / "cgroup.controllers")) - _words(control):
+        with contextlib.suppress(
+            OSError
+        ):  # it counts and limits nothing: reports then lack the figure
+            cgroup.write(control, f"+{name}")
     return folder
 
 
@@ -154,14 +163,30 @@ class V2Leaf:
 
     def counted(self) -> Counted:
         """See :class:`cgroup.Leaf`."""
-        cpu_us = cgroup.read_field(self.folder / "cpu.stat", "usage_usec")
+        cpu = self.folder / "cpu.stat"
+        cpu_us = cgroup.read_field(cpu, "usage_usec")
         return Counted(
             cgroup.read_int(self.folder / "memory.peak"),
             None if cpu_us is None else cpu_us / _US,
             cgroup.read_int(self.folder / "pids.peak"),
             cgroup.read_field(self.folder / "memory.events", "oom_kill") or 0,
             cgroup.read_field(self.folder / "pids.events", "max") or 0,
+            cgroup.read_field(cpu, "nr_throttled") or 0,
+            (cgroup.read_field(cpu, "throttled_usec") or 0) / _US,
+            *self._moved(),
         )
+
+    def _moved(self) -> tuple[int | None, int | None]:
+        """Read a line of keys and values for each device (cgroup-v2.rst, io.stat)."""
+        text = cgroup.read_text(self.folder / "io.stat")
+        if text is None:
+            return None, None
+        words = text.split()
+        read, written = (
+            sum(int(word.removeprefix(key)) for word in words if word.startswith(key))
+            for key in ("rbytes=", "wbytes=")
+        )
+        return read, written
 
     def kill(self) -> None:
         """Kill all at once (cgroup.kill, Linux 5.14); on older kernels the pid namespace does it."""

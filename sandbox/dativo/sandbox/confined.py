@@ -23,6 +23,8 @@ from dativo.sandbox.stderr import StderrTail
 WATCH_INTERVAL_S: Final = 0.1
 REAP_WITHIN_S: Final = 10.0
 _MAX_REPORT_BYTES: Final = 65536
+# A program with more threads than its share of CPU is held back now and then, which is no event.
+_HELD_BACK_S: Final = 0.5
 _US: Final = 1_000_000
 
 
@@ -253,11 +255,17 @@ class Confined:
         if report is not None:
             memory = max(memory, report["max_rss_kib"] * 1024)
             cpu_s = (report["user_us"] + report["system_us"]) / _US
-        if counted is not None:
-            memory = memory if counted.peak_memory_bytes is None else counted.peak_memory_bytes
-            cpu_s = cpu_s if counted.cpu_s is None else counted.cpu_s
-            tasks = counted.pids_peak
-        return Usage(memory, cpu_s, tasks)
+        if counted is None:
+            return Usage(memory, cpu_s, tasks)
+        return Usage(
+            memory if counted.peak_memory_bytes is None else counted.peak_memory_bytes,
+            cpu_s if counted.cpu_s is None else counted.cpu_s,
+            counted.pids_peak,
+            round(counted.throttled_s, 3),
+            counted.read_bytes,
+            counted.written_bytes,
+            _events(counted, self.limits),
+        )
 
     def _judge(
         self,
@@ -268,10 +276,7 @@ class Confined:
     ) -> tuple[Cause, str]:
         if counted is not None and counted.memory_kills:
             return "memory", self._memory_detail()
-        detail = ""
-        if counted is not None and counted.forks_refused:
-            refused = counted.forks_refused
-            detail = f"was refused {refused} forks at {self.limits.pids} processes and threads"
+        detail = _forks_refused(counted, self.limits) if counted is not None else ""
         # A reason of ours counts when it is what ended the program, not when it had just ended by itself.
         if self._reason is not None and (report is None or sig == signal.SIGKILL):
             cause, why = self._reason
@@ -284,6 +289,26 @@ class Confined:
         if code is not None:
             return "exited", detail
         return "lost", detail
+
+
+def _events(counted: Counted, limits: Limits) -> tuple[str, ...]:
+    """Tell what the limits did, in words for a report."""
+    events: list[str] = []
+    if kills := counted.memory_kills:
+        events.append(f"{kills} killed for want of memory at {limits.memory_bytes} bytes")
+    if refused := _forks_refused(counted, limits):
+        events.append(refused)
+    if counted.throttled_s >= _HELD_BACK_S:
+        periods = counted.throttled_periods
+        events.append(
+            f"held back for {counted.throttled_s:.1f} s in {periods} periods at {limits.cpus:g} cpus"
+        )
+    return tuple(events)
+
+
+def _forks_refused(counted: Counted, limits: Limits) -> str:
+    refused = counted.forks_refused
+    return f"was refused {refused} forks at {limits.pids} processes and threads" if refused else ""
 
 
 def _decode(status: int) -> tuple[int | None, int | None]:

@@ -19,11 +19,19 @@ Cause = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Of the whole tree, from the cgroup where there is one. ``pids_peak`` None where nobody counted."""
+    """Of the whole tree, from the cgroup where there is one; None where nobody counted.
+
+    ``throttled_s``: how long its share of CPU was used up. ``read_bytes`` and ``written_bytes`` are of block devices
+    (:class:`dativo.sandbox.cgroup.Counted`). ``events`` tell in words what its limits did to it.
+    """
 
     peak_memory_bytes: int
     cpu_s: float
     pids_peak: int | None = None
+    throttled_s: float | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

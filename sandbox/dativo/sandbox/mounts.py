@@ -7,6 +7,7 @@ earlier run could lead it outside (CVE-2026-87766 of bubblewrap). Such overlaps 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -90,6 +91,7 @@ def plan_view(program: Program, grants: Grants) -> View:
         ("list", "/"),
         ("read", "/etc"),
         ("read", "/proc"),
+        ("read", "/sys"),
         ("device", "/dev"),
         ("write", "/dev/shm"),  # noqa: S108 - inside
         ("write", "/tmp"),  # noqa: S108 - inside
@@ -125,9 +127,10 @@ def bubblewrap_options(
     stage2_source: str,
     sources: dict[str, str],
     fds: dict[str, int],
+    cgroup: Iterable[str] = (),
 ) -> list[str]:
     """Return the options for ``--args``. ``sources`` names a mount's source as bubblewrap can reach it, ``fds`` the
-    descriptor that holds the content of each file inside.
+    descriptor that holds the content of each file inside, ``cgroup`` the options that show the process its limits.
     """
     limits = grants.limits
     options = [
@@ -158,7 +161,7 @@ def bubblewrap_options(
         private = any(file.path == inside for file in view.files)
         how = "--ro-bind-data" if view.of_image and not private else "--file"
         options += ["--perms", "0600" if private else "0444", how, str(fd), inside]
-    return [*options, "--remount-ro", "/", "--chdir", "/"]
+    return [*options, *cgroup, "--remount-ro", "/", "--chdir", "/"]
 
 
 def etc_files(identity: Identity, grants: Grants) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from dativo.sandbox.network import check_network, standing
 from dativo.sandbox.program import MIB, Grants, Identity, Limits, Program, Walls
 from dativo.sandbox.seccomp import blob_path
 from dativo.sandbox.stages import Streams, encode, stage1_plan, stage2_plan
+from dativo.sandbox.visible import plan_visible, visible_options
 
 # Where stage 1 shows the granted sources to bubblewrap, in a mount namespace of its own; root only.
 VIEW_FOLDER: Final = Path("/run/dativo/view")
@@ -181,13 +182,20 @@ def _prepare(
         control=None if handed.control is None else fds.copy(handed.control),
     )
     limits = _rlimits(grants.limits, degraded=leaf is None)
+    visible = plan_visible(leaf, grants.limits, cgroup.hierarchies())
+    limit_files = {inside: fds.content("file", content) for inside, content in visible.texts}
     stage2 = fds.content("plan", stage2_plan(program, grants, view, limits, streams))
     options = bubblewrap_options(
-        view, grants, stage2_source=stage2_source, sources=sources, fds=files
+        view,
+        grants,
+        stage2_source=stage2_source,
+        sources=sources,
+        fds=files,
+        cgroup=visible_options(visible, limit_files),
     )
     options_fd = fds.content("options", encode([*options, "--seccomp", seccomp]))
     inside = (*streams.all, stage2)
-    kept = (*inside, options_fd, seccomp, *files.values())
+    kept = (*inside, options_fd, seccomp, *files.values(), *limit_files.values())
     plan = stage1_plan(
         kept=kept,
         joins=[str(path) for path in leaf.joins] if leaf else (),

@@ -25,7 +25,8 @@ FILES = {
     "pids.peak": "7\n",
     "pids.events": "max 2\n",
     "cpu.max": "max 100000\n",
-    "cpu.stat": "usage_usec 1500000\nuser_usec 1\nsystem_usec 1\n",
+    "cpu.stat": "usage_usec 1500000\nuser_usec 1\nnr_throttled 3\nthrottled_usec 250000\n",
+    "io.stat": "254:0 rbytes=4096 wbytes=512 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=1 wbytes=1\n",
 }
 
 
@@ -116,16 +117,16 @@ def test_v2_leaf(tree: Path) -> None:
     assert text(leaf.folder / "cpu.max") == "50000 100000"
     assert leaf.joins == leaf.members == (leaf.folder / "cgroup.procs",)
     counted = leaf.counted()
-    assert counted == cgroup.Counted(4096, 1.5, 7, 1, 2)
+    assert counted == cgroup.Counted(4096, 1.5, 7, 1, 2, 3, 0.25, 4097, 513)
     leaf.kill()
     assert text(leaf.folder / "cgroup.kill") == "1"
 
 
 def test_v2_leaf_on_a_kernel_without_peaks(tree: Path) -> None:
     leaf = cgroup_v2.V2Base(tree).leaf("dativo.1.2.3.run.source", Limits())
-    for name in ("memory.peak", "pids.peak", "cgroup.kill"):
+    for name in ("memory.peak", "pids.peak", "cgroup.kill", "io.stat"):
         (leaf.folder / name).unlink()
-    assert leaf.counted() == cgroup.Counted(None, 1.5, None, 1, 2)
+    assert leaf.counted() == cgroup.Counted(None, 1.5, None, 1, 2, 3, 0.25, None, None)
     leaf.kill()
 
 
@@ -138,6 +139,43 @@ def test_a_limit_that_does_not_hold_is_a_missing_wall(
     with pytest.raises(WallMissing, match=r"memory\.max reads 'max'"):
         cgroup_v2.V2Base(tree).leaf("dativo.1.2.3.run.source", Limits())
     assert [path.name for path in removed] == ["dativo.1.2.3.run.source"]
+
+
+def test_v2_wishes_for_io_and_can_do_without(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "scope").mkdir()
+    folder = tree / "scope"
+    (folder / "cgroup.controllers").write_text(CONTROLLERS + "io\n")
+    written: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        written.append(text)
+        if text == "+io":
+            raise OSError(16, "busy")
+        path.write_text(text.replace("+", ""))
+
+    monkeypatch.setattr(cgroup, "write", write)
+    assert cgroup_v2._enable(folder, alone_in=None) == folder
+    assert written == ["+cpu +memory +pids", "+io"]
+
+
+def test_v1_leaf_counts(tmp_path: Path) -> None:
+    files = {
+        "memory/memory.max_usage_in_bytes": "8192\n",
+        "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        "pids/pids.events": "max 5\n",
+        "cpu/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000\n",
+        "cpuacct/cpuacct.usage": "2500000000\n",
+        "blkio/blkio.throttle.io_service_bytes": "254:0 Read 10\n254:0 Write 20\n254:0 Total 30\n"
+        "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 33\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    folders = {path.name: path for path in tmp_path.iterdir()}
+    counted = cgroup_v1.V1Leaf(folders).counted()
+    assert counted == cgroup.Counted(8192, 2.5, None, 2, 5, 4, 1.5, 11, 22)
+    del folders["blkio"]
+    assert cgroup_v1.V1Leaf(folders).counted().read_bytes is None
 
 
 def test_v1_needs_three_controllers(tmp_path: Path) -> None:
