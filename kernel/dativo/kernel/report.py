@@ -40,6 +40,12 @@ class ProcessReport:
     peak_memory_bytes: int | None
     cpu_s: float | None
     walls: tuple[str, ...]
+    pids_peak: int | None = None
+    throttled_s: float | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    # What its limits did to it: killed for want of memory, refused forks, held back.
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +208,18 @@ def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
         how = f"signal {ended.signal}"
     else:
         how = ended.cause
+    usage = ended.usage
     return ProcessReport(
-        confined.name, how, ended.usage.peak_memory_bytes, ended.usage.cpu_s, walls
+        confined.name,
+        how,
+        usage.peak_memory_bytes,
+        usage.cpu_s,
+        walls,
+        usage.pids_peak,
+        usage.throttled_s,
+        usage.read_bytes,
+        usage.written_bytes,
+        usage.events,
     )
 
 
@@ -265,6 +281,8 @@ def render(report: Report, *, reader: str | None) -> str:
             right=(2, 3),
         ),
     ]
+    for process in report.processes:
+        lines += [f"  {process.name}: {event}" for event in process.events]
     for wall in report.degraded:
         lines += ["", f"  degraded: {wall}"]
     for notice in report.notices:
