@@ -8,7 +8,9 @@ import sysconfig
 from pathlib import Path
 
 import yaml
+from tests.images import write_tar
 from tests.integration.conftest import ROOT, Workspace
+from tests.integration.test_images import SHOP
 
 BLOCK = re.compile(r"^```sh(?: status=(\d+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -56,6 +58,15 @@ def test_reading(workspace: Workspace) -> None:
     assert written[2] == "100\n"
     users = (workspace.folder / "users.jsonl").read_text()
     assert '"address"' not in users and '"email"' in users
+
+
+def test_images(workspace: Workspace) -> None:
+    write_tar(workspace.folder / "source-shop.tar", SHOP.saved())
+    written = run_blocks(workspace, (ROOT / "docs/guide/images.md").read_text())
+    assert "image:source-shop" in written[0]
+    assert len(re.findall('"RECORD"', (workspace.folder / "shop.jsonl").read_text())) == 3
+    assert workspace.read("parquet", "shop.rows", job="shop.yaml") == 3
+    assert len(written) == 4
 
 
 def test_the_job_of_the_readme_is_a_job(workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ from tests.images import (
     write_folder,
     write_tar,
 )
-from tests.integration.conftest import plain_flags
+from tests.integration.conftest import Workspace, plain_flags
 from tests.integration.test_install import Site
 
 from dativo.kernel import image_install, install, limits, registry, tree
@@ -319,3 +319,24 @@ def test_json_of_the_lock(shelf: Shelf) -> None:
     shelf.install(shelf.put(SHOP))
     said = json.loads(shelf.lock.read_text())["plugins"]["image:shop"]
     assert set(said) == {"kind", "version", "images", "contents"}
+
+
+def test_the_verbs_see_what_the_image_asks_for(workspace: Workspace) -> None:
+    """Its folder and variables, but for those that the walls set; the run itself: docs/guide/images.md in test_docs.py."""
+    write_tar(workspace.folder / "shop.tar", SHOP.layout())
+    (workspace.folder / "c.json").write_text('{"rows": "3"}')
+    flags = workspace.flags
+    added = workspace.dativo("plugin", "add", "image:shop.tar", *flags)
+    assert (added.status, "image:shop 6.2.0" in added.stderr) == (0, True), added.stderr
+    checked = workspace.dativo("check", "image:shop", "--config", "c.json", *flags)
+    assert json.loads(checked.stdout)["message"] == "in /app as image of /tmp"
+    for wrong in (("image:shop.tar", "--python", "3.11"), ("singer:tap-x", "--name", "x")):
+        assert workspace.dativo("plugin", "add", *wrong, *flags).status == 3
+
+
+def test_an_image_that_does_not_answer(workspace: Workspace) -> None:
+    silent = image(SHOP.layers[0], config={"Entrypoint": ["sh", "-c", "exit 7"]})
+    write_tar(workspace.folder / "shop.tar", silent.layout())
+    added = workspace.dativo("plugin", "add", "image:shop.tar", *workspace.flags)
+    assert added.status == 4
+    assert "spec gave no answer (exit status 7)" in added.stderr
