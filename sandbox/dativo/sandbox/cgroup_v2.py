@@ -3,6 +3,9 @@
 Tried in this order: our own cgroup (delegated: systemd-run --user --scope -p Delegate=yes), its parent (a service with
 DelegateSubgroup=), and as root a subtree of our own at the top. A cgroup that holds processes cannot give controllers to its
 children (the no-internal-process rule), so when we are alone in ours we first move into a child of it.
+
+What systemd has not delegated is left alone even where it can be written, as root and below the user's own manager: a
+controller that we gave there would be taken away again when a unit beside us starts, and the limits with it, unseen.
 """
 
 from __future__ import annotations
@@ -34,13 +37,13 @@ def find(found: list[Hierarchy]) -> V2Base:
     hierarchy = mounted[0]
     if missing := sorted(NEEDED - _words(hierarchy.mount / "cgroup.controllers")):
         raise WallMissing("cgroup", f"version 2: has no controller {', '.join(missing)}", REMEDY)
-    candidates = [hierarchy.own]
-    if hierarchy.own != hierarchy.mount:
-        candidates.append(hierarchy.own.parent)
+    above = _above(hierarchy)
+    told = os.geteuid() == 0 or any(map(_is_delegated, above))
     reasons = []
-    for candidate in dict.fromkeys(candidates):
-        if candidate == hierarchy.mount:
-            continue  # the top itself belongs to the init system
+    for candidate in above[:2]:
+        if told and not _is_delegated(candidate):
+            reasons.append(f"{candidate}: not delegated")
+            continue
         try:
             return V2Base(_enable(candidate, alone_in=hierarchy.own))
         except OSError as error:
@@ -59,6 +62,21 @@ def find(found: list[Hierarchy]) -> V2Base:
         except WallMissing as error:
             reasons.append(error.reason)
     raise WallMissing("cgroup", "version 2: " + ", ".join(reasons or ["not delegated"]), REMEDY)
+
+
+def _above(hierarchy: Hierarchy) -> list[Path]:
+    """Return our own cgroup and those above it, without the top, which belongs to the init system."""
+    chain = [hierarchy.own, *hierarchy.own.parents]
+    return chain[: chain.index(hierarchy.mount)]
+
+
+def _is_delegated(folder: Path) -> bool:
+    """Whether systemd marked it so: for root since 236, for everybody since 251 (systemd.io/CGROUP_DELEGATION)."""
+    for name in ("user.delegate", "trusted.delegate"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(folder, name) == b"1":
+                return True
+    return False
 
 
 def _words(path: Path) -> set[str]:

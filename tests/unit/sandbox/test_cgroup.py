@@ -66,6 +66,23 @@ def text(path: Path) -> str:
     return path.read_text().strip()
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def mark(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Mark as systemd does what it has delegated; a plain file system may take no such attribute."""
+
+    def getxattr(path: Path, name: str) -> bytes:
+        if path in folders and name == "user.delegate":
+            return b"1"
+        raise OSError(61, "No data available")
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+
+
+@pytest.mark.usefixtures("plain")
 def test_v2_takes_our_own_cgroup_when_we_are_alone_in_it(tree: Path) -> None:
     found = hierarchy(tree, "user/scope")
     (tree / "user/scope/cgroup.procs").write_text(f"{os.getpid()}\n")
@@ -73,6 +90,28 @@ def test_v2_takes_our_own_cgroup_when_we_are_alone_in_it(tree: Path) -> None:
     assert base.folder == tree / "user/scope"
     assert text(tree / "user/scope/dativo-kernel/cgroup.procs") == "0"
     assert set(text(base.folder / "cgroup.subtree_control").split()) == {"cpu", "memory", "pids"}
+
+
+def test_v2_takes_what_was_delegated_to_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    found = hierarchy(tree, "system/service")
+    (tree / "system/service/cgroup.procs").write_text(f"{os.getpid()}\n")
+    mark(monkeypatch)
+    assert cgroup_v2.find(found).folder == tree / "dativo", "systemd would take it back"
+    mark(monkeypatch, tree / "system/service")
+    assert cgroup_v2.find(found).folder == tree / "system/service"
+
+
+@pytest.mark.usefixtures("plain")
+def test_v2_leaves_the_users_manager_what_it_did_not_delegate(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = hierarchy(tree, "user@1000/app/terminal")
+    mark(monkeypatch, tree / "user@1000")
+    with pytest.raises(WallMissing, match=r"terminal: not delegated, .*app: not delegated"):
+        cgroup_v2.find(found)
+    mark(monkeypatch, tree / "user@1000", tree / "user@1000/app/terminal")
+    assert cgroup_v2.find(found).folder == tree / "user@1000/app/terminal"
 
 
 def test_v2_does_not_move_others(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
