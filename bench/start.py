@@ -1,11 +1,13 @@
 """Cost of a confined start: /usr/bin/true plain and confined in turn, wall time to its end, attestation included.
 
-As this user, without a cgroup and with one where one can be written; removal of the cgroup apart.
+As this user, without a cgroup and with one where one can be written; removal of the cgroup apart. With a network the broker of
+the run starts beside it: both launches are begun together, and the broker has understood its orders before the program starts.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -13,21 +15,60 @@ from contextlib import ExitStack
 from unittest import mock
 
 from bench.measure import Bar, alternate, median, table
+from dativo.kernel import registry
+from dativo.kernel.peer import await_message, greet
+from dativo.protocol import control
 from dativo.sandbox import (
     Confined,
     Grants,
+    Identity,
+    Launching,
     Limits,
+    Network,
     Program,
     SandboxError,
     WallMissing,
     Walls,
     allocate_identity,
-    launch,
+    begin_launch,
 )
 
 TRUE = "/usr/bin/true"
+BROKER = "dativo-broker"
 SPACING_S = 0.5
-BARS_MS = {"no cgroup": 15.0, "cgroup": 25.0}
+LIMITS = Limits(wall_time_s=10)
+BARS_MS = {"no cgroup": 15.0, "cgroup": 25.0, "network and broker": 18.0}
+ORDERS = {
+    "type": "open",
+    "clients": [
+        {
+            "name": "source",
+            "grants": [
+                {
+                    "host": "example.com",
+                    "ports": [[443, 443]],
+                    "private": False,
+                    "upload_bytes": None,
+                    "sni": True,
+                }
+            ],
+        }
+    ],
+    "blocked_hosts": [],
+    "blocked": [],
+    "permit_special": [],
+    "resolvers": ["127.0.0.1:53"],
+    "hosts": [],
+    "proxy": None,
+    "observe": False,
+    "limits": {
+        "max_connections": 1024,
+        "max_rate": 500,
+        "max_names": 10000,
+        "connect_timeout_s": 30,
+        "max_events_per_s": 100,
+    },
+}
 
 
 def plain() -> None:
@@ -35,27 +76,96 @@ def plain() -> None:
     os.waitpid(os.posix_spawn(TRUE, [TRUE], {}), 0)
 
 
+def begin(
+    program: Program,
+    grants: Grants,
+    walls: Walls,
+    identity: Identity | None,
+    *,
+    stdin: int | None = None,
+    control: int | None = None,
+    sockets: int | None = None,
+) -> Launching:
+    """Begin one launch."""
+    return begin_launch(
+        program,
+        grants,
+        identity=identity,
+        walls=walls,
+        stdin=stdin,
+        stdout=None,
+        control=control,
+        run="bench",
+        sockets=sockets,
+        client="" if sockets is None else "source",
+    )
+
+
+def own_identity(stack: ExitStack) -> Identity | None:
+    """As root, one for each process."""
+    return stack.enter_context(allocate_identity()).identity if os.geteuid() == 0 else None
+
+
+def end_well(process: Confined) -> None:
+    """Wait for the end."""
+    if not process.wait(10).succeeded:
+        raise SandboxError(f"{process.name} failed")
+
+
 def confined(stack: ExitStack, walls: Walls) -> Callable[[], None]:
     """Return one confined start and its end."""
-    identity = None
-    if os.geteuid() == 0:
-        lease = stack.enter_context(allocate_identity())
-        identity = lease.identity
+    identity = own_identity(stack)
 
     def once() -> None:
-        process: Confined = launch(
-            Program("bench", (TRUE,)),
-            Grants(limits=Limits(wall_time_s=10)),
-            identity=identity,
-            walls=walls,
-            stdin=None,
-            stdout=None,
-            control=None,
-            run="bench",
-        )
-        with process:
-            if not process.wait(10).succeeded:
-                raise SandboxError("true failed")
+        with begin(
+            Program("bench", (TRUE,)), Grants(limits=LIMITS), walls, identity
+        ).finish() as process:
+            end_well(process)
+
+    return once
+
+
+def with_network(stack: ExitStack, walls: Walls) -> Callable[[], float]:
+    """Return a start with a network, its broker beside it; its result is the wall time to the end of the program, in ms.
+
+    The broker's own end is the run's, and not counted.
+    """
+    broker, source = own_identity(stack), own_identity(stack)
+    binary = registry.executable(BROKER, os.environ)
+    network = Grants(network=Network(((443, 443),)), limits=LIMITS)
+
+    def once() -> float:
+        began = time.perf_counter()
+        with ExitStack() as ends:
+            orders, far = socket.socketpair()
+            way, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for end in (orders, far, way, out):
+                ends.enter_context(end)
+            first = ends.enter_context(
+                begin(
+                    Program("broker", (str(binary),), runtime=(binary,)),
+                    Grants(host_network=True, limits=LIMITS),
+                    walls,
+                    broker,
+                    stdin=out.fileno(),
+                    control=far.fileno(),
+                )
+            )
+            program = Program("source", (TRUE,))
+            second = ends.enter_context(
+                begin(program, network, walls, source, sockets=way.fileno())
+            )
+            serving = ends.enter_context(first.finish())
+            far.close()
+            greet(BROKER, serving, orders)
+            orders.sendall(control.encode(ORDERS))
+            await_message(BROKER, serving, orders, "opened")
+            with second.finish() as process:
+                end_well(process)
+            took_ms = (time.perf_counter() - began) * 1e3
+            orders.sendall(control.encode({"type": "finish"}))
+            end_well(serving)
+            return took_ms
 
     return once
 
@@ -93,6 +203,7 @@ def measure(rounds: int = 20) -> list[Bar]:
         try:
             joined()
             cases["cgroup"] = timed_ms(joined)
+            cases["network and broker"] = with_network(stack, Walls())
         except WallMissing as error:
             print(f"confined start, cgroup: not measured: {error.reason}", file=sys.stderr)
         found = alternate(cases, rounds, pause_s=SPACING_S)

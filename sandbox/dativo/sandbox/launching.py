@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from typing import Self
 
 from dativo.sandbox.attestation import Asked, Attestation, verify
 from dativo.sandbox.cgroup import Leaf
@@ -47,7 +48,10 @@ class Attempt:
 
 
 class Launching:
-    """Walls that are being built; nothing of the program runs yet. Call finish() or abandon(), once."""
+    """Walls that are being built; nothing of the program runs yet. Call finish() once.
+
+    As a context manager it is abandoned when it is left unfinished.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class Launching:
         self._leaf = leaf
         self._fds = fds
         self._timeout_s = timeout_s
+        self._finished = False
         self._monitor, self._monitor_fd = _spawn(attempt, fds)
         fds.close((*attempt.passed, attempt.stderr_in))
         self._tree_fd: int | None = None
@@ -76,6 +81,7 @@ class Launching:
         Raises WallMissing for a wall that cannot be built or was not found to stand, StartFailed when the program cannot be
         started; nothing is left running then.
         """
+        self._finished = True
         try:
             attestation, tree_fd = self._let_go()
         except BaseException as error:
@@ -91,9 +97,16 @@ class Launching:
         return Confined(self._name, attestation, self._limits, self._handles(tree_fd))
 
     def abandon(self) -> None:
-        """End it; nothing is left running."""
+        """End it unfinished; nothing is left running."""
         abort(self._monitor_fd, self._tree_fd, self._report)
         self._clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._finished:
+            self.abandon()
 
     def _let_go(self) -> tuple[Attestation, int]:
         deadline_s = time.monotonic() + self._timeout_s
