@@ -57,8 +57,11 @@ pub struct Lookup {
     pub count: u64,
 }
 
-/// What a client asked for in vain, by name and type.
-pub type Lookups = BTreeMap<(String, String), Lookup>;
+/// A name as it is told, and a type.
+pub type Asked = (Rc<str>, u16);
+
+/// What a client asked for in vain.
+pub type Lookups = BTreeMap<Asked, Lookup>;
 
 /// What to send back.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub struct Stub {
     pub names: Names,
     pub lookups: Lookups,
     /// Those of them that the kernel was not told of, in order.
-    untold: VecDeque<(String, String)>,
+    untold: VecDeque<Asked>,
     /// Refusals beyond the most distinct ones that are kept.
     pub uncounted: u64,
     /// What SRV answers have led to.
@@ -203,14 +206,14 @@ impl Stub {
     }
 
     /// A refused lookup that was not told yet; it then is.
-    pub fn next_untold(&mut self) -> Option<(String, String, Lookup)> {
-        let key = self.untold.pop_front()?;
-        let found = self.lookups.get(&key)?.clone();
-        Some((key.0, key.1, found))
+    pub fn next_untold(&mut self) -> Option<(Asked, Lookup)> {
+        let asked = self.untold.pop_front()?;
+        let found = self.lookups.get(&asked)?.clone();
+        Some((asked, found))
     }
 
     fn refuse(&mut self, name: &WireName, kind: u16, verdict: &'static str) {
-        let key = (name.to_text(), kind::name(kind));
+        let key = (Rc::from(name.to_text()), kind);
         if let Some(lookup) = self.lookups.get_mut(&key) {
             lookup.count += 1;
         } else if self.lookups.len() < self.max_names {

@@ -10,6 +10,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::client::{Client, add};
+use crate::dns;
+use crate::stub::{self, Asked};
 
 /// The most connections that wait to be told; more are counted.
 const MAX_WAITING: usize = 1_024;
@@ -115,8 +117,8 @@ impl Telling {
             return Some(Event::Connection(ended));
         }
         clients.iter().find_map(|client| {
-            let (name, kind, found) = client.stub.borrow_mut().next_untold()?;
-            Some(lookup(client, name, kind, &found))
+            let (asked, found) = client.stub.borrow_mut().next_untold()?;
+            Some(lookup(client, &asked, &found))
         })
     }
 
@@ -124,21 +126,19 @@ impl Telling {
     pub fn rest(clients: &[Rc<Client>]) -> Vec<Event> {
         let mut rest = Vec::new();
         for client in clients {
-            for ((name, kind), found) in &client.stub.borrow().lookups {
-                if found.count > 1 {
-                    rest.push(lookup(client, name.clone(), kind.clone(), found));
-                }
-            }
+            let stub = client.stub.borrow();
+            let again = stub.lookups.iter().filter(|(_, found)| found.count > 1);
+            rest.extend(again.map(|(asked, found)| lookup(client, asked, found)));
         }
         rest
     }
 }
 
-fn lookup(client: &Client, name: String, kind: String, found: &crate::stub::Lookup) -> Event {
+fn lookup(client: &Client, (name, kind): &Asked, found: &stub::Lookup) -> Event {
     Event::Lookup(Lookup {
         client: client.name.clone(),
-        name,
-        kind,
+        name: name.to_string(),
+        kind: dns::kind::name(*kind),
         verdict: found.verdict,
         count: found.count,
     })

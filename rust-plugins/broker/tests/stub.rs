@@ -37,7 +37,7 @@ fn ask(stub: &mut Stub, text: &str, kind: u16) -> Result<Vec<String>, u8> {
 
 fn untold(stub: &mut Stub) -> Vec<(String, String, &'static str)> {
     std::iter::from_fn(|| stub.next_untold())
-        .map(|(name, kind, found)| (name, kind, found.verdict))
+        .map(|((name, asked), found)| (name.to_string(), kind::name(asked), found.verdict))
         .collect()
 }
 
@@ -80,7 +80,7 @@ fn a_refusal_is_told_once_and_counted() {
             refused("example.com", "ANY")
         ]
     );
-    let key = ("evil.test".to_owned(), "A".to_owned());
+    let key = ("evil.test".into(), kind::A);
     assert_eq!(stub.lookups[&key].count, 3);
 }
 
