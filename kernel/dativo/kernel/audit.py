@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,17 @@ class Audit:
 
     def write(self, event: str, **facts: object) -> None:
         """Append one event with its time and make it durable. Raises AuditFailed."""
-        entry = {"at": time.time(), "event": event, **facts}
-        line = json.dumps(entry, default=str, separators=(",", ":")) + "\n"
+        self.write_all([{"event": event, **facts}])
+
+    def write_all(self, events: Sequence[Mapping[str, object]]) -> None:
+        """Append events, each with the time of now, and make them durable together. Raises AuditFailed."""
+        if not events:
+            return
+        now = time.time()
+        lines = "".join(
+            json.dumps({"at": now, **event}, default=str, separators=(",", ":")) + "\n"
+            for event in events
+        )
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(
@@ -43,7 +53,7 @@ class Audit:
                 0o600,
             )
             try:
-                os.write(fd, line.encode())
+                os.write(fd, lines.encode())
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
