@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import select
 import selectors
 import socket
+import time
 from collections.abc import Mapping
 
-from dativo.protocol import control, handshake
+from dativo.kernel.limits import HELLO_TIMEOUT_S
+from dativo.protocol import control, events, handshake
+from dativo.protocol.errors import InternalError, Where
 from dativo.sandbox import Confined, Exit
 
 
@@ -90,3 +94,44 @@ class Peer:
         if self._sock in self._selector.get_map():
             self._selector.unregister(self._sock)
         self._sock.close()
+
+
+def await_message(
+    program: str, confined: Confined, sock: socket.socket, wanted: str
+) -> events.ControlMessage:
+    """Wait for the one message that a process of ours sends next, at most HELLO_TIMEOUT_S. Raises InternalError.
+
+    For a process that says nothing more until it is spoken to: what follows on the socket is not looked for.
+    """
+    deadline = time.monotonic() + HELLO_TIMEOUT_S
+    buffer = control.LineBuffer()
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while (left_s := deadline - time.monotonic()) > 0 and poll.poll(left_s * 1000):
+        data = sock.recv(65536)
+        if not data:
+            raise InternalError(
+                f"{program} ended before it said {wanted}",
+                Where(plugin=program),
+                value=last_line(confined),
+            )
+        for event in buffer.feed(data):
+            return events.parse(event)
+    raise InternalError(
+        f"{program} did not answer within {HELLO_TIMEOUT_S:.0f} s", Where(plugin=program)
+    )
+
+
+def greet(program: str, confined: Confined, sock: socket.socket) -> handshake.Session:
+    """Wait for the hello of a process of ours. Raises InternalError, ProtocolViolation."""
+    message = await_message(program, confined, sock, "hello")
+    if not isinstance(message, events.Hello):
+        raise InternalError(f"{program} did not begin with hello", Where(plugin=program))
+    return handshake.agree(message, program=program)
+
+
+def last_line(confined: Confined) -> str | None:
+    """Return the last line of what a process has said on stderr."""
+    confined.read_stderr()
+    lines = confined.stderr_tail().decode("utf-8", "backslashreplace").strip().splitlines()
+    return lines[-1] if lines else None

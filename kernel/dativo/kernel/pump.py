@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import selectors
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from dativo.kernel import registry, walls
-from dativo.kernel.limits import HELLO_TIMEOUT_S, PUMP_MEMORY_BYTES
-from dativo.kernel.peer import Peer
+from dativo.kernel.limits import PUMP_MEMORY_BYTES
+from dativo.kernel.peer import Peer, greet, last_line
 from dativo.kernel.processes import Processes, own_identity, tool_limits, widen
-from dativo.protocol import control, events, handshake
+from dativo.protocol import control, events
 from dativo.protocol.errors import InternalError, Where
 from dativo.sandbox import Confined, Grants, Program
 
@@ -97,7 +95,7 @@ class Pump(Peer):
             raise InternalError(
                 f"{PROGRAM} ended before its pairs: {ended.detail or f'status {ended.code}'}",
                 Where(plugin=PROGRAM),
-                value=_last_line(self.confined),
+                value=last_line(self.confined),
             )
 
     def _told(self, arrived: list[control.Event]) -> list[events.Pumped]:
@@ -126,7 +124,7 @@ def start_pump(processes: Processes, selector: selectors.BaseSelector) -> Pump:
     with walls.starting(PROGRAM, InternalError):
         confined, sock = processes.start_tool(_program(binary), _grants(), identity)
     processes.stack.callback(sock.close)
-    session = _shake_hands(confined, sock)
+    session = greet(PROGRAM, confined, sock)
     pump = Pump(confined, sock, selector)
     processes.stack.callback(pump.close)
     pump.session = session
@@ -159,35 +157,3 @@ def _grants() -> Grants:
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = _NO_LIMIT_BYTES if soft == resource.RLIM_INFINITY else soft
     return Grants(limits=replace(tool_limits(PUMP_MEMORY_BYTES), file_bytes=most))
-
-
-def _shake_hands(confined: Confined, sock: socket.socket) -> handshake.Session:
-    """Wait for hello, at most HELLO_TIMEOUT_S."""
-    deadline = time.monotonic() + HELLO_TIMEOUT_S
-    buffer = control.LineBuffer()
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    while (left_s := deadline - time.monotonic()) > 0:
-        if not poll.poll(left_s * 1000):
-            break
-        data = sock.recv(65536)
-        if not data:
-            raise InternalError(
-                f"{PROGRAM} ended before it said hello",
-                Where(plugin=PROGRAM),
-                value=_last_line(confined),
-            )
-        for event in buffer.feed(data):
-            message = events.parse(event)
-            if not isinstance(message, events.Hello):
-                raise InternalError(f"{PROGRAM} did not begin with hello", Where(plugin=PROGRAM))
-            return handshake.agree(message, program=PROGRAM)
-    raise InternalError(
-        f"{PROGRAM} did not answer within {HELLO_TIMEOUT_S:.0f} s", Where(plugin=PROGRAM)
-    )
-
-
-def _last_line(confined: Confined) -> str | None:
-    confined.read_stderr()
-    lines = confined.stderr_tail().decode("utf-8", "backslashreplace").strip().splitlines()
-    return lines[-1] if lines else None
