@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dativo.kernel import quantities
 from dativo.kernel.limits import NETWORK_GRANTS
 from dativo.protocol.errors import ConfigError, Where
 from dativo.sandbox import Network
 from dativo.sandbox.network import MAX_CIDRS, MAX_PORTS
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Kind = Literal["host", "cidr", "srv", "loopback"]
 Ports = tuple[tuple[int, int], ...]
@@ -104,10 +107,6 @@ class NetworkGrant:
             return self.has_port(port) and _is_at_or_below(name, service_base(self.where))
         return self.kind == "host" and self.has_port(port) and matches(self.where, name)
 
-    def holds(self, address: str, port: int) -> bool:
-        """Whether it lets a connection to the literal ``address`` on ``port`` through."""
-        return self.kind == "cidr" and self.has_port(port) and within(self.where, address)
-
     def covers(self, other: NetworkGrant) -> bool:
         """Whether whatever ``other`` permits is permitted by this one too."""
         if self.kind != other.kind or (other.private and not self.private):
@@ -132,14 +131,20 @@ def matches(pattern: str, name: str) -> bool:
     return name == pattern
 
 
-def within(cidr: str, address: str) -> bool:
-    """Whether ``address`` lies in the network ``cidr``; an IPv4-mapped address is the IPv4 address that it maps."""
-    from ipaddress import IPv6Address, ip_address, ip_network
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Return an address; an IPv4-mapped one is the IPv4 address that it maps. Raises ValueError."""
+    from ipaddress import IPv6Address, ip_address  # 4 ms, and most runs need none
 
-    found = ip_address(address)
+    found = ip_address(text)
     if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return found in ip_network(cidr)
+        return found.ipv4_mapped
+    return found
+
+
+def _network(cidr: str) -> IPv4Network | IPv6Network:
+    from ipaddress import ip_network
+
+    return ip_network(cidr)
 
 
 def _covers_where(kind: Kind, where: str, other: str) -> bool:
@@ -158,9 +163,7 @@ def _covers_where(kind: Kind, where: str, other: str) -> bool:
 
 def is_below(cidr: str, wider: str) -> bool:
     """Whether the network ``cidr`` lies in ``wider``."""
-    from ipaddress import ip_network
-
-    inner, outer = ip_network(cidr), ip_network(wider)
+    inner, outer = _network(cidr), _network(wider)
     # One version, so one type, which the checker cannot know.
     return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
@@ -261,19 +264,50 @@ def needs_broker(grants: Iterable[NetworkGrant]) -> bool:
     return any(grant.kind != "loopback" for grant in grants)
 
 
-def granted_by(
-    grants: Iterable[NetworkGrant], name: str | None, address: str | None, port: int
-) -> NetworkGrant | None:
-    """Return the grant that lets a connection through, as the broker chooses it: an exact name, then the longest wildcard."""
-    if name is not None:
-        found = [grant for grant in grants if grant.names(name, port)]
-        return max(found, key=_closeness, default=None)
-    if address is None:
-        return None
-    return next((grant for grant in grants if grant.holds(address, port)), None)
+class Granted:
+    """The grants of a process as the broker looks them up: an exact name, then the longest wildcard, then a service."""
+
+    def __init__(self, grants: Iterable[NetworkGrant]) -> None:
+        self._names: dict[str, list[NetworkGrant]] = {}
+        self._services: list[NetworkGrant] = []
+        self._literals: list[tuple[IPv4Network | IPv6Network, NetworkGrant]] = []
+        for grant in grants:
+            if grant.kind == "host":
+                self._names.setdefault(grant.where, []).append(grant)
+            elif grant.kind == "srv":
+                self._services.append(grant)
+            elif grant.kind == "cidr":
+                self._literals.append((_network(grant.where), grant))
+
+    def by(self, name: str | None, address: str | None, port: int) -> NetworkGrant | None:
+        """Return the grant that lets a connection through; None where none does. ``name`` None: a literal address."""
+        if name is None:
+            return None if address is None else self._by_address(address, port)
+        patterns = [name, *(f"*{name[at:]}" for at in _dots(name))]
+        for pattern in patterns:
+            for grant in self._names.get(pattern, ()):
+                if grant.has_port(port):
+                    return grant
+        return next((grant for grant in self._services if grant.names(name, port)), None)
+
+    def _by_address(self, address: str, port: int) -> NetworkGrant | None:
+        found = _address(address)
+        return next(
+            (
+                grant
+                for network, grant in self._literals
+                if found in network and grant.has_port(port)
+            ),
+            None,
+        )
+
+    def means(self, name: str) -> bool:
+        """Whether some port of ``name`` may be granted."""
+        return any(
+            pattern in self._names for pattern in (name, *(f"*{name[at:]}" for at in _dots(name)))
+        ) or any(_is_at_or_below(name, service_base(grant.where)) for grant in self._services)
 
 
-def _closeness(grant: NetworkGrant) -> tuple[bool, int]:
-    if grant.kind == "srv":
-        return False, 0
-    return not grant.where.startswith(WILDCARD), len(grant.where)
+def _dots(name: str) -> Iterable[int]:
+    """Yield the places of the dots of ``name``, from the first."""
+    return (at for at, character in enumerate(name) if character == "." and at > 0)

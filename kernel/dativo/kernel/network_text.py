@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARS: Final = 1024
 _MAX_NAME_CHARS: Final = 253
 _MAX_LABEL_CHARS: Final = 63
+_UPLOAD_BYTES: Final = 10**15  # what 15 digits can say, so that each canonical text can be read again
 _LABEL: Final = re.compile(r"[a-z0-9_-]+")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _PREFIX: Final = re.compile(r"0|[1-9][0-9]{0,2}")
@@ -179,7 +180,8 @@ def _where(text: str) -> NetworkGrant:
     if text.count(":") > 1 and set(text) <= _OF_IPV6:
         raise _Refused("IPv6 stands in brackets", "Write [fd00::1]:PORT")
     host, colon, written = text.partition(":")
-    if set(host) <= _DIGITS | {".", "/", "-"} and "." in host:
+    address, _, prefix = host.partition("/")
+    if address and set(address) <= _DIGITS | {"."} and set(prefix) <= _DIGITS | {"-"}:
         return _literal_v4(host, colon, written)
     if "/" in text or "@" in text:
         raise _Refused("a grant names a host, no URL, path or user")
@@ -197,9 +199,12 @@ def _with_option(grant: NetworkGrant, word: str) -> NetworkGrant:
         if grant.upload_bytes is not None:
             raise _Refused("upload is written twice")
         try:
-            return replace(grant, upload_bytes=quantities.parse_bytes(value))
+            most = quantities.parse_bytes(value)
         except ValueError as error:
             raise _Refused(f"upload: {error}", "Write upload=10MiB") from None
+        if most >= _UPLOAD_BYTES:
+            raise _Refused("upload is less than 1000TB", "Leave upload out")
+        return replace(grant, upload_bytes=most)
     if word not in ("private", "no-sni"):
         raise _Refused(
             f"unknown option {word!r}" if word else "two spaces, or one at the end",
