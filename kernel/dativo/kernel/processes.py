@@ -8,7 +8,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dativo.kernel.limits import FILE_BYTES, OPEN_FILES, STDERR_TAIL_BYTES, TOOL_PIDS
@@ -18,6 +18,7 @@ from dativo.sandbox import (
     Grants,
     Identity,
     Limits,
+    Network,
     Program,
     Walls,
     allocate_identity,
@@ -27,15 +28,27 @@ from dativo.sandbox import (
 PIPE_BYTES = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The broker as launches need it: the socket that takes what listens, and the network of each process that it serves."""
+
+    sockets: int
+    networks: Mapping[str, Network | None]
+
+
 @dataclass(slots=True)
 class Processes:
-    """The processes of one run. What is entered into ``stack`` is left when the run is over, whatever happens."""
+    """The processes of one run. What is entered into ``stack`` is left when the run is over, whatever happens.
+
+    ``service`` is there once a broker is; the processes that it serves, by the names of their programs, get their network.
+    """
 
     stack: contextlib.ExitStack
     walls: Walls
     run_id: str
     env: Mapping[str, str] = field(repr=False)
     started: list[Confined] = field(default_factory=list)
+    service: Service | None = None
 
     def start(
         self,
@@ -45,9 +58,15 @@ class Processes:
         *,
         stdin: int | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         control: int | None = None,
     ) -> Confined:
         """Start one confined process. Raises the sandbox's errors."""
+        service = self.service
+        network = service.networks.get(program.name) if service is not None else None
+        if network is not None:
+            grants = replace(grants, network=network)
+        served = service is not None and network is not None and network.named
         confined = launch(
             program,
             grants,
@@ -55,8 +74,11 @@ class Processes:
             walls=self.walls,
             stdin=stdin,
             stdout=stdout,
+            stderr=stderr,
             control=control,
             run=self.run_id,
+            sockets=service.sockets if service is not None and served else None,
+            client=program.name if served else "",
         )
         self.stack.enter_context(confined)
         self.started.append(confined)
