@@ -112,12 +112,18 @@ def _site(cgroup: Literal["required", "degraded"] | None = None) -> Iterator[Sit
     "--refresh-catalog", is_flag=True, help="Discover again instead of using the known catalogue."
 )
 @click.option("--quiet", is_flag=True, help="No progress and no log lines of source and target.")
+@click.option(
+    "--observe",
+    is_flag=True,
+    help="Report the network grants that refused connections would have needed; none is applied.",
+)
 def run(
     job: Path,
     output: Output,
     cgroup: Literal["required", "degraded"] | None,
     refresh_catalog: bool,
     quiet: bool,
+    observe: bool,
 ) -> int:
     """Run JOB: source, confined, into its target; data and state in one commit."""
     from dativo.kernel import environment, reader, report
@@ -133,7 +139,12 @@ def run(
     with _site(cgroup) as site:
         with own_identity() as identity:
             plan = make_plan(
-                site, job, identity=identity, run=run_id, refresh_catalog=refresh_catalog
+                site,
+                job,
+                identity=identity,
+                run=run_id,
+                refresh_catalog=refresh_catalog,
+                observe=observe,
             )
         terminal = sys.stderr.isatty() and site.env.get(environment.TERM.name) != "dumb"
         screen = Screen(plan.redactor.redact, terminal=terminal, quiet=quiet)

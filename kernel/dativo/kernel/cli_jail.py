@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from dativo.kernel.flags import CPUS, SIZE, TIME
+from dativo.kernel.flags import CPUS, NET, SIZE, TIME
 from dativo.protocol.errors import ConfigError, DativoError, ExitStatus, Where
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ class _Jail(click.Command):
     help="Accept rlimits and a watchdog where no cgroup can be written: degraded.",
 )
 @click.option("--raw", is_flag=True, help="Do not escape control characters for a terminal.")
-@click.option("--net", multiple=True, metavar="HOST:PORT", hidden=True)
+@NET
+@click.option(
+    "--observe", is_flag=True, help="Tell the grants that refused connections would have needed."
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def jail(command: tuple[str, ...], net: tuple[str, ...], **options: Any) -> int:
+def jail(command: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND with no network, no files and no rights but what is given here.
 
     Its streams, signals and exit status pass through; 125 is a failure of the jail's own, 126 and 127 are as env(1).
@@ -65,11 +68,6 @@ def jail(command: tuple[str, ...], net: tuple[str, ...], **options: Any) -> int:
     from dativo.sandbox import SandboxError
 
     try:
-        if net:
-            raise ConfigError(
-                "--net is not built yet: it arrives with network grants",
-                hint="Run without it: there is no network behind the walls",
-            )
         paths = Paths.from_environment(os.environ)
         try:
             return jails.run(_asked(command, paths, options), os.environ)
@@ -95,7 +93,7 @@ def _asked(command: tuple[str, ...], paths: Paths, options: dict[str, Any]) -> J
 
     policy = load_policy(paths, os.environ)
     cgroup: Literal["required", "degraded"] | None = options["cgroup"]
-    names = ("ro", "rw", "memory", "cpus", "pids", "time")
+    names = ("ro", "rw", "net", "memory", "cpus", "pids", "time")
     granted = GrantFlags(**{name: options[name] for name in names}).grants(policy)
     if options["tmp"] is not None:
         granted = replace(granted, tmp_bytes=options["tmp"])
@@ -122,6 +120,9 @@ def _asked(command: tuple[str, ...], paths: Paths, options: dict[str, Any]) -> J
         environment=tuple(_variable(text) for text in options["environment"]),
         cwd=None if options["cwd"] is None else str(Path(options["cwd"]).absolute()),
         raw=options["raw"],
+        network=granted.network,
+        policy=policy.network,
+        observe=options["observe"],
     )
 
 

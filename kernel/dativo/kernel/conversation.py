@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from dativo.kernel import show
+from dativo.kernel.broker import Broker, Networks, start_broker
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     DRAIN_TIMEOUT_S,
@@ -29,6 +30,7 @@ from dativo.kernel.limits import (
     STOP_GRACE_S,
 )
 from dativo.kernel.peer import Peer
+from dativo.kernel.processes import Processes
 from dativo.kernel.tally import Tally
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import (
@@ -39,6 +41,7 @@ from dativo.protocol.errors import (
     LimitExceeded,
     PluginFailed,
     ProtocolViolation,
+    TargetFailed,
     Where,
     error_for_code,
 )
@@ -113,6 +116,8 @@ class Conversation(ABC):
         self._finish_sent_at: float | None = None
         self._signals: list[int] = []
         self.objection: Objection = lambda: None
+        self._broker: Broker | None = None
+        self._written_in = ""
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +164,11 @@ class Conversation(ABC):
         """Whether FINISH_TIMEOUT_S bounds the time from the end of the input to the end of the run."""
         return True
 
+    @property
+    def patience_s(self) -> float:
+        """How long the reader may take to end after a failure, unless somebody sends a signal."""
+        return ABORT_TIMEOUT_S
+
     def take_end(self) -> Ending:
         """Return what the end of the input means. The default is that of a source that exited with 0."""
         return Ending()
@@ -187,6 +197,16 @@ class Conversation(ABC):
         """Read the stderr of a process and keep its limits."""
         self._watched.append(confined)
         self._selector.register(confined.stderr_fd, selectors.EVENT_READ, confined)
+
+    def serve(self, processes: Processes, networks: Networks, written_in: str) -> None:
+        """Start the broker, if something needs one, before the processes that it serves; follow it to the end of the run.
+
+        ``written_in`` names where grants are written, for whoever is told what was refused. Raises its failure.
+        """
+        self._broker = start_broker(processes, self._selector, networks)
+        self._written_in = written_in
+        if self._broker is not None:
+            self.watch(self._broker.confined)
 
     def open(self, opens: Mapping[Peer, Mapping[str, object]], until: Callable[[], bool]) -> None:
         """Shake hands with every peer of ``opens``, in order, and send each its ``open``. Raises the first failure."""
@@ -218,6 +238,7 @@ class Conversation(ABC):
         if self.failure is not None:
             self._abandon()
         self.close()
+        self._end_broker()
         if self.failure is not None:
             raise self.failure
 
@@ -226,12 +247,16 @@ class Conversation(ABC):
     def turn(self) -> None:
         """Wait for at most TICK_S, then deal with what is there."""
         for key, mask in self._selector.select(TICK_S):
-            if isinstance(key.data, Peer):
+            if isinstance(key.data, Broker):
+                self._hear_broker(key.data, mask)
+            elif isinstance(key.data, Peer):
                 self._take(key.data, key.data.ready(mask))
             else:
                 self._log(key.data)
         for confined in self._watched:
             confined.watch()
+        if self._broker is not None:
+            self._hear_broker(self._broker, 0)
         for peer in self._peers:
             self._watch_peer(peer)
         self.look_after()
@@ -303,6 +328,30 @@ class Conversation(ABC):
                 self._pumps[peer](message)
             case _:
                 self.dispatch(peer, event, message)
+
+    def _hear_broker(self, broker: Broker, mask: int) -> None:
+        """Take what the broker tells. One that has died or lied ends the run at once: nobody knows what goes out."""
+        try:
+            broker.take(mask)
+            broker.watch()
+        except DativoError as error:
+            self.fail(error)
+
+    def _end_broker(self) -> None:
+        """Let the broker tell what is left; say of a plugin that failed what it was refused."""
+        broker = self._broker
+        if broker is None:
+            return
+        try:
+            broker.conclude()
+        except DativoError as error:
+            self.fail(error)
+        if isinstance(self.failure, PluginFailed | TargetFailed):
+            client = "source" if isinstance(self.failure, PluginFailed) else "target"
+            record = broker.networks.record.processes.get(client)
+            where = self._written_in.format(client=client)
+            told = record.explanation(where) if record is not None else None
+            self.failure.hint = ". ".join(filter(None, (self.failure.hint, told))) or None
 
     # --- who ended, and why --------------------------------------------------------------------------------------------
 
@@ -435,8 +484,7 @@ class Conversation(ABC):
         """End source and reader after a failure. A run that was interrupted still commits up to its last state."""
         interrupted = isinstance(self.failure, Interrupted)
         if self._source is not None and self._source_exit is None:
-            self._source.terminate(grace_s=STOP_GRACE_S if interrupted else 0.0)
-            self._source_exit = self._source.poll_exit()
+            self._end_source(self._source, gently=interrupted)
         reader = self.reader
         if reader is None or reader.has_ended():
             return
@@ -445,9 +493,26 @@ class Conversation(ABC):
             return
         reader.said_goodbye = True
         reader.send({"type": "abort"})
-        self.until(reader.has_ended, ABORT_TIMEOUT_S)
+        self.until(
+            lambda: reader.has_ended() or (bool(self._signals) and not interrupted),
+            ABORT_TIMEOUT_S if interrupted else self.patience_s,
+        )
         if not reader.has_ended():
             reader.confined.kill()
+
+    def _end_source(self, source: Confined, *, gently: bool) -> None:
+        """End it: gently, it has STOP_GRACE_S to write what it still has, and that is read as ever."""
+
+        def is_over() -> bool:
+            self._source_exit = source.poll_exit()
+            return self._source_exit is not None or self.impatient
+
+        if gently:
+            source.signal(signal.SIGTERM)
+            self.until(is_over, STOP_GRACE_S)
+        if self._source_exit is None:
+            source.terminate(grace_s=0.0)
+            self._source_exit = source.poll_exit()
 
     @property
     def finishing(self) -> bool:

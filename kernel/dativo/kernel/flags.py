@@ -1,6 +1,6 @@
 """Grants on a command line: the operator's own word, so that no approval is asked for; the policy's ceilings and blocks hold.
 
---ro PATH… --rw PATH… --memory SIZE --cpus N --pids N --time TIME --idle TIME --cgroup degraded
+--ro PATH… --rw PATH… --net GRANT… --memory SIZE --cpus N --pids N --time TIME --idle TIME --cgroup degraded
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class GrantFlags:
 
     ro: tuple[str, ...] = ()
     rw: tuple[str, ...] = ()
+    net: tuple[str, ...] = ()
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
@@ -40,9 +41,11 @@ class GrantFlags:
     def grants(self, policy: Policy, secrets: tuple[str, ...] = ()) -> Grants:
         """Return the grants; paths are relative to the current folder. What no flag says is lowered to the policy's ceiling.
 
-        Raises ConfigError for a path through a symbolic link, NotPermitted for what the policy does not allow.
+        Raises ConfigError for a path through a symbolic link and for what is no network grant, NotPermitted for what the policy
+        does not allow.
         """
         from dativo.kernel.grants import NUMBERS, Grants, permit
+        from dativo.kernel.network_text import parse
 
         default = Grants.default()
         given: dict[str, Any] = {
@@ -55,7 +58,7 @@ class GrantFlags:
             for name in ("memory", "cpus", "pids", "time", "idle")
             if (value := getattr(self, name)) is not None
         }
-        given |= {"read": self.ro, "write": self.rw}
+        given |= {"read": self.ro, "write": self.rw, "network": tuple(map(parse, self.net))}
         found = Grants.requested(given, Path.cwd(), secrets)
         permit(
             found,
@@ -101,11 +104,19 @@ SIZE: Final = _Amount("size", quantities.parse_bytes)
 TIME: Final = _Amount("time", quantities.parse_seconds)
 CPUS: Final = _Amount("cpus", quantities.parse_cpus)
 
+NET: Final = click.option(
+    "--net",
+    multiple=True,
+    metavar="GRANT",
+    help="May connect there, such as api.example.com or 'db.corp:5432 private'. Repeatable.",
+)
+
 _OPTIONS: Final = (
     click.option("--ro", multiple=True, metavar="PATH", help="May read this path. Repeatable."),
     click.option(
         "--rw", multiple=True, metavar="PATH", help="May read and write this path. Repeatable."
     ),
+    NET,
     click.option("--memory", type=SIZE, help="Memory of the process tree, such as 512MiB."),
     click.option("--cpus", type=CPUS, help="Processors; fractions are allowed."),
     click.option("--pids", type=click.IntRange(1, 2**22), help="Processes and threads."),

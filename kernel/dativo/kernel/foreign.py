@@ -66,12 +66,15 @@ def run(plan: Plan, site: Site, course: Course, observer: Observer) -> None:
             )
         )
         course.tally = passing.tally
+        networks = plan.networks(site, course.run)
+        course.network = networks.record
         stack.callback(saving.flush)
         plugins = (plan.source.plugin, target.plugin)
         stack.enter_context(
             under_orders(site, passing, course.run, "run", job.pipeline, job.workspace, plugins)
         )
         identity = stack.enter_context(writing_identity(target.grants.write))
+        passing.serve(processes, networks, "{client}.grants.network of the job")
         with pipe() as (read_end, write_end):
             passing.start_target(
                 processes,

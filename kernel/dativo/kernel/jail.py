@@ -1,6 +1,6 @@
 """``dativo jail``: confine any command. Its streams are pipes of ours, carried by one confined pump.
 
-    user's 0, 1, 2 ↔ dativo-pump ↔ three pipes ↔ the command
+    user's 0, 1, 2 ↔ dativo-pump ↔ three pipes ↔ the command ─▶ dativo-broker ─▶ what --net grants
 
 The command never holds a descriptor of the user's, and no terminal. Signals and the exit status pass through; every failure of
 our own is a JailFailed, 125 (126 and 127 as env(1)).
@@ -13,6 +13,7 @@ import errno
 import os
 import secrets as random
 import selectors
+import shlex
 import signal
 import socket
 import stat
@@ -23,6 +24,11 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from dativo.kernel import show
+from dativo.kernel.audit import Audit
+from dativo.kernel.broker import Broker, Networks, start_broker
+from dativo.kernel.network import NetworkGrant, walled
+from dativo.kernel.network_policy import NetworkPolicy
+from dativo.kernel.network_record import NetworkRecord
 from dativo.kernel.paths import Paths
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Name, Pair, Pump, readable, release, start_pump
@@ -38,7 +44,6 @@ from dativo.sandbox import (
     Program,
     StartFailed,
     Walls,
-    launch,
 )
 from dativo.sandbox.mounts import plan_view
 
@@ -95,7 +100,7 @@ class NotFound(JailFailed):
 class Jail:
     """What to run and what it may do. Paths are absolute and free of links; ``cwd`` None is the caller's where it is granted.
 
-    ``raw``: what goes to a terminal is not escaped.
+    ``raw``: what goes to a terminal is not escaped. ``observe``: refused connections are told with the grants they would need.
     """
 
     command: tuple[str, ...]
@@ -106,6 +111,9 @@ class Jail:
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     cwd: str | None = None
     raw: bool = False
+    network: tuple[NetworkGrant, ...] = ()
+    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    observe: bool = False
 
     def search_path(self) -> str:
         """Return PATH as the command sees it: what was said, else the usual folders and then the readable granted ones."""
@@ -139,14 +147,21 @@ def run(jail: Jail, env: Mapping[str, str]) -> int:
     )  # refuses what cannot be given before it is walked
     before = take_snapshot(jail.write)
     name = f"jail-{os.getpid()}-{random.token_hex(3)}"
+    paths = Paths.from_environment(env)
+    networks = Networks(
+        {"jail": jail.network},
+        jail.policy,
+        Audit.below(paths.state),
+        jail.observe,
+        {"run": name},
+    )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            registered(Paths.from_environment(env), Running.now(name, "jail", "jail", Path.cwd()))
-        )
+        stack.enter_context(registered(paths, Running.now(name, "jail", "jail", Path.cwd())))
         identity = stack.enter_context(_identity(jail.write))
-        going = _Going(jail, before.protected(jail.write), identity, stack, env, name)
+        going = _Going(jail, before.protected(jail.write), identity, stack, env, name, networks)
         status = going.carry_out()
     _tell_changes(jail, before)
+    _tell_network(networks.record)
     return status
 
 
@@ -161,8 +176,10 @@ class _Going:
         stack: contextlib.ExitStack,
         env: Mapping[str, str],
         name: str,
+        networks: Networks,
     ) -> None:
         self._jail = jail
+        self._networks = networks
         self._identity = identity
         self._protected = protected
         self._stack = stack
@@ -175,11 +192,14 @@ class _Going:
         program = self._jail.program()
         reads_stdin = readable(0) and _in_foreground()
         pump = start_pump(self._processes, self._selector)
+        broker = start_broker(self._processes, self._selector, self._networks)
         with pipe() as stdin, pipe() as stdout, pipe() as stderr:
             command = self._start(program, (stdin[0], stdout[1], stderr[1]))
             pump.open(self._pairs(stdin[1] if reads_stdin else None, stdout[0], stderr[0]))
         release(0, 1)
-        ended = self._follow(command, pump)
+        ended = self._follow(command, pump, broker)
+        if broker is not None:
+            broker.conclude()
         self._check_streams(pump)
         return self._status(ended)
 
@@ -190,23 +210,15 @@ class _Going:
             write=jail.write,
             protected=self._protected,
             environment=(("PATH", jail.search_path()), *jail.environment),
+            network=walled(jail.network),
             limits=jail.limits,
         )
         try:
-            confined = launch(
-                program,
-                grants,
-                identity=self._identity,
-                walls=jail.walls,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                control=None,
-                run=self._processes.run_id,
+            return self._processes.start(
+                program, grants, self._identity, stdin=stdin, stdout=stdout, stderr=stderr
             )
         except StartFailed as error:
             raise _not_started(error, jail.command[0]) from error
-        return self._stack.enter_context(confined)
 
     def _pairs(self, into: int | None, out: int, err: int) -> list[Pair]:
         pairs = [
@@ -219,7 +231,7 @@ class _Going:
     def _escaped(self, fd: int) -> bool:
         return not self._jail.raw and os.isatty(fd)
 
-    def _follow(self, command: Confined, pump: Pump) -> Exit:
+    def _follow(self, command: Confined, pump: Pump, broker: Broker | None) -> Exit:
         """Pass signals on until the command has ended and what it wrote is out; its input does not matter any more then."""
         self._selector.register(command.report_fd, selectors.EVENT_READ, command)
         ended: Exit | None = None
@@ -228,12 +240,16 @@ class _Going:
             for key, mask in self._selector.select(TICK_S):
                 if key.data is pump:
                     pump.take(mask)
+                elif key.data is broker and broker is not None:
+                    broker.take(mask)
                 elif key.data is command:
                     ended = command.poll_exit()
                     if ended is not None:
                         self._selector.unregister(command.report_fd)
             command.watch()
             pump.watch()
+            if broker is not None:
+                broker.watch()
             for signum in self._signals.arrived():
                 if ended is None:
                     command.signal(signum, group=signum in _OF_TERMINALS)
@@ -362,6 +378,24 @@ def _tell_changes(jail: Jail, before: Snapshot) -> None:
         )
     if len(changed) > MAX_REPORTED:
         show.note(f"dativo jail: and {len(changed) - MAX_REPORTED} more")
+
+
+def _tell_network(record: NetworkRecord) -> None:
+    """Tell what the command was refused, and of an observed one what it would have needed."""
+    for each in record.reports():
+        for refused in each.refusals[:MAX_REPORTED]:
+            allow = f"; to allow it: --net {shlex.quote(refused.allow)}" if refused.allow else ""
+            if refused.allow and refused.allow.startswith("policy: "):
+                allow = f"; {refused.allow}"
+            times = f" {refused.count} times" if refused.count > 1 else ""
+            show.note(
+                f"dativo jail: refused{times}: {show.foreign(refused.place)} ({refused.reason}){allow}"
+            )
+        if len(each.refusals) > MAX_REPORTED:
+            show.note(f"dativo jail: and {len(each.refusals) - MAX_REPORTED} more were refused")
+        if each.proposed is not None:
+            line = " ".join(f"--net {shlex.quote(text)}" for text in each.proposed)
+            show.note(f"dativo jail: proposed, and not applied: {line or 'nothing'}")
 
 
 class _Signals:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dativo.kernel import secrets, verbs
+from dativo.kernel import plan, secrets, verbs
 from dativo.kernel.configuration import Configuration, check_types
 from dativo.kernel.grants import Grants
 from dativo.kernel.plan import Site, Source
@@ -46,7 +46,7 @@ def prepare(
         catalog_key=verbs.catalog_key(plugin, config.identity),
     )
     with source.redactor.errors():
-        spec = verbs.spec(asked(site, source, identity, run), site.ledger)
+        spec = verbs.spec(asked(site, source, identity, run).offline(), site.ledger)
     if spec is None:
         return source
     plain = tuple(config.plain_secrets(spec))
@@ -57,7 +57,7 @@ def prepare(
 
 def asked(site: Site, source: Source, identity: Identity | None, run: str) -> verbs.Asked:
     """Return how the plugin is asked a verb."""
-    return verbs.Asked(source.plugin, source.walled(), identity, site.walls, run)
+    return plan.asked(site, source, identity, run, "--net")
 
 
 def spec(
@@ -65,7 +65,8 @@ def spec(
 ) -> str:
     """Return what the plugin says of itself, asked anew: its SPEC, or its ``--about``. Needs no configuration."""
     site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    how = verbs.Asked(plugin, verbs.walled(plugin, granted), identity, site.walls, run)
+    outside = verbs.Outside(granted.network, site.policy.network, site.audit, site.env)
+    how = verbs.Asked(plugin, verbs.walled(plugin, granted), identity, site.walls, run, outside)
     found = verbs.spec(how, site.ledger, fresh=True)
     return verbs.about(how) if found is None else found.text
 

@@ -16,9 +16,12 @@ from typing import Literal
 from dativo.kernel import grants as kernel_grants
 from dativo.kernel import registry, secrets, verbs
 from dativo.kernel.audit import Audit
+from dativo.kernel.broker import Networks
 from dativo.kernel.configuration import check_types
 from dativo.kernel.job import ForeignTargetJob, Job, SourceJob, load_job
 from dativo.kernel.ledger import Ledger
+from dativo.kernel.network import NetworkGrant
+from dativo.kernel.network_policy import notices
 from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
 from dativo.protocol.airbyte import Spec
@@ -56,6 +59,12 @@ class Site:
             Ledger(paths.state),
             Audit.below(paths.state),
         )
+
+    def networks(
+        self, clients: Mapping[str, tuple[NetworkGrant, ...]], run: str, *, observe: bool = False
+    ) -> Networks:
+        """Return the networks of a run's processes, by the names of their programs, under this policy."""
+        return Networks(clients, self.policy.network, self.audit, observe, {"run": run})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ class Plan:
     walls: Walls
     asks: tuple[kernel_grants.Ask, ...]
     foreign: Source | None = None
+    observe: bool = False
 
     def document(self) -> dict[str, object]:
         """Return the plan as plain JSON values; no secret and no record is part of it."""
@@ -117,8 +127,24 @@ class Plan:
             },
             "target": self._target_document(),
             "beyond_default": [str(ask) for ask in self.asks],
+            "notices": self._notices(),
             "walls": {"cgroup": self.walls.cgroup},
+            "observe": self.observe,
         }
+
+    def _notices(self) -> list[str]:
+        """Return what is to be known of the plan before it is approved."""
+        connectors = (self.source, self.foreign)
+        return [
+            text for each in connectors if each is not None for text in notices(each.grants.network)
+        ]
+
+    def networks(self, site: Site, run: str) -> Networks:
+        """Return the networks of the run's processes."""
+        clients = {"source": self.source.grants.network}
+        if self.foreign is not None:
+            clients["target"] = self.foreign.grants.network
+        return site.networks(clients, run, observe=self.observe)
 
     def _target_document(self) -> dict[str, object]:
         if self.foreign is not None:
@@ -197,13 +223,28 @@ def _ready(site: Site, job: Job, found: _Candidate) -> Source:
     )
 
 
-def asked(site: Site, source: Source, identity: Identity | None, run: str) -> verbs.Asked:
-    """Return how the source is asked a verb."""
-    return verbs.Asked(source.plugin, source.walled(), identity, site.walls, run)
+def asked(
+    site: Site,
+    source: Source,
+    identity: Identity | None,
+    run: str,
+    written_in: str = "source.grants.network of the job",
+) -> verbs.Asked:
+    """Return how a connector is asked a verb; ``written_in`` says where its grants are written."""
+    outside = verbs.Outside(
+        source.grants.network, site.policy.network, site.audit, site.env, written_in
+    )
+    return verbs.Asked(source.plugin, source.walled(), identity, site.walls, run, outside)
 
 
 def make_plan(
-    site: Site, path: Path, *, identity: Identity | None, run: str, refresh_catalog: bool = False
+    site: Site,
+    path: Path,
+    *,
+    identity: Identity | None,
+    run: str,
+    refresh_catalog: bool = False,
+    observe: bool = False,
 ) -> Plan:
     """Return the plan of the job at ``path``. Starts connectors only for a SPEC or CATALOG that is not known yet."""
     job = load_job(path, site.policy.variables(site.env))
@@ -214,7 +255,7 @@ def make_plan(
     foreign = _ready(site, job, writing) if writing is not None else None
     how = asked(site, source, identity, run)
     with source.redactor.errors():
-        _check_config(verbs.spec(how, site.ledger), source, job, "source")
+        _check_config(verbs.spec(how.offline(), site.ledger), source, job, "source")
         discovered = verbs.discover(
             how, source.documents, site.ledger, key=source.catalog_key, fresh=refresh_catalog
         )
@@ -229,6 +270,7 @@ def make_plan(
         walls=site.walls,
         asks=tuple(ask for request in wanted for ask in request.asks),
         foreign=foreign,
+        observe=observe,
     )
 
 

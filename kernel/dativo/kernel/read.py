@@ -9,6 +9,7 @@ byte on stdout comes from the relay. A read that fails ends it inside a line, so
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -185,6 +186,8 @@ def _carry(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
         stack.enter_context(
             under_orders(site, reading, run_id, "read", "read", Path.cwd(), (source.plugin,))
         )
+        networks = site.networks({"source": source.grants.network}, run_id)
+        reading.serve(processes, networks, "--net")
         with pipe() as (read_end, write_end):
             with reading.stdout(processes) as stdout:
                 reading.start(processes, plan.passage, stdin=read_end, stdout=stdout)
@@ -215,6 +218,11 @@ class _Reading(Passing):
     def is_done(self) -> bool:
         """Whether our stdout has taken everything."""
         return super().is_done and (self._pump is None or self._pumped)
+
+    @property
+    def patience_s(self) -> float:
+        """A reader that took whole lines alone must see half a one, however slow it is: see ``Left`` of the relay."""
+        return math.inf
 
     def _take_pumped(self, message: events.Pumped) -> None:
         self._pumped = True

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dativo.kernel import show
+from dativo.kernel.network_record import NetworkRecord, NetworkReport
 from dativo.kernel.tally import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
 from dativo.sandbox import Attestation, Confined, Exit
@@ -78,6 +80,8 @@ class Report:
     waited_s: float = 0.0
     slowest: str | None = None
     oddities: dict[str, int] = field(default_factory=dict)
+    # Of each process that a broker served.
+    network: tuple[NetworkReport, ...] = ()
 
     def summary(self) -> str:
         """Return the run in a few words."""
@@ -91,6 +95,9 @@ class Report:
         """Return the report as one JSON object on one line."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=True, separators=(",", ":"))
 
+
+MAX_LINES = 20
+"""Lines of a list of the network that people are shown; the JSON report has more."""
 
 READERS = ("writer", "relay")
 """The process that reads the source, by its name in a run."""
@@ -108,12 +115,15 @@ class Course:
     tally: Tally = field(default_factory=Tally)
     processes: list[Confined] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    network: NetworkRecord | None = None
     began_at: float = field(default_factory=time.monotonic)
 
     def report(self, error: DativoError | None) -> Report:
         """Return what the run has done so far, and how it ended."""
         tally, stats = self.tally, self.tally.stats
-        processes = tuple(process_report(each, each.poll_exit()) for each in self.processes)
+        processes = tuple(
+            process_report(each, each.poll_exit(), self.network) for each in self.processes
+        )
         waited_s, blocked_s = (stats.waited_s, stats.blocked_s) if stats else (0.0, 0.0)
         return Report(
             run=self.run,
@@ -142,6 +152,7 @@ class Course:
             waited_s=waited_s,
             slowest=slowest(waited_s, blocked_s, processes) if stats else None,
             oddities=dict(stats.oddities) if stats else {},
+            network=self.network.reports() if self.network is not None else (),
         )
 
 
@@ -197,9 +208,12 @@ def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
     )
 
 
-def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
+def process_report(
+    confined: Confined, ended: Exit | None, network: NetworkRecord | None = None
+) -> ProcessReport:
     """Return what one confined process did and stood under."""
-    walls = _walls(confined.attestation)
+    granted = network.places(confined.name) if network is not None else ""
+    walls = _walls(confined.attestation, granted)
     if ended is None:
         return ProcessReport(confined.name, "running", None, None, walls)
     if ended.cause == "exited":
@@ -223,12 +237,17 @@ def process_report(confined: Confined, ended: Exit | None) -> ProcessReport:
     )
 
 
-def _walls(found: Attestation) -> tuple[str, ...]:
-    """Name the walls that were attested: as found, not as asked."""
+def _walls(found: Attestation, granted: str) -> tuple[str, ...]:
+    """Name the walls that were attested: as found, not as asked. ``granted`` are the places behind a network that stands."""
+    networks = {
+        "empty": "loopback only" if granted else "no network",
+        "named": f"network {granted or 'observed'}",
+        "host": "host network",
+    }
     return (
         f"uid {found.uid}",
         f"{len(found.namespaces)} namespaces",
-        "no network",
+        networks[found.network],
         "seccomp",
         f"landlock {found.landlock_abi}" if found.landlock_abi else "no landlock",
         "cgroup degraded" if found.cgroup == "degraded" else f"cgroup {found.cgroup}",
@@ -281,6 +300,8 @@ def render(report: Report, *, reader: str | None) -> str:
             right=(2, 3),
         ),
     ]
+    for each in report.network:
+        lines += network_lines(each)
     for process in report.processes:
         lines += [f"  {process.name}: {event}" for event in process.events]
     for wall in report.degraded:
@@ -290,6 +311,52 @@ def render(report: Report, *, reader: str | None) -> str:
     if reader:
         lines += ["", "Read it back with DuckDB:", "", reader]
     return "\n".join(lines)
+
+
+def network_lines(network: NetworkReport) -> list[str]:
+    """Return the network of one process as text: what it sent to, what it was refused, what an observed one would have needed."""
+    proxied = ", by the proxy: no address was checked" if network.proxied else ""
+    lines = [
+        "",
+        f"  network of {network.process}: {_times(network.connections, 'connection')}, {network.refused} refused, "
+        f"{size(network.up_bytes)} up, {size(network.down_bytes)} down{proxied}",
+        *_table(
+            ("granted", "reached", "connections", "up", "down"),
+            [
+                (
+                    each.grant,
+                    show.foreign(each.place),
+                    f"{each.connections:,}",
+                    size(each.up_bytes),
+                    size(each.down_bytes),
+                )
+                for each in network.reached[:MAX_LINES]
+            ],
+            right=(2, 3, 4),
+        ),
+        *_table(
+            ("refused", "reason", "times", "to allow it"),
+            [
+                (show.foreign(each.place), each.reason, f"{each.count:,}", each.allow or "-")
+                for each in network.refusals[:MAX_LINES]
+            ],
+            right=(2,),
+        ),
+    ]
+    more = network.left_out + sum(
+        max(0, len(each) - MAX_LINES) for each in (network.reached, network.refusals)
+    )
+    if more or network.suppressed:
+        lines += ["", f"  not listed: {more} more lines, {network.suppressed} connections"]
+    if network.proposed is not None:
+        lines += [
+            "",
+            f"  proposed for {network.process}, most used first; nothing of it is applied:",
+        ]
+        lines += [f"    {text}" for text in network.proposed] or [
+            "    nothing: nothing was refused"
+        ]
+    return lines
 
 
 def _durable(report: Report) -> str:

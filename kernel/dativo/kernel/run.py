@@ -72,6 +72,8 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
                 Landing(idle_time_s=plan.source.grants.idle_time_s, observer=observer)
             )
             course.tally = landing.tally
+            networks = plan.networks(site, course.run)
+            course.network = networks.record
             plugins = (plan.source.plugin, plan.target)
             stack.enter_context(
                 under_orders(site, landing, course.run, "run", job.pipeline, job.workspace, plugins)
@@ -84,6 +86,7 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
                     Where(file=str(job.path)),
                 )
             )
+            landing.serve(processes, networks, "{client}.grants.network of the job")
             with pipe() as (read_end, write_end):
                 opened = landing.start(processes, target, _input(plan), stdin=read_end)
                 course.notices += _lost_state(plan, site, target, opened)

@@ -7,14 +7,18 @@ ever stored). Nothing here sees a record of a run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import selectors
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dativo.kernel import grants, show, walls
+from dativo.kernel import grants, network, show, walls
+from dativo.kernel.audit import Audit
+from dativo.kernel.broker import Broker, Networks, start_broker
 from dativo.kernel.ledger import Ledger
 from dativo.kernel.limits import (
     MAX_DOCUMENT_BYTES,
@@ -22,6 +26,8 @@ from dativo.kernel.limits import (
     STDERR_TAIL_BYTES,
     VERB_TIMEOUT_S,
 )
+from dativo.kernel.network_policy import NetworkPolicy
+from dativo.kernel.processes import Processes
 from dativo.kernel.registry import Installed
 from dativo.protocol import airbyte, catalog, commands, jsontext
 from dativo.protocol.errors import (
@@ -40,7 +46,6 @@ from dativo.sandbox import (
     PrivateFile,
     Program,
     Walls,
-    launch,
 )
 
 INSIDE: Final = "/tmp/dativo"  # noqa: S108  # a path inside the walls, on the process's own tmpfs
@@ -110,6 +115,7 @@ def walled(plugin: Installed, granted: grants.Grants) -> Grants:
     return Grants(
         read=granted.read,
         write=granted.write,
+        network=network.walled(granted.network),
         environment=_environment(plugin),
         limits=Limits(
             memory_bytes=granted.memory_bytes,
@@ -138,23 +144,43 @@ def default_grants(plugin: Installed) -> Grants:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """The network of a verb. ``env`` is the kernel's own; ``written_in`` says where the grants are written."""
+
+    granted: tuple[network.NetworkGrant, ...]
+    policy: NetworkPolicy
+    audit: Audit
+    env: Mapping[str, str] = field(repr=False)
+    written_in: str = "--net"
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
-    """How a connector is asked: its grants, who it becomes and under which walls."""
+    """How a connector is asked: its grants, who it becomes and under which walls.
+
+    ``outside`` goes with a network in ``grants``.
+    """
 
     plugin: Installed
     grants: Grants
     identity: Identity | None
     walls: Walls
     run: str
+    outside: Outside | None = None
+
+    def offline(self) -> Asked:
+        """Return the same without a network: what a plugin says of itself needs none."""
+        return replace(self, grants=replace(self.grants, network=None), outside=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Stdout of one verb, bounded, and how the process ended."""
+    """Stdout of one verb, bounded, and how the process ended. ``refused``: what its network was refused, in a sentence."""
 
     text: str
     exit: Exit
     stderr: bytes
+    refused: str | None = None
 
 
 def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
@@ -164,48 +190,61 @@ def ask(asked: Asked, verb: commands.Verb, documents: Documents) -> Answer:
 
 
 def _collect(asked: Asked, program: Program) -> Answer:
-    with walls.starting(asked.plugin.reference, PluginFailed):
-        confined = launch(
-            program,
-            asked.grants,
-            identity=asked.identity,
-            walls=asked.walls,
-            stdin=None,
-            stdout=None,
-            control=None,
-            run=asked.run,
-        )
-    with confined:
-        text = _read_document(confined, asked.plugin, program.name)
+    outside = asked.outside
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        processes = Processes(stack, asked.walls, asked.run, outside.env if outside else {})
+        broker = None
+        if outside is not None:
+            clients = {program.name: outside.granted}
+            facts = {"run": asked.run, "plugin": asked.plugin.reference}
+            networks = Networks(clients, outside.policy, outside.audit, facts=facts)
+            broker = start_broker(processes, selector, networks)
+        with walls.starting(asked.plugin.reference, PluginFailed):
+            confined = processes.start(program, asked.grants, asked.identity)
+        text = _read_document(confined, asked.plugin, program.name, selector, broker)
         ended = confined.wait(VERB_TIMEOUT_S)
         confined.read_stderr()
-        return Answer(text, ended, confined.stderr_tail())
+        refused = None
+        if broker is not None and outside is not None:
+            broker.conclude()
+            refused = broker.networks.record.of(program.name).explanation(outside.written_in)
+        return Answer(text, ended, confined.stderr_tail(), refused)
 
 
-def _read_document(confined: Confined, plugin: Installed, name: str) -> str:
-    """Read stdout to its end, at most MAX_DOCUMENT_BYTES; stderr is pumped meanwhile."""
+def _read_document(
+    confined: Confined,
+    plugin: Installed,
+    name: str,
+    selector: selectors.BaseSelector,
+    broker: Broker | None,
+) -> str:
+    """Read stdout to its end, at most MAX_DOCUMENT_BYTES; stderr is pumped and the broker heard meanwhile."""
     what, where = f"{plugin.reference} {name}", Where(plugin=plugin.role)
     collected = bytearray()
     deadline = time.monotonic() + VERB_TIMEOUT_S
-    with selectors.DefaultSelector() as selector:
-        selector.register(confined.stdout, selectors.EVENT_READ)
-        selector.register(confined.stderr_fd, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select(0.1):
-                if key.fd == confined.stdout:
-                    data = os.read(confined.stdout, 262144)
-                    if not data:
-                        return collected.decode("utf-8", "backslashreplace")
-                    collected += data
-                else:
-                    confined.read_stderr()
-                    if confined.stderr_closed:
-                        selector.unregister(confined.stderr_fd)
-            confined.watch()
-            if len(collected) > MAX_DOCUMENT_BYTES:
-                raise LimitExceeded(f"{what} wrote more than {MAX_DOCUMENT_BYTES} bytes", where)
-            if time.monotonic() > deadline:
-                raise LimitExceeded(f"{what} did not end within {VERB_TIMEOUT_S:.0f} s", where)
+    selector.register(confined.stdout, selectors.EVENT_READ)
+    selector.register(confined.stderr_fd, selectors.EVENT_READ)
+    while True:
+        for key, mask in selector.select(0.1):
+            if key.fd == confined.stdout:
+                data = os.read(confined.stdout, 262144)
+                if not data:
+                    return collected.decode("utf-8", "backslashreplace")
+                collected += data
+            elif key.data is None:
+                confined.read_stderr()
+                if confined.stderr_closed:
+                    selector.unregister(confined.stderr_fd)
+            elif broker is not None:
+                broker.take(mask)
+        confined.watch()
+        if broker is not None:
+            broker.watch()
+        if len(collected) > MAX_DOCUMENT_BYTES:
+            raise LimitExceeded(f"{what} wrote more than {MAX_DOCUMENT_BYTES} bytes", where)
+        if time.monotonic() > deadline:
+            raise LimitExceeded(f"{what} did not end within {VERB_TIMEOUT_S:.0f} s", where)
 
 
 def _failed(asked: Asked, verb: str, answer: Answer) -> PluginFailed | LimitExceeded:
@@ -223,21 +262,25 @@ def _failed(asked: Asked, verb: str, answer: Answer) -> PluginFailed | LimitExce
     where = Where(plugin=asked.plugin.reference)
     value = show.foreign(said) if said else None
     if answer.exit.cause in ("memory", "pids", "wall_time", "file_size"):
-        return LimitExceeded(f"{verb} hit its limit: {answer.exit.detail}", where, value=value)
+        return LimitExceeded(
+            f"{verb} hit its limit: {answer.exit.detail}", where, value=value, hint=answer.refused
+        )
     how = (
         f"exit status {answer.exit.code}"
         if answer.exit.code is not None
         else f"signal {answer.exit.signal}"
     )
-    return PluginFailed(f"{verb} gave no answer ({how})", where, value=value)
+    return PluginFailed(f"{verb} gave no answer ({how})", where, value=value, hint=answer.refused)
 
 
-def _airbyte_answer(asked: Asked, verb: commands.Verb, kind: str, documents: Documents) -> str:
+def _airbyte_answer(
+    asked: Asked, verb: commands.Verb, kind: str, documents: Documents
+) -> tuple[str, Answer]:
     answer = ask(asked, verb, documents)
     for number, line in enumerate(answer.text.splitlines(), 1):
         message = airbyte.parse_message(line, number)
         if message is not None and message.type == kind:
-            return message.payload
+            return message.payload, answer
     raise _failed(asked, verb, answer)
 
 
@@ -247,7 +290,7 @@ def spec(asked: Asked, ledger: Ledger, *, fresh: bool = False) -> airbyte.Spec |
         return None
     text = None if fresh else ledger.document("spec", asked.plugin.digest)
     if text is None:
-        text = _airbyte_answer(asked, "spec", "SPEC", Documents(b"{}"))
+        text, _ = _airbyte_answer(asked, "spec", "SPEC", Documents(b"{}"))
         airbyte.Spec.from_text(text)
         ledger.store_document("spec", asked.plugin.digest, text)
     return airbyte.Spec.from_text(text)
@@ -286,9 +329,12 @@ def trial(asked: Asked, ledger: Ledger) -> None:
 def check(asked: Asked, documents: Documents) -> airbyte.ConnectionStatus:
     """Ask whether the configuration works. A tap that discovers with it succeeds; for a Singer target raises ConfigError."""
     if asked.plugin.dialect == "airbyte":
-        return airbyte.ConnectionStatus.from_text(
-            _airbyte_answer(asked, "check", "CONNECTION_STATUS", documents)
-        )
+        text, answer = _airbyte_answer(asked, "check", "CONNECTION_STATUS", documents)
+        status = airbyte.ConnectionStatus.from_text(text)
+        if status.succeeded or answer.refused is None:
+            return status
+        said = ". ".join(filter(None, (status.message.rstrip("."), answer.refused)))
+        return airbyte.ConnectionStatus(False, said)
     if asked.plugin.role == "target":
         raise ConfigError(
             "a Singer target cannot check its configuration", Where(plugin=asked.plugin.reference)
@@ -317,7 +363,7 @@ def discover(
     if text is not None:
         return read(text)
     if asked.plugin.dialect == "airbyte":
-        text = _airbyte_answer(asked, "discover", "CATALOG", documents)
+        text, _ = _airbyte_answer(asked, "discover", "CATALOG", documents)
     else:
         answer = ask(asked, "discover", documents)
         if answer.exit.code != 0 or not answer.text.strip():

@@ -178,6 +178,9 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
         stack.enter_context(
             under_orders(site, writing, course.run, "write", "write", Path.cwd(), plugins)
         )
+        networks = site.networks({"target": plan.target.grants.network}, course.run)
+        course.network = networks.record
+        writing.serve(processes, networks, "--net")
         with writing.taken(processes, None) as read_end:
             writing.start_target(processes, plan.passage, plan.started, stdin=read_end)
         try:
