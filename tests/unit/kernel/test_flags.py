@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from dativo.kernel.flags import GrantFlags, grant_flags, read_limits
 from dativo.kernel.grants import Grants
+from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.policy import Policy
 from dativo.protocol.errors import ConfigError, NotPermitted
 
@@ -29,6 +30,16 @@ def test_flags_are_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.read, found.write) == ((tmp_path / "in",), (Path("/srv/y"),))
     assert (found.memory_bytes, found.cpus, found.pids) == (2**30, 0.5, 9)
     assert (found.wall_time_s, found.idle_time_s, found.secrets) == (60, 5, ("env://A",))
+
+
+def test_networks_are_grants_too(tmp_path: Path) -> None:
+    found = GrantFlags(net=("b.test", "A.test:80")).grants(policy(tmp_path))
+    assert list(map(str, found.network)) == ["a.test:80", "b.test:443"]
+    with pytest.raises(ConfigError, match="not a network grant"):
+        GrantFlags(net=("http://a.test",)).grants(policy(tmp_path))
+    blocked = policy(tmp_path, network=NetworkPolicy(blocked_hosts=("*.test",)))
+    with pytest.raises(NotPermitted, match="blocked by the policy"):
+        GrantFlags(net=("b.test",)).grants(blocked)
 
 
 def test_a_ceiling_lowers_what_no_flag_says_and_refuses_what_one_does(tmp_path: Path) -> None:
@@ -69,6 +80,10 @@ def test_the_options() -> None:
             "b",
             "--rw",
             "c",
+            "--net",
+            "api.test",
+            "--net",
+            "db.test:5432 private",
             "--memory",
             "1GiB",
             "--cpus",
@@ -81,7 +96,8 @@ def test_the_options() -> None:
             "degraded",
         ],
     )
-    wanted = GrantFlags(("a", "b"), ("c",), 2**30, 1.5, None, 7200, 30, "degraded")
+    net = ("api.test", "db.test:5432 private")
+    wanted = GrantFlags(("a", "b"), ("c",), net, 2**30, 1.5, None, 7200, 30, "degraded")
     assert ran.output == repr(("x", wanted)) + "\n"
     for bad in (["--memory", "much"], ["--cpus", "0"], ["--time", "later"], ["--pids", "0"]):
         ran = CliRunner().invoke(command, bad)
