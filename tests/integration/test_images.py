@@ -105,6 +105,7 @@ def test_an_image_is_unpacked_locked_and_found(shelf: Shelf, tmp_path: Path) -> 
     tree.make_removable(other.paths.images)
     (listed,) = registry.listing(shelf.workspace, shelf.paths)
     assert (listed["reference"], listed["state"]) == ("image:shop", "installed")
+    assert listed["digest"] == added.digest
     assert install.remove(locked, shelf.paths)
     with pytest.raises(ConfigError, match="locked but not installed") as error:
         shelf.find("image:shop")
@@ -340,3 +341,44 @@ def test_an_image_that_does_not_answer(workspace: Workspace) -> None:
     added = workspace.dativo("plugin", "add", "image:shop.tar", *workspace.flags)
     assert added.status == 4
     assert "spec gave no answer (exit status 7)" in added.stderr
+
+
+DESTINATION = b"""
+verb=$1
+case $verb in
+spec) echo '{"type":"SPEC","spec":{"connectionSpecification":{"type":"object"}}}' ;;
+write)
+    rows=0
+    while read -r line; do
+        case $line in
+        *'"RECORD"'*) rows=$((rows + 1)) ;;
+        *'"STATE"'*) echo "$line" ;;
+        esac
+    done
+    echo "took $rows rows" >&2
+    [ $rows = "$ROWS" ]
+    ;;
+esac
+"""
+
+
+def test_a_destination_in_an_image(workspace: Workspace) -> None:
+    """From one image into another, each in a root of its own. It ends well only when it got as many rows as it should."""
+    flags = workspace.flags
+    write_tar(workspace.folder / "source-shop.tar", SHOP.layout())
+    assert workspace.dativo("plugin", "add", "image:source-shop.tar", *flags).status == 0
+    for rows in (3, 4):
+        taker = image(
+            layer(*files(shell_files()), entry("take.sh", DESTINATION)),
+            config={"Entrypoint": ["/bin/sh", "/take.sh"], "Env": [f"ROWS={rows}"]},
+        )
+        write_tar(workspace.folder / "destination-shop.tar", taker.layout())
+        added = workspace.dativo("plugin", "add", "image:destination-shop.tar", *flags)
+        assert added.status == 0, added.stderr
+        workspace.job(
+            f"pipeline: shop{rows}\n"
+            "source: {connector: 'image:source-shop', config: {rows: '3'}}\n"
+            "target: {connector: 'image:destination-shop', config: {}}\n"
+        )
+        told = workspace.run()
+        assert told.status == (0 if rows == 3 else 5), told.stderr

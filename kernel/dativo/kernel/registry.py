@@ -6,7 +6,6 @@ and any other bare name is a `plugin.yaml` in the workspace.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import sysconfig
@@ -170,7 +169,7 @@ def installed_image(entry: LockedImage, record: store.ImageRecord, paths: Paths)
         reference=entry.reference,
         kind="airbyte",
         version=entry.version,
-        digest=hashlib.sha256(f"{record.image}\n{record.tree}".encode()).hexdigest(),
+        digest=record.digest,
         argv=record.argv,
         runtime=(),
         role="target" if any(each.startswith("destination-") for each in named) else "source",
@@ -193,7 +192,7 @@ def listing(workspace: Path, paths: Paths) -> list[dict[str, str]]:
                 "reference": reference,
                 "version": entry.version,
                 "python": record.python if isinstance(record, store.Record) else entry.python,
-                "digest": record.tree if record else "",
+                "digest": record.digest if record else "",
                 "newest": entry.newest or "",
                 "state": "installed" if record else "missing",
             }

@@ -9,6 +9,7 @@ which digest the environment must have; the workspace's lock only chooses among 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,11 @@ class Record:
     files: int
     bytes: int
 
+    @property
+    def digest(self) -> str:
+        """The artefact of an approval."""
+        return self.tree
+
     def argv(self, env_folder: Path) -> tuple[str, str]:
         """Return the command. The interpreter stands in it by name, since Linux cuts long shebang lines."""
         return (str(env_folder / "bin/python"), str(env_folder / "bin" / self.script))
@@ -64,6 +70,11 @@ class ImageRecord:
     def contents(self) -> str:
         """The lock's digest: nothing in a root depends on where it was unpacked."""
         return self.tree
+
+    @property
+    def digest(self) -> str:
+        """The artefact of an approval: what the image says of how it is run, and every file."""
+        return hashlib.sha256(f"{self.image}\n{self.tree}".encode()).hexdigest()
 
 
 def folder_of(entry: Entry, paths: Paths) -> Path:

@@ -74,10 +74,15 @@ class View:
 
 def plan_view(program: Program, grants: Grants) -> View:
     """Resolve every path and order the mounts; raise WallMissing on a path that cannot be given safely."""
-    wanted = [_mount(path, str(path), "execute") for path in program.runtime]
-    wanted += [_mount(path, str(path), "read") for path in grants.read]
-    wanted += [_mount(path, str(path), "write") for path in grants.write]
-    wanted += [_mount(path, to, "write" if rw else "read") for path, to, rw in program.binds]
+    asked: list[tuple[Path, str, Access]] = [
+        *((path, str(path), "execute") for path in program.runtime),
+        *((path, str(path), "read") for path in grants.read),
+        *((path, str(path), "write") for path in grants.write),
+        *((path, inside, "write" if rw else "read") for path, inside, rw in program.binds),
+    ]
+    # An image has links of its own.
+    linked = _LINKED_FOLDERS if program.root is None else ()
+    wanted = [_mount(path, inside, access, linked) for path, inside, access in asked]
     files = tuple(_private(file) for file in program.files)
     has_run = any(_below(file.path, "/run") for file in files)
     image: list[Mount] = []
@@ -178,8 +183,10 @@ def etc_files(identity: Identity, grants: Grants) -> dict[str, bytes]:
     return files
 
 
-def _mount(source: Path, inside: str, access: Access) -> Mount:
-    path = _inside(inside)
+def _mount(
+    source: Path, inside: str, access: Access, linked: Iterable[str] = _LINKED_FOLDERS
+) -> Mount:
+    path = _inside(inside, linked)
     try:
         real = os.path.realpath(source, strict=True)
     except OSError as error:
@@ -189,12 +196,12 @@ def _mount(source: Path, inside: str, access: Access) -> Mount:
     return Mount(real, path, access)
 
 
-def _inside(path: str) -> str:
+def _inside(path: str, linked: Iterable[str] = _LINKED_FOLDERS) -> str:
     clean = os.path.normpath(path)
     if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise WallMissing("mounts", f"{path!r} is not a plain absolute path", "Write it in full.")
     clean = "/" + clean.lstrip("/")
-    for folder in _LINKED_FOLDERS:
+    for folder in linked:
         if _below(clean, folder):
             clean = os.path.realpath(folder) + clean[len(folder) :]
     if clean in _OWN or any(_below(clean, closed) for closed in _CLOSED):

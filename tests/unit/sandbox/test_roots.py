@@ -96,6 +96,14 @@ def test_a_root_that_is_gone(tmp_path: Path) -> None:
         roots.entries(tmp_path / "gone", [])
 
 
+def test_links_of_the_host_are_not_those_of_an_image(root: Path, tmp_path: Path) -> None:
+    (root / "lib").mkdir()
+    found = plan_view(
+        Program("test", ("/bin/sh",), root=root, binds=((tmp_path, "/lib/data", False),)), Grants()
+    )
+    assert "/lib/data" in [mount.inside for mount in found.given]
+
+
 def test_nothing_of_the_host_is_seen(root: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
