@@ -119,7 +119,7 @@ def test_people_see_the_network(web: Workspace, world: Outside) -> None:
     ran = web.dativo("run", "job.yaml", *web.flags)
     assert ran.status == 0, ran.stderr
     place = re.escape(f"api.test:{world.port}")
-    assert "network of source: 1 connection, 0 refused" in ran.stdout
+    assert "network of source: 1 connection, 0 refused; 1 name refused; " in ran.stdout
     assert re.search(rf"^  {place} +{place} +1 ", ran.stdout, re.M)
     assert re.search(r"^  evil\.test +not_granted +\d+  evil\.test$", ran.stdout, re.M)
     assert f"7 namespaces network api.test:{world.port} seccomp" in ran.stdout

@@ -54,7 +54,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NetworkReport:
-    """The network of one process. ``suppressed`` connections are counted and in no list; ``left_out`` lines are not here.
+    """The network of one process. ``refused`` are connections, ``names_refused`` distinct names. ``suppressed`` connections are counted and in no list; ``left_out`` lines are not here.
 
     ``proposed``: of an observed run, the grants that would have been needed, most used first; None for any other.
     """
@@ -63,6 +63,7 @@ class NetworkReport:
     granted: tuple[str, ...]
     connections: int
     refused: int
+    names_refused: int
     up_bytes: int
     down_bytes: int
     lookups: int
@@ -298,6 +299,7 @@ class NetworkRecord:
             granted=tuple(map(str, record.grants)),
             connections=told.connections,
             refused=told.refused,
+            names_refused=len({name for name, _ in record.lookups}),
             up_bytes=told.up_bytes,
             down_bytes=told.down_bytes,
             lookups=totals.lookups if totals is not None else 0,

@@ -318,8 +318,8 @@ def network_lines(network: NetworkReport) -> list[str]:
     proxied = ", by the proxy: no address was checked" if network.proxied else ""
     lines = [
         "",
-        f"  network of {network.process}: {_times(network.connections, 'connection')}, {network.refused} refused, "
-        f"{size(network.up_bytes)} up, {size(network.down_bytes)} down{proxied}",
+        f"  network of {network.process}: {_times(network.connections, 'connection')}, {network.refused} refused; "
+        f"{_times(network.names_refused, 'name')} refused; {size(network.up_bytes)} up, {size(network.down_bytes)} down{proxied}",
         *_table(
             ("granted", "reached", "connections", "up", "down"),
             [
