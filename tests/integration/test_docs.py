@@ -47,8 +47,10 @@ def test_quickstart(workspace: Workspace) -> None:
         # Without a cgroup the doctor says so, and its status with it.
         text = text.replace("```sh\ndativo doctor\n```", "```sh status=9\ndativo doctor\n```")
     written = run_blocks(workspace, text)
-    assert len(written) == 9
-    assert workspace.count("first.users") == 1000
+    assert len(written) == 10
+    # Of the two runs the second has read nothing and added nothing.
+    assert "1,000" in written[3] and "1,000" not in written[4]
+    assert workspace.count("first.users", "count(*), count(DISTINCT id)") == (1000, 1000)
     shown = yaml.safe_load(re.search(r"^```yaml\n(pipeline: first.*?)^```$", text, re.M | re.S)[1])  # type: ignore[index]
     assert yaml.safe_load((workspace.folder / "job.yaml").read_text()) == shown
 

@@ -274,7 +274,9 @@ def init(folder: Path, reference: str) -> Path:
         raise ConfigError("there is a job already", Where(file=str(path)))
     from importlib import resources
 
-    config = {"count": 1000} if reference == "airbyte:source-faker" else {}
+    # always_updated is true where it is not said: the faker then makes every row anew in each run.
+    faker = reference == "airbyte:source-faker"
+    config = {"count": 1000, "always_updated": False} if faker else {}
     text = _JOB.format(
         schema=resources.files("dativo.schemas").joinpath("job.json"),
         pipeline="first",
