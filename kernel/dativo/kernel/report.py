@@ -362,7 +362,9 @@ def network_lines(network: NetworkReport) -> list[str]:
 def _durable(report: Report) -> str:
     states = _times(report.states, "state")
     if report.acknowledged is None:
-        return f"committed: epoch {report.epoch}, {states}"
+        # A commit of states alone makes an epoch too, and is no commit of data.
+        what = "committed" if report.commits else "no new rows"
+        return f"{what}: epoch {report.epoch}, {states}"
     return f"acknowledged by the target: {_times(report.acknowledged, 'state')}; kept: {states}"
 
 

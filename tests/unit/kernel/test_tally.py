@@ -3,7 +3,7 @@
 import pytest
 
 from dativo.kernel.limits import MAX_EPOCHS_WAITING
-from dativo.kernel.report import stream_reports
+from dativo.kernel.report import Course, render, stream_reports
 from dativo.kernel.tally import Tally
 from dativo.protocol import events
 from dativo.protocol.errors import ProtocolViolation
@@ -63,3 +63,14 @@ def test_a_writer_that_floods_epochs_is_stopped() -> None:
     with pytest.raises(ProtocolViolation):
         for sequence in range(1, MAX_EPOCHS_WAITING + 5):
             tally.take_sealed(sealed(sequence, 1))
+
+
+@pytest.mark.parametrize(("rows", "told"), [(10, "committed"), (0, "no new rows")])
+def test_an_epoch_of_states_alone_is_told_as_such(rows: int, told: str) -> None:
+    course = Course("r1", "shop", "airbyte:source-x==1", "iceberg", warehouse="/lake")
+    course.tally.take_opened(events.Opened("0", 1, (), ()))
+    course.tally.take_sealed(sealed(1, rows, final=True))
+    course.tally.take_committed(committed(1, 2, rows))
+    text = render(course.report(None), reader=None)
+    assert f"  {told}: epoch 2, 1 state\n" in text
+    assert f"from the source, {'1 commit' if rows else '0 commits'}" in text
