@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sysconfig
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ def bubblewrap() -> Path:
 
 def confine() -> Path:
     """Return dativo-confine, beside this interpreter's scripts; raise WallMissing when it is not there."""
-    folder = os.environ.get(FOLDER_VARIABLE) or sysconfig.get_path("scripts")
+    folder = os.environ.get(FOLDER_VARIABLE) or _scripts()
     path = Path(folder) / "dativo-confine"
     if not os.access(path, os.X_OK):
         raise WallMissing(
@@ -47,3 +48,9 @@ def confine() -> Path:
             "Build it: uv sync (needs cargo).",
         )
     return path
+
+
+@cache
+def _scripts() -> str:
+    # Half a millisecond each time; a process has one interpreter.
+    return sysconfig.get_path("scripts")
