@@ -20,6 +20,7 @@ from bench.measure import Bar, alternate, command, median, table
 
 BAR = 1.05
 ROWS = 200_000
+DEADLINE_S = 300.0
 TAP = "singer:tap-jsonl==0.3.1"
 
 
@@ -59,7 +60,12 @@ def piped(
             )
             assert reader.stdout is not None
             reader.stdout.close()
-            ended = [writer.wait(), reader.wait()]
+            try:
+                ended = [writer.wait(DEADLINE_S), reader.wait(DEADLINE_S)]
+            except subprocess.TimeoutExpired:
+                reader.kill()
+                writer.kill()
+                raise
             if any(ended):
                 words.seek(0)
                 told = words.read().decode()[-800:]
@@ -69,7 +75,7 @@ def piped(
     return once
 
 
-def measure(rounds: int = 3) -> list[Bar]:
+def measure(rounds: int = 5) -> list[Bar]:
     """Run both pipes in turn; the median of each round's ratio, for a shared machine drifts."""
     dativo = str(Path(sysconfig.get_path("scripts")) / "dativo")
     cgroup = [] if os.geteuid() == 0 else ["--cgroup", "degraded"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from typing import Final
 
-from bench import broker, first_byte, jail, relay, start, version, writer
+from bench import broker, first_byte, jail, pipe, relay, start, version, writer
 from bench.measure import table
+
+PARTS: Final = (version, start, first_byte, relay, jail, pipe, broker, writer)
 
 
 def main() -> int:
@@ -18,7 +21,7 @@ def main() -> int:
         file=sys.stderr,
     )
     bars = []
-    for part in (version, start, first_byte, relay, jail, broker, writer):
+    for part in PARTS:
         print(f"{part.__name__} …", file=sys.stderr, flush=True)
         bars += part.measure()
     print(table(bars))
