@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import io
 import json
 import re
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.integration.conftest import plain_flags
@@ -312,6 +317,75 @@ def test_an_sdist_that_changed_after_locking_is_refused(shop: Shop, tmp_path: Pa
     other.lock.write_bytes(shop.lock.read_bytes())
     with pytest.raises(ConfigError, match="another sdist"):
         other.add(locked=True)
+
+
+class Index(BaseHTTPRequestHandler):
+    """A package index that asks for a password, and hands out files from another port."""
+
+    shelf: Path
+    store: str
+    seen: ClassVar[list[tuple[str, str | None]]]
+
+    def do_GET(self) -> None:
+        password = self.headers.get("Authorization")
+        self.seen.append((self.path, password))
+        if self.connection.getsockname()[1] == int(self.store.rpartition(":")[2]):
+            self.answer(200, (self.shelf / Path(self.path).name).read_bytes())
+        elif password != "Basic " + base64.b64encode(b"me:pa@ss").decode():
+            self.answer(401, b"", ("WWW-Authenticate", "Basic realm=x"))
+        elif self.path.startswith("/files/"):
+            self.answer(302, b"", ("Location", f"{self.store}{self.path}"))
+        elif self.path == "/simple/tap-own/":
+            (file,) = self.shelf.iterdir()
+            line = f"<a href='/files/{file.name}#sha256={_sha256(file)}'>{file.name}</a>"
+            self.answer(200, line.encode(), ("Content-Type", "text/html"))
+        else:
+            self.answer(404, b"")
+
+    def answer(self, status: int, data: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Length", str(len(data)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_index_with_a_password(tmp_path: Path) -> None:
+    """It goes to the index, and not on to where the index sends us."""
+    (tmp_path / "shelf").mkdir()
+    file = sdist(tmp_path / "shelf")
+
+    class Here(Index):
+        shelf = tmp_path / "shelf"
+        seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    with serving(Here) as store, serving(Here) as place:
+        Here.store = f"http://{store}"
+        site = Shop(
+            tmp_path / "site",
+            UV_DEFAULT_INDEX=f"http://me:pa%40ss@{place}/simple/",
+            UV_CACHE_DIR=str(tmp_path / "cache"),
+        )
+        site.add()
+    fetched = [password for path, password in Here.seen if path == f"/files/{file.name}"]
+    assert len(fetched) == 2
+    assert [password is None for password in fetched] == [False, True]
+    # A password belongs into no lock.
+    assert "pa" not in site.lock.read_text().replace("package", "")
 
 
 def test_a_target_whose_dependencies_are_sdists(tmp_path: Path) -> None:

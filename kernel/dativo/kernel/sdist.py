@@ -6,6 +6,7 @@ uv never learns what an sdist needs by building it: in the question which one fi
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
@@ -30,6 +31,7 @@ from dativo.protocol.errors import Blame, ConfigError, LimitExceeded
 _ARCHIVES: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 _CHUNK_BYTES: Final = 1 << 18
 _SILENCE_S: Final = 60.0
+_INDEXES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ def _open(address: str, env: Mapping[str, str]) -> Any:
     context = ssl.create_default_context(
         cafile=env.get("SSL_CERT_FILE") or None, capath=env.get("SSL_CERT_DIR") or None
     )
+    plain = parts._replace(netloc=_place(parts))
+    request = urllib.request.Request(plain.geturl())  # noqa: S310  # http and https alone, see above
+    if credentials := _credentials(env, parts):
+        # Not sent on to wherever the index redirects.
+        request.add_unredirected_header("Authorization", f"Basic {credentials}")
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(proxies),
@@ -136,7 +143,39 @@ def _open(address: str, env: Mapping[str, str]) -> Any:
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
-    return opener.open(address, timeout=_SILENCE_S)
+    return opener.open(request, timeout=_SILENCE_S)
+
+
+def _credentials(env: Mapping[str, str], address: urllib.parse.SplitResult) -> str | None:
+    """Return name and password for ``address``, in base64: of the index in ``env`` at the very scheme, host and port, or .netrc.
+
+    Raises ValueError for a .netrc that cannot be read.
+    """
+    said = [index for name in _INDEXES for index in env.get(name, "").split()]
+    # Several may be written in one variable, each with a name before it or not.
+    for index in (
+        address,
+        *(urllib.parse.urlsplit(re.sub(r"^[\w.-]+=", "", each)) for each in said),
+    ):
+        user = index.netloc.rpartition("@")[0]
+        if user and (index.scheme, _place(index)) == (address.scheme, _place(address)):
+            return base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+    import netrc
+
+    try:
+        found = netrc.netrc(Path(env.get("HOME", "/"), ".netrc")).authenticators(
+            address.hostname or ""
+        )
+    except FileNotFoundError:
+        return None
+    except netrc.NetrcParseError as error:
+        raise ValueError(f".netrc: {error.msg}") from error
+    return None if found is None else base64.b64encode(f"{found[0]}:{found[2]}".encode()).decode()
+
+
+def _place(address: urllib.parse.SplitResult) -> str:
+    """Return host and port."""
+    return address.netloc.rpartition("@")[2]
 
 
 def _proxy(env: Mapping[str, str], scheme: str, host: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -80,6 +82,39 @@ def test_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_addresses_that_are_not_opened(tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError, match=r"downloading the sdist of tap-own 1\.0 failed"):
         sdist.download(Sdist("tap-own", "1.0", SHA256, address), tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("env", "address", "said"),
+    [
+        ({}, "https://i.example/x", None),
+        ({"UV_DEFAULT_INDEX": "https://i.example/simple"}, "https://i.example/x", None),
+        ({"UV_DEFAULT_INDEX": "https://u:p%40@i.example/simple"}, "https://i.example/x", b"u:p@"),
+        (
+            {"UV_INDEX": "https://a.example own=https://u:p@i.example"},
+            "https://i.example/x",
+            b"u:p",
+        ),
+        ({"UV_INDEX_URL": "https://u:p@i.example/"}, "https://i.example:444/x", None),
+        ({"UV_INDEX_URL": "https://u:p@i.example/"}, "http://i.example/x", None),
+        ({"UV_INDEX_URL": "https://u:p@i.example/"}, "https://i.example.org/x", None),
+        ({}, "https://v:w@i.example/x", b"v:w"),
+        ({}, "https://n.example/x", b"me:word"),
+    ],
+)
+def test_passwords(tmp_path: Path, env: dict[str, str], address: str, said: bytes | None) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine n.example login me password word\n")
+    netrc.chmod(0o600)
+    found = sdist._credentials({"HOME": str(tmp_path), **env}, urlsplit(address))
+    assert (None if found is None else base64.b64decode(found)) == said
+
+
+def test_a_netrc_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("nonsense")
+    wanted = Sdist("tap-own", "1.0", SHA256, "https://i.example/x.zip")
+    with pytest.raises(ConfigError, match=r"\.netrc"):
+        sdist.download(wanted, tmp_path, {"HOME": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
