@@ -8,7 +8,7 @@ from typing import Final
 
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 
-_APPARMOR: Final = (
+APPARMOR: Final = (
     "Give bubblewrap a profile that permits user namespaces: put\n"
     "  abi <abi/4.0>,\n  include <tunables/global>\n"
     "  profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }\n"
@@ -18,7 +18,7 @@ _SYSCTLS: Final = (
     "Type as root: sysctl -w user.max_user_namespaces=15000, and where it exists "
     "sysctl -w kernel.unprivileged_userns_clone=1"
 )
-_CONTAINER: Final = (
+CONTAINER: Final = (
     "In Docker, with the files of docs/guide/containers, type: docker run --user 1000:1000 --cap-drop ALL "
     "--security-opt no-new-privileges --security-opt seccomp=seccomp.json --security-opt systempaths=unconfined IMAGE, and on "
     "a host with AppArmor --security-opt apparmor=dativo; in Kubernetes: pod.yaml (procMount: Unmasked, hostUsers: false). "
@@ -45,16 +45,16 @@ class _Sign:
 # In this order: the first that occurs is the cause. Ubuntu 23.10 and later deny capabilities in user namespaces of
 # programs without a profile, which shows in either of the first two ways (bubblewrap issue 632).
 _SIGNS: Final = (
-    _Sign(b"setting up uid map", "namespaces", "AppArmor keeps bubblewrap from mapping a user", _APPARMOR),
-    _Sign(b"RTM_NEWADDR", "namespaces", "AppArmor keeps bubblewrap from its own network", _APPARMOR),
-    _Sign(b"No permissions to creat", "namespaces", _FILTERED, _CONTAINER, filtered=True),
-    _Sign(b"reating new namespace failed", "namespaces", _FILTERED, _CONTAINER, filtered=True),
+    _Sign(b"setting up uid map", "namespaces", "AppArmor keeps bubblewrap from mapping a user", APPARMOR),
+    _Sign(b"RTM_NEWADDR", "namespaces", "AppArmor keeps bubblewrap from its own network", APPARMOR),
+    _Sign(b"No permissions to creat", "namespaces", _FILTERED, CONTAINER, filtered=True),
+    _Sign(b"reating new namespace failed", "namespaces", _FILTERED, CONTAINER, filtered=True),
     _Sign(b"No permissions to creat", "namespaces", "unprivileged user namespaces are switched off", _SYSCTLS),
     _Sign(b"reating new namespace failed", "namespaces", "new namespaces are refused here", _SYSCTLS),
-    _Sign(b"an't mount proc", "namespaces", "parts of /proc are masked, so a new one is refused", _CONTAINER),
-    _Sign(b"ake / slave: Permission denied", "mounts", "AppArmor keeps this container from mounting", _CONTAINER),
-    _Sign(b"ake / slave: Operation not permitted", "mounts", "a system call filter refuses mounting", _CONTAINER),
-    _Sign(b"unshare of the mount", "mounts", "mount namespaces may not be made here", _CONTAINER),
+    _Sign(b"an't mount proc", "namespaces", "parts of /proc are masked, so a new one is refused", CONTAINER),
+    _Sign(b"ake / slave: Permission denied", "mounts", "AppArmor keeps this container from mounting", CONTAINER),
+    _Sign(b"ake / slave: Operation not permitted", "mounts", "a system call filter refuses mounting", CONTAINER),
+    _Sign(b"unshare of the mount", "mounts", "mount namespaces may not be made here", CONTAINER),
     _Sign(
         b"setresgid: Invalid",
         "identity",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from dativo.sandbox.errors import SandboxError
+from dativo.sandbox.errors import SandboxError, WallMissing
 from dativo.sandbox.program import Identity
 
 FIRST_UID: Final = 1879048192  # 0x70000000
@@ -49,10 +49,19 @@ class IdentityLease:
 
 
 def allocate_identity(slots: Path = SLOTS) -> IdentityLease:
-    """Take a free uid and gid at random. Root only; raises SandboxError otherwise or when all are taken."""
+    """Take a free uid and gid at random. Root only; raises SandboxError otherwise or when all are taken, WallMissing where
+    none can be held.
+    """
     if os.geteuid() != 0:
         raise SandboxError("only root can give a process an identity of its own")
-    return _take(slots)
+    try:
+        return _take(slots)
+    except OSError as error:
+        raise WallMissing(
+            "identity",
+            f"{slots}: {error.strerror}",
+            "Run as a plain user, or with a /run that can be written.",
+        ) from error
 
 
 def _take(slots: Path) -> IdentityLease:

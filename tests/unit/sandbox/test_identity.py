@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dativo.sandbox import SandboxError, identity
+from dativo.sandbox import SandboxError, WallMissing, identity
 
 
 def test_two_leases_never_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +40,11 @@ def test_only_root_allocates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match="only root"):
         identity.allocate_identity(tmp_path)
+
+
+def test_where_none_can_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(WallMissing, match="Not a directory") as caught:
+        identity.allocate_identity(tmp_path / "file/uids")
+    assert caught.value.wall == "identity" and "plain user" in caught.value.remedy
