@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Seconds for each fuzz target.
 FUZZ_S ?= 600
 
-.PHONY: setup demo test test-plain check bench fuzz nightly clean
+.PHONY: setup demo test test-plain test-docker check bench fuzz nightly clean
 
 setup:
 	@./setup.sh
@@ -32,6 +32,10 @@ PLAIN += $(foreach name,cli jail kill_and_resume missing_walls permission secret
 endif
 test-plain: setup
 	tests/plain_user.sh $(PLAIN)
+
+# In and through a Docker Engine of its own; needs root, dockerd and docker (Debian: docker.io).
+test-docker: setup
+	DATIVO_NIGHTLY=1 $(BIN)/pytest tests/docker
 
 check: setup
 	$(BIN)/ruff format --check .
