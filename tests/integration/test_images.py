@@ -89,6 +89,7 @@ def test_an_image_is_unpacked_locked_and_found(shelf: Shelf, tmp_path: Path) -> 
     locked = shelf.image()
     assert locked.images == {platform_name(): SHOP.id}
     # Nobody's but ours, and nothing can be written.
+    assert added.root is not None
     for path in [added.root, *added.root.rglob("*")]:
         found = path.lstat()
         assert (found.st_uid, found.st_gid) == (os.getuid(), os.getgid())
