@@ -223,6 +223,9 @@ def test_an_observed_run_proposes_grants_and_applies_none(web: Workspace, world:
 
 def test_the_plan_shows_networks_and_flags_shared_hosts(web: Workspace) -> None:
     job(web, [], ["B.example.com:8443,443", "*.s3.amazonaws.com"])
+    shown = web.dativo("grants", "show", "job.yaml").stdout
+    assert "network *.s3.amazonaws.com:443\n" in shown
+    assert "amazonaws.com is shared hosting" in shown
     assert web.dativo("grants", "approve", "job.yaml").status == 0
     planned = web.dativo("plan", "job.yaml", *web.flags)
     assert planned.status == 0, planned.stderr

@@ -18,6 +18,7 @@ from dativo.kernel.audit import Audit
 from dativo.kernel.committer import look_into
 from dativo.kernel.conversation import Observer
 from dativo.kernel.job import ForeignTargetJob, Job, load_job
+from dativo.kernel.network_policy import notices
 from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source, requests
 from dativo.kernel.processes import Processes, own_identity
 from dativo.kernel.record import RunFailed
@@ -156,7 +157,8 @@ def requested(site: Site, path: Path) -> list[str]:
     for request in wanted:
         state = "approved" if grants.is_approved(request, site.paths) else "not approved"
         lines += [f"{request.plugin}:"] if len(wanted) > 1 else []
-        lines += [*(str(ask) for ask in request.asks), f"{state} ({request.key[:12]})"]
+        lines += [*(str(ask) for ask in request.asks), *notices(request.grants.network)]
+        lines.append(f"{state} ({request.key[:12]})")
     return lines
 
 
