@@ -36,6 +36,10 @@ RESIDUALS: Final = (
 _HANDED, _LIFE = "sandbox/test_handed.py", "sandbox/test_life.py"
 _JAIL, _MOUNTS = "integration/test_jail.py", "unit/sandbox/test_mounts.py"
 _WALLS, _PROBES = "sandbox/test_walls.py", "sandbox/test_probes.py"
+_SERVED, _BROKER = "sandbox/test_served_network.py", "contract/test_broker.py"
+_NAMES, _BOUNDS = "contract/test_broker_names.py", "contract/test_broker_limits.py"
+_RELAY, _WRITER = "contract/test_relay_lines.py", "contract/test_writer_lines.py"
+_INSTALL, _SECRETS = "integration/test_install.py", "integration/test_secrets.py"
 
 ACTS: Final = (
     Elsewhere("A7", "a link in the output leads elsewhere", (
@@ -50,9 +54,69 @@ ACTS: Final = (
     Elsewhere("B28", "keep stdout open after the end",
               (f"{_LIFE}::test_stdout_ends_when_the_program_closes_it",)),
     Elsewhere("B29", "never end", (f"{_LIFE}::test_wall_time",)),
+    Elsewhere("D52", "reach the metadata of the machine's host", (
+        f"{_SERVED}::test_no_way_leads_to_another_address",
+        f"{_BROKER}::test_a_literal_network_may_not_hold_what_nobody_may_reach")),
+    Elsewhere("D53", "have a name lead to a private address",
+              (f"{_BROKER}::test_what_may_not_be_dialled_is_left_out",)),
+    Elsewhere("D54", "change a name's address after the check",
+              (f"{_BROKER}::test_the_name_is_resolved_at_each_connection_and_once",)),
+    Elsewhere("D56names", "send data out in names", (
+        f"{_SERVED}::test_an_ungranted_name_has_none",
+        f"{_NAMES}::test_what_is_not_granted_is_no_name_and_told")),
+    Elsewhere("D59", "reach another name of a granted host",
+              (f"{_BROKER}::test_another_server_name_reaches_nobody",)),
+    Elsewhere("D60", "be sent on to another host",
+              ("integration/test_network.py::test_a_granted_name_is_reached_and_no_other",)),
+    Elsewhere("D61", "spell a name so that it passes",
+              ("unit/kernel/test_network.py::test_names", f"{_NAMES}::test_a_name_that_is_none")),
+    Elsewhere("D62", "use another port of a granted name", (
+        f"{_SERVED}::test_an_ungranted_port_is_refused",
+        f"{_BROKER}::test_only_the_granted_port_of_a_name")),
+    Elsewhere("D63", "exhaust the broker", (
+        f"{_BOUNDS}::test_open_connections_are_bounded",
+        f"{_BOUNDS}::test_new_connections_have_a_rate",
+        f"{_BROKER}::test_a_hello_has_its_time")),
+    Elsewhere("D64bind", "listen beside the broker",
+              (f"{_SERVED}::test_nobody_binds_beside_the_broker",)),
+    Elsewhere("D64change", "change the own network",
+              (f"{_SERVED}::test_the_namespace_is_not_the_programs_to_change",)),
+    Elsewhere("D65", "ask malformed questions", (
+        f"{_NAMES}::test_malformed_queries_over_udp", f"{_NAMES}::test_malformed_queries_over_tcp",
+        f"{_NAMES}::test_noise_does_no_harm")),
+    Elsewhere("E66", "write a line without end", (
+        f"{_WRITER}::test_a_line_without_end_is_cut_off_early",
+        f"{_RELAY}::test_an_endless_line_ends_at_the_limit")),
+    Elsewhere("E67", "write small lines without end", (
+        f"{_WRITER}::test_messages_are_counted_and_bounded", f"{_RELAY}::test_a_million_tiny_lines")),
+    Elsewhere("E68", "stop in the middle of a line",
+              (f"{_WRITER}::test_half_a_line_at_the_end_is_an_error",)),
     Elsewhere("E70", "flood stderr", (f"{_LIFE}::test_a_flood_of_stderr_is_bounded",)),
     Elsewhere("E71", "speak to the terminal through a log",
               (f"{_JAIL}::test_what_a_terminal_would_obey_is_shown",)),
+    Elsewhere("E72", "write what is no text", (f"{_WRITER}::test_bytes_that_are_not_text",)),
+    Elsewhere("E73", "write JSON that parsers choke on", (
+        f"{_RELAY}::test_every_json_of_the_parsing_suite_passes_or_is_refused",
+        "unit/protocol/test_jsontext.py::test_huge_integers_are_a_violation_not_a_crash")),
+    Elsewhere("E74", "forge a state",
+              (f"{_RELAY}::test_what_is_forged_or_beyond_a_bound_ends_the_run",)),
+    Elsewhere("E77", "declare a schema that is a bomb",
+              ("unit/protocol/test_singerschema.py::test_a_bomb_of_references_is_bounded",)),
+    Elsewhere("E79", "echo a secret", (f"{_SECRETS}::test_hunt",)),
+    Elsewhere("E81", "end well without having finished",
+              ("contract/test_writer_epochs.py::test_end_of_file_is_not_success",)),
+    Elsewhere("F84", "ask for everything", (
+        "integration/test_permission.py::test_more_than_the_default_needs_an_approval",
+        "integration/test_network.py::test_a_network_needs_an_approval")),
+    Elsewhere("F85", "run code while it is installed", (
+        f"{_INSTALL}::test_nothing_that_was_downloaded_is_executed",
+        "integration/test_sdists.py::test_a_hostile_build_gets_nothing")),
+    Elsewhere("F87", "change another's installed files",
+              (f"{_INSTALL}::test_a_changed_file_stops_the_launch",)),
+    Elsewhere("F88", "find a secret in arguments or files",
+              (f"{_SECRETS}::test_private_files_are_private", f"{_SECRETS}::test_hunt")),
+    Elsewhere("R6", "be the broker, and lie",
+              ("integration/test_lying_broker.py::test_a_lie_ends_what_it_serves_at_once",)),
     Elsewhere("R9", "launder a descriptor of the user's",
               (f"{_JAIL}::test_descriptors_cannot_be_laundered",)),
     Elsewhere("R12", "keep root's group",
