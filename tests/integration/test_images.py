@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from dativo.kernel import image_install, install, limits, registry, tree
 from dativo.kernel.lock import LockedImage, load_lock, lock_text, platform_name
 from dativo.kernel.registry import Installed
 from dativo.protocol.errors import ConfigError, LimitExceeded
-from dativo.sandbox import Walls
+from dativo.sandbox import WallMissing, Walls, roots
 
 SCRIPT = (Path(__file__).parents[1] / "plugins/image_source.sh").read_bytes()
 CONFIG = {
@@ -255,38 +255,74 @@ def test_a_layout_that_leads_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
         shelf.install(f"image:{archive}")
 
 
-def test_the_process_that_unpacks_sees_nothing_else(
+COMPROMISED = """
+import json, os, pathlib, sys
+said = {{"entrypoint": ["x"], "command": [], "environment": {{}}, "folder": "/", "user": "", "labels": {{}}}}
+answer = {{"id": {id!r}, "config": said}}
+if sys.argv[1] == "unpack":
+    root = pathlib.Path("/image/root")
+    (root / "bin").mkdir()
+    (root / "bin/sh").write_text("")
+    (root / "bin/sh").chmod(0o777)
+    (root / "seen").write_text(repr([path for path in {paths!r} if os.path.exists(path)]))
+    {act}
+    answer["program"] = "/bin/sh"
+print(json.dumps(answer))
+"""
+
+
+@pytest.fixture
+def compromise(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A compromised unpacker can neither reach the machine nor hide what it wrote."""
+) -> Callable[[str], None]:
+    """Put a program that does as it likes in the place of the one that unpacks."""
     (tmp_path / "secret").write_text("x")
-    code = (
-        "import json, os, sys, pathlib\n"
-        "if sys.argv[1] == 'unpack':\n"
-        "    root = pathlib.Path('/image/root')\n"
-        f"    seen = [p for p in ({str(tmp_path / 'secret')!r}, {str(shelf.workspace)!r}) if os.path.exists(p)]\n"
-        "    (root / 'etc').mkdir(); (root / 'bin').mkdir()\n"
-        "    (root / 'seen').write_text(repr(seen))\n"
-        "    (root / 'bin/sh').write_text(''); (root / 'bin/sh').chmod(0o777)\n"
-        "    print(json.dumps({'id': %r, 'config': %r, 'program': '/bin/sh'}))\n"
-        "else: print(json.dumps({'id': %r, 'config': %r}))\n"
-    )
-    said = {
-        "entrypoint": ["x"],
-        "command": [],
-        "environment": {},
-        "folder": "/",
-        "user": "",
-        "labels": {},
-    }
-    python = registry.own_module("x")[0]
-    monkeypatch.setattr(
-        registry, "own_module", lambda _: (python, "-c", code % (SHOP.id, said, SHOP.id, said))
-    )
+    paths = [str(tmp_path / "secret"), str(shelf.workspace), str(shelf.paths.images)]
+
+    def put(act: str) -> None:
+        code = COMPROMISED.format(id=SHOP.id, paths=paths, act=act)
+        python = registry.own_module("x")[0]
+        monkeypatch.setattr(registry, "own_module", lambda _: (python, "-c", code))
+
+    return put
+
+
+def test_a_compromised_unpacker_sees_nothing_else(
+    shelf: Shelf, compromise: Callable[[str], None]
+) -> None:
+    compromise("pass")
     added = shelf.install(shelf.put(SHOP))
     assert added.root is not None
     assert (added.root / "seen").read_text() == "[]"
     assert stat.S_IMODE((added.root / "bin/sh").stat().st_mode) == 0o555
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        ("os.mkfifo(root / 'pipe')", "neither a plain file|not permitted"),
+        ("os.link(root / 'seen', root / 'second')", "second name"),
+        ("os.symlink('/', root / 'etc')", None),
+        ("(root / 'bin/sh').chmod(0o6755)", "not permitted"),
+        ("os.mknod(root / 'null', 0o20666, os.makedev(1, 3))", "not permitted"),
+        ("open('/image/archive', 'r+b')", "Read-only|denied"),
+        ("open('/image/new', 'w')", "Read-only|denied"),
+    ],
+)
+def test_a_compromised_unpacker_hides_nothing(
+    shelf: Shelf, compromise: Callable[[str], None], act: str, says: str | None
+) -> None:
+    compromise(act)
+    reference = shelf.put(SHOP)
+    if says is None:
+        # A root that is whole for the store and none for the walls, which look for themselves.
+        added = shelf.install(reference)
+        with pytest.raises(WallMissing, match="/etc of the image"):
+            roots.entries(added.root or Path(), [])
+        return
+    with pytest.raises((ConfigError, tree.TreeMismatch), match=says):
+        shelf.install(reference)
+    assert not list(shelf.paths.images.rglob("record.json"))
 
 
 @pytest.mark.parametrize(
