@@ -88,7 +88,8 @@ impl WireName {
                     let low = *message.get(at + 1)?;
                     let target = usize::from(u16::from_be_bytes([length & 0x3f, low]));
                     end.get_or_insert(at + 2);
-                    if target >= limit {
+                    // The header holds no name, whatever it looks like.
+                    if !(HEADER_BYTES..limit).contains(&target) {
                         return None;
                     }
                     (at, limit) = (target, target);

@@ -133,10 +133,17 @@ fn a_pointer_leads_back_or_nowhere() {
         assert_eq!(message.len() - record.len(), 27);
         assert_eq!(parse(&message), None, "{body:?}");
     }
-    // A question points to nothing before it.
-    let mut query = raw_query(&[b"a"]);
-    query[12..15].copy_from_slice(&[0xc0, 12, 0]);
-    assert!(matches!(Query::parse(&query), Err(BadQuery::Reply(reply)) if reply[3] & 15 == 1));
+    // A question points to nothing before it, and the header is no name.
+    for target in 0..=12 {
+        let mut query = raw_query(&[b"a"]);
+        query[12..15].copy_from_slice(&[0xc0, target, 0]);
+        // The header reads as names from some of its bytes.
+        query[..2].copy_from_slice(&[1, b'x']);
+        assert!(
+            matches!(Query::parse(&query), Err(BadQuery::Reply(reply)) if reply[3] & 15 == 1),
+            "{target}"
+        );
+    }
 }
 
 #[test]
