@@ -1,39 +1,21 @@
-"""Acts that a confined process may not do: ``acts.py NAME ARGUMENT…`` tries one and prints what became of it.
+"""Small acts of a confined process: ``acts.py NAME ARGUMENT…`` tries one and prints what became of it.
 
-The same file runs inside and outside; a test asks that an act is refused inside *and* works outside, so that a broken act
-cannot pass for a wall. Output: one JSON object, ``errno`` null when the act was done.
+The same file runs inside and outside. Output: one JSON object, ``errno`` null when the act was done.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-SYSCALL = {
-    "x86_64": {"keyctl": 250, "io_uring_setup": 425, "bpf": 321},
-    "aarch64": {"keyctl": 219, "io_uring_setup": 425, "bpf": 280},
-}[os.uname().machine]
-CLONE_NEWUSER = 0x10000000
-
-
-def checked(answer: int) -> int:
-    if answer == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return answer
 
 
 def read_file(path: str) -> str:
@@ -145,46 +127,12 @@ def udp(port: str) -> None:
         sender.send(b"x")
 
 
-def listen() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-
-
-def fast_open(port: str) -> None:
-    with socket.socket() as sender:
-        sender.sendto(b"x", 0x20000000, ("127.0.0.1", int(port)))
-
-
-def unix_socket() -> None:
-    socket.socket(socket.AF_UNIX).close()
-
-
-def raw_netlink() -> None:
-    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15).close()  # uevents
-
-
-def interfaces() -> list[str]:
-    return sorted(name for _, name in socket.if_nameindex())
-
-
 def processes() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def kill_zero(pid: str) -> None:
     os.kill(int(pid), 0)
-
-
-def set_uid_bit() -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        os.chmod(file.name, 0o4755)
-
-
-def set_uid_create() -> None:
-    path = tempfile.mktemp()
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o4755))
-    os.unlink(path)
 
 
 def set_uid_run() -> str:
@@ -194,46 +142,6 @@ def set_uid_run() -> str:
         for line in Path("/proc/self/status").read_text().splitlines()
         if line.startswith("NoNewPrivs")
     )
-
-
-def mount() -> None:
-    folder = tempfile.mkdtemp()
-    checked(LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, None))
-    checked(LIBC.umount2(folder.encode(), 2))
-
-
-def chroot() -> None:
-    os.chroot("/tmp")
-
-
-def unshare_user() -> None:
-    checked(LIBC.unshare(CLONE_NEWUSER))
-
-
-def clone_user() -> None:
-    stack = ctypes.create_string_buffer(65536)
-    main = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(lambda _: 0)
-    top = ctypes.c_void_p(ctypes.addressof(stack) + 65536 - 64)
-    pid = checked(LIBC.clone(main, top, CLONE_NEWUSER | signal.SIGCHLD, None))
-    os.waitpid(pid, 0)
-
-
-def ptrace() -> None:
-    checked(LIBC.ptrace(0, 0, 0, 0))  # PTRACE_TRACEME
-
-
-def keyctl() -> None:
-    checked(
-        LIBC.syscall(SYSCALL["keyctl"], 0, ctypes.c_long(-1), 1)
-    )  # get the thread keyring, make it
-
-
-def io_uring() -> None:
-    checked(LIBC.syscall(SYSCALL["io_uring_setup"], 0, None))
-
-
-def inotify() -> None:
-    os.close(checked(LIBC.inotify_init1(0)))
 
 
 def execute_copy(folder: str) -> None:
@@ -335,16 +243,6 @@ def fill(path: str, size: str) -> None:
 def grow(path: str, size: str) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     fill(path, size)
-
-
-def open_files(count: str) -> None:
-    kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(int(count))]
-    for fd in kept:
-        os.close(fd)
-
-
-def core_limit() -> tuple[int, int]:
-    return resource.getrlimit(resource.RLIMIT_CORE)
 
 
 def write_core_pattern() -> None:
