@@ -15,7 +15,6 @@ TYPE_CHECKING = False  # as type checkers read it; typing itself is not loaded
 if TYPE_CHECKING:
     from dativo.sandbox.attestation import Attestation as Attestation
     from dativo.sandbox.confined import Confined as Confined
-    from dativo.sandbox.doctor import WallStatus as WallStatus
     from dativo.sandbox.doctor import probes as probes
     from dativo.sandbox.ending import Exit as Exit
     from dativo.sandbox.ending import Usage as Usage
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from dativo.sandbox.program import PrivateFile as PrivateFile
     from dativo.sandbox.program import Program as Program
     from dativo.sandbox.program import Walls as Walls
+    from dativo.sandbox.status import WallStatus as WallStatus
 
 __all__ = [
     "Attestation",
@@ -72,7 +72,7 @@ _HOMES = {
     "StartFailed": "errors",
     "Usage": "ending",
     "WallMissing": "errors",
-    "WallStatus": "doctor",
+    "WallStatus": "status",
     "Walls": "program",
     "allocate_identity": "identity",
     "begin_launch": "pipeline",
