@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.relay_kernel import Relay, acks, opening, play, stream
+from tests.contract.relay_kernel import DEADLINE_S, Relay, acks, opening, play, stream
 
 USERS_SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}}}
 USERS = stream("users", schema=USERS_SCHEMA, key=["id"])
@@ -472,6 +475,33 @@ def test_an_output_that_fails_before_its_first_line_is_not_empty() -> None:
         relay.send({"type": "abort"})
         relay.drain()
     assert relay.output == b"{"
+
+
+def test_a_slow_reader_that_took_whole_lines_sees_half_a_line() -> None:
+    # A pipe of one page, filled to the last byte by lines that divide it: what stdout has taken ends with a line.
+    page, length = os.sysconf("SC_PAGE_SIZE"), 64
+    line = singer('{"id":1,"x":"' + "y" * (length - 1 - len(singer('{"id":1,"x":""}'))) + '"}')
+    titled = SINGER_SCHEMA.replace('{"properties"', '{"title":"","properties"')
+    padding = "x" * (-(len(titled) + 1) % length)
+    schema = titled.replace('"title":""', f'"title":"{padding}"')
+    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
+        fcntl.fcntl(relay.stdout, fcntl.F_SETPIPE_SZ, page)
+        relay.feed(text(schema, *[line] * 200))
+        deadline = time.monotonic() + DEADLINE_S
+        while fcntl.ioctl(relay.stdout, termios.FIONREAD, b"\0" * 4) != page.to_bytes(
+            4, sys.byteorder
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        relay.feed(b"{nonsense}\n")
+        while relay.next() is not None:
+            pass
+        assert relay.error()["code"] == "json.invalid"
+        taken = bytearray()
+        while data := os.read(relay.stdout, 1 << 16):
+            taken += data
+        assert taken[:page].endswith(b"}\n") and taken[page:] == b"{"
+        assert relay.wait() == 7
 
 
 def test_an_empty_source_gives_an_empty_output() -> None:

@@ -18,8 +18,15 @@ mod time;
 use std::process::ExitCode;
 
 use dativo_channel::control::Control;
+use output::Left;
 
 /// The process. Its exit status is in docs/spec/exit-codes.md.
 pub fn main() -> ExitCode {
-    dativo_channel::main("dativo-relay", env!("CARGO_PKG_VERSION"), run::run)
+    let mut left = Left::default();
+    let status = dativo_channel::main("dativo-relay", env!("CARGO_PKG_VERSION"), |control| {
+        run::run(control, &mut left)
+    });
+    // The kernel has been told: this may wait for a slow reader.
+    left.cut_off();
+    status
 }

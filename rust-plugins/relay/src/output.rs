@@ -27,7 +27,8 @@ pub struct Output {
     start: usize,
     /// The last line lacks its tail.
     open: bool,
-    begun: bool,
+    /// The last byte that stdout took; a line feed while it has taken none.
+    last: u8,
     /// stdout is a pipe that takes what fits.
     nowait: bool,
 }
@@ -38,7 +39,7 @@ impl Output {
             buffer: Vec::with_capacity(FULL_BYTES + CHUNK_BYTES),
             start: 0,
             open: false,
-            begun: false,
+            last: b'\n',
             nowait: is_pipe(STDOUT),
         }
     }
@@ -90,8 +91,8 @@ impl Output {
             let written = write_some(&self.buffer[self.start..], &mut self.nowait);
             match written {
                 Ok(count) => {
-                    self.begun = true;
                     self.start += count;
+                    self.last = self.buffer[self.start - 1];
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -117,11 +118,50 @@ impl Output {
         }
     }
 
-    /// The output is given up: one that is still empty gets half a line too, if stdout takes it at once.
-    pub fn give_up(&mut self) {
-        if !self.begun && is_writable(STDOUT) {
-            // Nobody is left who could be told that this failed.
-            let _ = write_some(b"{", &mut self.nowait);
+    /// The output is given up: how it ends so far.
+    pub fn give_up(&self) -> Left {
+        if self.last == b'\n' {
+            Left::BehindLine
+        } else {
+            Left::InsideLine
+        }
+    }
+}
+
+/// How an output ends that is not completed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Left {
+    /// There is none, or it is complete.
+    #[default]
+    Nothing,
+    InsideLine,
+    /// A slow reader's pipe takes a part of what is written, which may end with a line; or nothing was written.
+    BehindLine,
+}
+
+impl Left {
+    /// See to it that the output ends inside a line. Waits for a reader that takes nothing now, until it does or is gone.
+    pub fn cut_off(self) {
+        if self != Left::BehindLine {
+            return;
+        }
+        loop {
+            let mut asked = libc::pollfd {
+                fd: STDOUT,
+                events: libc::POLLOUT,
+                revents: 0,
+            };
+            // SAFETY: `asked` outlives the call, which is told that it is one.
+            let found = unsafe { libc::poll(&mut asked, 1, -1) };
+            if found == 1 && asked.revents & libc::POLLOUT == 0 {
+                return;
+            }
+            match write_some(b"{", &mut is_pipe(STDOUT)) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                // Nobody is left who could be told of a failure.
+                _ => return,
+            }
         }
     }
 }
@@ -139,17 +179,6 @@ pub fn closed() -> Stop {
 fn unwritable(error: &io::Error) -> Stop {
     let message = format!("the output cannot be written: {error}");
     Fault::new("target.io", Blame::Machine, message).into()
-}
-
-/// Whether a write would not block now: poll(2).
-fn is_writable(fd: RawFd) -> bool {
-    let mut asked = libc::pollfd {
-        fd,
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    // SAFETY: `asked` outlives the call, which is told that it is one.
-    unsafe { libc::poll(&mut asked, 1, 0) == 1 && asked.revents & libc::POLLOUT != 0 }
 }
 
 fn is_pipe(fd: RawFd) -> bool {

@@ -14,7 +14,7 @@ use dativo_wire::oddity::Oddities;
 use crate::Control;
 use crate::acks::Acks;
 use crate::events::{Command, Open, Passed};
-use crate::output::{CHUNK_BYTES, Output, STDOUT, closed};
+use crate::output::{CHUNK_BYTES, Left, Output, STDOUT, closed};
 use crate::pass::Pass;
 
 /// What is done with the lines of stdin.
@@ -39,16 +39,16 @@ pub trait Role {
     fn oddities(&self) -> &Oddities;
 }
 
-/// From `open` to `passed`.
-pub fn run(control: &mut Control<Command>) -> Result<(), Stop> {
+/// From `open` to `passed`; `left` is how the output ends when it is given up.
+pub fn run(control: &mut Control<Command>, left: &mut Left) -> Result<(), Stop> {
     let open = match control.wait()? {
         Command::Open(open) => *open,
         Command::Abort => return Err(Stop::Aborted),
         _ => return Err(unexpected("the first command is not open")),
     };
     match open {
-        Open::Pass(open) => Loop::new(Pass::new(open)?, control).run(),
-        Open::Acks(open) => Loop::new(Acks::new(open), control).run(),
+        Open::Pass(open) => Loop::new(Pass::new(open)?, control).run(left),
+        Open::Acks(open) => Loop::new(Acks::new(open), control).run(left),
     }
 }
 
@@ -81,12 +81,12 @@ impl<R: Role> Loop<'_, R> {
         }
     }
 
-    fn run(&mut self) -> Result<(), Stop> {
+    fn run(&mut self, left: &mut Left) -> Result<(), Stop> {
         let outcome = self.pass();
         if outcome.is_err()
             && let Some(output) = self.role.output()
         {
-            output.give_up();
+            *left = output.give_up();
         }
         outcome
     }
