@@ -13,6 +13,8 @@ use crate::stub::Stub;
 
 /// New connections are averaged over so many seconds.
 const RATE_OVER_S: f64 = 10.0;
+/// Names that are looked for outside at a time.
+const MAX_RESOLVING: usize = 256;
 
 /// What of a client's doings is counted.
 #[derive(Debug, Default)]
@@ -132,6 +134,11 @@ impl Held {
         let count = which(client);
         count.set(count.get() + 1);
         Held(Rc::clone(client), which)
+    }
+
+    /// A lookup outside, if there are not too many.
+    pub fn resolving(client: &Rc<Client>) -> Option<Held> {
+        Held::below(client, |client| &client.resolving, MAX_RESOLVING)
     }
 
     /// One more, if there are less than `most`.

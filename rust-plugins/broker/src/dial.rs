@@ -17,8 +17,6 @@ use crate::name::Name;
 use crate::orders::{Host, Proxy};
 use crate::run::Broker;
 
-/// Lookups that are on their way, of one client.
-const MAX_RESOLVING: usize = 256;
 /// What a proxy answers before the connection begins.
 const MAX_HEAD_BYTES: usize = 8 << 10;
 const MAX_DETAIL_CHARS: usize = 200;
@@ -104,7 +102,7 @@ async fn resolve(
     name: &Name,
     deadline: Instant,
 ) -> Result<Vec<IpAddr>, Refusal> {
-    let Some(_held) = Held::below(client, |client| &client.resolving, MAX_RESOLVING) else {
+    let Some(_held) = Held::resolving(client) else {
         return Err(Refusal::new("limit_resolving"));
     };
     match timeout_at(deadline, broker.resolver.addresses(name)).await {

@@ -20,8 +20,6 @@ const MAX_QUERY_BYTES: usize = 4096;
 /// Connections to the resolver at a time, of one client, and how long one may be idle.
 const MAX_ASKING: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
-/// Lookups of services that are on their way, of one client.
-const MAX_RESOLVING: usize = 256;
 
 /// Answer packets for ever.
 pub async fn serve_udp(broker: Rc<Broker>, client: Rc<Client>, socket: UdpSocket) {
@@ -114,7 +112,7 @@ fn answer(broker: &Broker, client: &Client, message: &[u8], max_bytes: usize) ->
 
 /// Ask for a granted service outside.
 async fn service(broker: &Broker, client: &Rc<Client>, query: &Query, max_bytes: usize) -> Vec<u8> {
-    let found = match Held::below(client, |client| &client.resolving, MAX_RESOLVING) {
+    let found = match Held::resolving(client) {
         None => Err("limit_resolving"),
         Some(_held) => broker
             .resolver

@@ -231,7 +231,7 @@ impl Flow<'_> {
                 Ok(_) => {
                     deadline.get_or_insert_with(|| Instant::now() + self.opening_time);
                 }
-                Err(error) if is_patience(&error) => {}
+                Err(error) if is_not_ready(&error) => {}
                 Err(_) => return Err(End::Reset(Way::Up.source())),
             }
         }
@@ -270,7 +270,7 @@ impl Flow<'_> {
         let count = match from.try_read(&mut buffer[..room]) {
             Ok(0) => return Ok((Step::Eof, true)),
             Ok(count) => count,
-            Err(error) if is_patience(&error) => return Ok((Step::Nothing, true)),
+            Err(error) if is_not_ready(&error) => return Ok((Step::Nothing, true)),
             Err(_) => return Err(End::Reset(way.source())),
         };
         let allowed = self.allow(way, count);
@@ -316,7 +316,7 @@ impl Flow<'_> {
                 add(counted, count as u64);
                 Ok(count)
             }
-            Err(error) if is_patience(&error) => Ok(0),
+            Err(error) if is_not_ready(&error) => Ok(0),
             Err(_) => Err(End::Reset(way.target())),
         }
     }
@@ -340,7 +340,7 @@ async fn wait(stream: &TcpStream, interest: Interest) -> Result<(), End> {
         .map_err(|_| End::Stopped)
 }
 
-fn is_patience(error: &io::Error) -> bool {
+fn is_not_ready(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
