@@ -108,6 +108,7 @@ def test_the_server_may_be_done_first(start: Start, stack: ExitStack) -> None:
         client.sendall(b"and one more thing")
     event = broker.expect("connection")
     assert (event["up_bytes"], event["down_bytes"], event["detail"]) == (18, 3, None)
+    stack.close()
     assert taken == [b"and one more thing"]
 
 

@@ -122,12 +122,12 @@ def test_an_upload_is_limited_per_grant(stack: ExitStack, server: Server) -> Non
 
 
 def test_connections_beyond_a_rate_are_counted(stack: ExitStack, server: Server) -> None:
-    broker = start(stack, server, limits={"max_events_per_s": 5})
+    broker = start(stack, server, limits={"max_events_per_s": 1})
     for _ in range(50):
         assert talk(broker, server.port) == b"X"
     totals = broker.finish()
     told = len(broker.of("connection"))
-    assert 5 <= told < 50
+    assert 1 <= told < 50
     assert (totals["connections"], totals["suppressed"]) == (50, 50 - told)
     assert totals["up_bytes"] == totals["down_bytes"] == 50
 
