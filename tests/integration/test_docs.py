@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sysconfig
@@ -12,33 +13,57 @@ from tests.images import write_tar
 from tests.integration.conftest import ROOT, Workspace
 from tests.integration.test_images import SHOP
 
+README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```sh(?: status=(\d+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def run_blocks(workspace: Workspace, text: str) -> list[str]:
-    """Run each ``sh`` block in one shell of its own, in order; returns what each wrote to stdout."""
+WALLED = re.compile(
+    r"(\bdativo (?:run|plan|spec|check|discover|read|write|jail|files|state show|plugin add)\b"
+    r"|\bdativo-target-\w+(?: check| write)?(?= --config))"
+)
+
+
+def run_block(workspace: Workspace, block: str, status: int = 0) -> str:
+    """Run one block in a shell of its own, after ``bin`` of the workspace's folder; returns what it wrote to stdout."""
     env = workspace.environment()
-    env["PATH"] = f"{sysconfig.get_path('scripts')}:{env['PATH']}"
-    written = []
-    for status, block in BLOCK.findall(text):
-        if workspace.flags:
-            block = re.sub(
-                r"^(dativo (?:run|plan|spec|check|discover|read|files|state show|plugin add)\b.*)$",
-                rf"\1 {' '.join(workspace.flags)}",
-                block,
-                flags=re.MULTILINE,
-            )
-        ran = subprocess.run(
-            ["bash", "-euc", block],
-            cwd=workspace.folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert ran.returncode == int(status or 0), f"{block}\n{ran.stdout}\n{ran.stderr}"
-        written.append(ran.stdout)
-    return written
+    env["PATH"] = f"{workspace.folder}/bin:{sysconfig.get_path('scripts')}:{env['PATH']}"
+    if workspace.flags:
+        block = WALLED.sub(rf"\1 {' '.join(workspace.flags)}", block)
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=workspace.folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ran.returncode == status, f"{block}\n{ran.stdout}\n{ran.stderr}"
+    return ran.stdout
+
+
+def run_blocks(workspace: Workspace, text: str) -> list[str]:
+    """Run each ``sh`` block, in order; returns what each wrote to stdout."""
+    return [run_block(workspace, block, int(status or 0)) for status, block in BLOCK.findall(text)]
+
+
+def program(workspace: Workspace, name: str, text: str) -> None:
+    """Put a program that a document supposes into ``bin``."""
+    path = workspace.folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def some_tap(workspace: Workspace, name: str) -> None:
+    """A Singer tap of three lines; its options are those of any tap."""
+    said = [
+        {"type": "SCHEMA", "stream": "users", "key_properties": ["id"],
+         "schema": {"properties": {"id": {"type": "integer"}}}},
+        *({"type": "RECORD", "stream": "users", "record": {"id": i}} for i in range(3)),
+        {"type": "STATE", "value": {"users": 3}},
+    ]  # fmt: skip
+    lines = "\n".join(json.dumps(message) for message in said)
+    program(workspace, name, f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
 
 
 def test_quickstart(workspace: Workspace) -> None:
@@ -60,6 +85,64 @@ def test_reading(workspace: Workspace) -> None:
     assert written[2] == "100\n"
     users = (workspace.folder / "users.jsonl").read_text()
     assert '"address"' not in users and '"email"' in users
+
+    # The pipes of the README in the same place: its connector is installed.
+    [pipes] = re.findall(r"^```\n(some-tap .*?)^```$", README, re.M | re.S)
+    some_tap(workspace, "some-tap")
+    program(workspace, "some-target", '#!/bin/sh\ncat > "${0%/*}/taken.jsonl"\n')
+    (workspace.folder / "target.json").write_text('{"path": "./lake"}')
+    (workspace.folder / "data.csv").write_text("1,one\n")
+    script = "import sys; print(sys.stdin.read().upper(), end='')"
+    (workspace.folder / "script-from-somewhere.py").write_text(script)
+    run_block(workspace, pipes.replace(".venv/bin/", ""))
+    assert (workspace.folder / "state.jsonl").read_text() == '{"users": 3}\n'
+    assert list(workspace.folder.glob("lake/main/users/*.parquet"))
+    taken = (workspace.folder / "bin/taken.jsonl").read_text()
+    assert len(re.findall('"RECORD","stream":"users"', taken)) == 100
+    assert (workspace.folder / "out.csv").read_text() == "1,ONE\n"
+
+
+def test_targets(workspace: Workspace) -> None:
+    some_tap(workspace, "tap-x")
+    users = {
+        "name": "users",
+        "json_schema": {"properties": {"id": {"type": "integer"}}},
+        "supported_sync_modes": ["full_refresh"],
+    }
+    catalog = {"streams": [{"stream": users, "sync_mode": "full_refresh",
+                            "destination_sync_mode": "append"}]}  # fmt: skip
+    (workspace.folder / "configured.json").write_text(json.dumps(catalog))
+    record = {"stream": "users", "data": {"id": 7}, "emitted_at": 1}
+    state = {"type": "STREAM", "stream": {"stream_descriptor": {"name": "users"},
+                                          "stream_state": {"at": 7}}}  # fmt: skip
+    said = [{"type": "RECORD", "record": record}, {"type": "STATE", "state": state}]
+    lines = "\n".join(map(json.dumps, said))
+    program(workspace, "airbyte-source", f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+    written = run_blocks(workspace, (ROOT / "docs/guide/targets.md").read_text())
+    assert len(written) == 3
+    assert (workspace.folder / "state.json").read_text() == '{"users": 3}\n'
+    assert list(workspace.folder.glob("lake/main/users/*.parquet"))
+    assert workspace.count("shop.users", "count(*), max(id)") == (4, 7)
+    messages = [json.loads(line) for line in written[2].splitlines()]
+    assert [m["type"] for m in messages if m["type"] != "LOG"] == [
+        "SPEC", "CONNECTION_STATUS", "STATE"]  # fmt: skip
+    assert messages[1]["connectionStatus"]["status"] == "SUCCEEDED"
+
+
+def test_jail(workspace: Workspace) -> None:
+    """The page's first commands; ``curl`` is one that needs no network."""
+    program(workspace, "curl", """#!/bin/sh\necho '{"items": [1]}'\n""")
+    (workspace.home / "data").mkdir()
+    (workspace.home / "data/in.csv").write_text("1,one\n")
+    convert = (
+        f"print(open('{workspace.home}/data/in.csv').read().upper(), file=open('out.csv', 'w'))"
+    )
+    (workspace.folder / "convert.py").write_text(convert)
+    # As root the command has a uid of its own, which writes what everybody may write.
+    workspace.folder.chmod(0o777)
+    run_blocks(workspace, (ROOT / "docs/guide/jail.md").read_text())
+    assert (workspace.folder / "out.csv").read_text() == "1,ONE\n\n"
+    assert json.loads((workspace.folder / "feed.json").read_text()) == {"items": [1]}
 
 
 def test_images(workspace: Workspace) -> None:
