@@ -1,0 +1,51 @@
+"""The jobs of examples/ do what their headers say, with the commands that stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+
+from tests.integration.conftest import ROOT, Workspace
+from tests.integration.test_docs import run_block
+from tests.integration.test_kill_and_resume import wait_for_commit
+
+EXAMPLES = ROOT / "examples"
+
+
+def header(workspace: Workspace, name: str) -> str:
+    """Copy an example into the workspace and return the commands of its header."""
+    text = (EXAMPLES / name).read_text()
+    workspace.job(text, name)
+    return "\n".join(re.findall(r"^#     (\S.*)$", text, re.MULTILINE))
+
+
+def test_resumable(workspace: Workspace) -> None:
+    """Killed after its first commits and run again, the table is what the header's command says."""
+    workspace.plugin(EXAMPLES / "plugins/resumable", "resumable")
+    truth = header(workspace, "resumable.yaml")
+    kernel = workspace.start("run", "resumable.yaml", *workspace.flags)
+    wait_for_commit(kernel, workspace.lake / "numbers/numbers/data")
+    kernel.send_signal(signal.SIGKILL)
+    kernel.communicate(timeout=60)
+    before = workspace.count("numbers.numbers")
+    done = workspace.run("resumable.yaml")
+    assert done.status == 0, done.stderr
+    [stream] = done.report["streams"]
+    assert 0 < stream["read"] < 100_000 and stream["read"] + before == 100_000
+    found = workspace.count("numbers.numbers", "count(*), sum(value)::BIGINT")
+    assert " ".join(map(str, found)) == run_block(workspace, truth).strip()
+
+
+def test_foreign_target(workspace: Workspace) -> None:
+    commands = header(workspace, "foreign_target.yaml")
+    data = workspace.folder / "data"
+    data.mkdir()
+    rows = [{"id": i, "what": f"row {i}"} for i in range(3)]
+    (data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = run_block(workspace, commands)
+    assert "acknowledged by the target" in told
+    [written] = (workspace.folder / "out").glob("*.jsonl")
+    # The tap adds columns of its own.
+    copied = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [{key: row[key] for key in ("id", "what")} for row in copied] == rows
