@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Seconds for each fuzz target.
 FUZZ_S ?= 600
 
-.PHONY: setup demo test test-plain test-docker check bench fuzz nightly clean
+.PHONY: setup demo test test-plain test-docker test-vm check bench fuzz nightly clean
 
 setup:
 	@./setup.sh
@@ -37,6 +37,10 @@ test-plain: setup
 test-docker: setup
 	DATIVO_NIGHTLY=1 $(BIN)/pytest tests/docker
 
+# Debian 12 under systemd and cgroups of version 2 alone, in a virtual machine; needs root. Half an hour where there is no KVM.
+test-vm: setup
+	tests/vm/run.sh
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -60,6 +64,7 @@ fuzz:
 
 nightly: setup fuzz
 	DATIVO_NIGHTLY=1 $(BIN)/pytest
+	@if [ "$$(id -u)" = 0 ]; then tests/vm/run.sh; else echo 'left out, since it needs root: make test-vm' >&2; fi
 	$(BIN)/python -m bench.run
 
 clean:

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# What the test machine does: facts, then the tests of the walls as three who may make different cgroups. The last line tells.
+set -u
+cd /payload/checkout
+export PATH=/payload/env/bin:/usr/bin:/bin DATIVO_BIN_DIR=/payload/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 HOME=/root
+failed=0
+dmesg -n 1 # the console is ours
+
+section() { # name, then the command
+    local name=$1 status=0
+    shift
+    printf '\ndativo-vm: --- %s\n' "$name"
+    timeout 900 "$@" </dev/null 2>&1 || status=$?
+    printf 'dativo-vm: %s: status %s\n' "$name" "$status"
+    [ "$status" = 0 ] || failed=1
+}
+
+told() { # name, status, what must be said, then the command
+    local name=$1 status=$2 text=$3 said found=0
+    shift 3
+    said=$(timeout 120 "$@" </dev/null 2>&1) || found=$?
+    printf '\ndativo-vm: --- %s\n%s\ndativo-vm: %s: status %s\n' "$name" "$said" "$name" "$found"
+    [ "$found" = "$status" ] && [[ $said == *"$text"* ]] && return
+    printf 'dativo-vm: %s: not status %s, or %s was not said\n' "$name" "$status" "$text"
+    failed=1
+}
+
+tests=(python -m pytest -q --color=no -p no:cacheprovider --tb=short)
+user=(runuser -u tester -- env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000)
+
+echo 'dativo-vm: begin'
+printf '%s, systemd %s, %s, cgroup2: %s\n' "$(uname -r)" "$(systemctl --version | sed -n '1s/systemd //p')" \
+    "$(bwrap --version)" "$(cat /sys/fs/cgroup/cgroup.controllers)"
+
+date
+doctor=(python -m dativo.kernel doctor)
+told 'root, doctor' 0 'version 2: memory, pids and cpu at /sys/fs/cgroup/dativo' "${doctor[@]}"
+walls=(tests/sandbox --ignore=tests/sandbox/test_probes.py)
+section 'root' "${tests[@]}" "${walls[@]}"
+section 'root, in a delegated scope' systemd-run --quiet --scope -p Delegate=yes \
+    "${tests[@]}" tests/sandbox/test_life.py tests/sandbox/test_visible.py tests/sandbox/test_cgroup_v2.py
+scope=("${user[@]}" systemd-run --quiet --user --scope -p Delegate=yes)
+told 'user in a delegated scope, doctor' 0 'user@1000.service/app.slice/run-' "${scope[@]}" "${doctor[@]}"
+section 'user in a delegated scope' "${scope[@]}" "${tests[@]}" "${walls[@]}"
+section 'user without delegation' "${user[@]}" "${tests[@]}" tests/sandbox/test_life.py tests/sandbox/test_visible.py
+told 'user without delegation, doctor' 9 'Type: systemd-run --user --scope -p Delegate=yes' "${user[@]}" "${doctor[@]}"
+
+# What only a machine of one's own can be given: switches that would hit everything else on it.
+sysctl -q -w user.max_user_namespaces=0
+told 'no user namespaces, doctor' 9 'sysctl -w user.max_user_namespaces=15000' "${doctor[@]}"
+sysctl -q -w user.max_user_namespaces=15000
+chmod u+s /usr/bin/bwrap
+told 'set-uid bubblewrap, doctor' 9 'chmod u-s,g-s /usr/bin/bwrap' "${doctor[@]}"
+chmod u-s /usr/bin/bwrap
+loginctl disable-linger tester
+systemctl stop user@1000.service
+told 'user of sudo -u, doctor' 9 'loginctl enable-linger 1000' "${user[@]}" "${doctor[@]}"
+
+# The long ones: every act with every wall off in turn. An emulated machine would take hours.
+section 'root, unit tests' "${tests[@]}" tests/unit/sandbox
+grep -q dativo.emulated /proc/cmdline || section 'root, probes' "${tests[@]}" tests/sandbox/test_probes.py
+[ "$failed" = 0 ] && echo 'dativo-vm: all passed' || echo 'dativo-vm: FAILED'
