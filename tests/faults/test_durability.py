@@ -150,11 +150,11 @@ def test_parquet_log_names_nothing_unsynced(
     committer.close()
 
 
-def test_sqlite_syncs_in_full(root: Path) -> None:
+def test_sqlite_syncs_the_removal_of_its_journal_too(root: Path) -> None:
     target = IcebergTarget()
     committer = make(target, root)
     connection = target._catalog._connection
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     committer.close()
 

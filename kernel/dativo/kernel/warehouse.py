@@ -49,12 +49,8 @@ def prepare(path: Path, what: str = "warehouse") -> tuple[Identity | None, bool]
     The identity is None for a plain user, whose processes run as that user. Raises ConfigError when root owns the folder.
     The same holds for ``what`` else a process writes: whoever owns the folder is who the process becomes.
     """
-    created = False
     try:
-        path.mkdir(mode=0o755, parents=True)
-        created = True
-    except FileExistsError:
-        pass
+        created = _make_durable(path)
     except OSError as error:
         raise TargetFailed(
             f"cannot make the {what}: {error.strerror}", Where(file=str(path))
@@ -84,6 +80,26 @@ def prepare(path: Path, what: str = "warehouse") -> tuple[Identity | None, bool]
         return Identity(info.st_uid, info.st_gid), created
     finally:
         os.close(fd)
+
+
+def _make_durable(path: Path) -> bool:
+    """Make a folder and its missing parents, each name synced; return whether it is new. What exists already may be no folder."""
+    missing = []
+    folder = path
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir(mode=0o755)
+        except FileExistsError:
+            return False
+        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+    return bool(missing)
 
 
 def remove_unused(path: Path) -> None:
@@ -141,8 +157,10 @@ def _folder(parent_fd: int, name: str, owner: Identity | None) -> int:
     except FileExistsError:
         made = False
     fd = os.open(name, _FOLDER, dir_fd=parent_fd)
-    if made and owner is not None:
-        os.fchown(fd, owner.uid, owner.gid)
+    if made:
+        if owner is not None:
+            os.fchown(fd, owner.uid, owner.gid)
+        os.fsync(parent_fd)
     return fd
 
 

@@ -103,11 +103,12 @@ class Catalog:
         self._request = request
         with self._located():
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            # A rollback journal and full syncs: once COMMIT returns, the transaction survives power loss.
+            # A rollback journal whose removal is synced too: once COMMIT returns, the transaction survives power loss.
+            # With FULL the folder is not synced behind the unlink, and a journal that came back would be rolled back.
             mode = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
             if mode != "delete":
                 raise self._locked()
-            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute("PRAGMA synchronous=EXTRA")
 
     def close(self) -> None:
         """Close the connection."""
