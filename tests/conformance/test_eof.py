@@ -119,6 +119,8 @@ AIRBYTE_ENDS = [
     ("silent", "commit", b"", True),
     ("failed", None, ERROR, False),
     ("failed", "checkpoint", ERROR, False),
+    ("failed", "commit", ERROR, False),
+    ("incomplete", "commit", status("INCOMPLETE"), False),
     ("incomplete", None, status("INCOMPLETE"), False),
 ]
 

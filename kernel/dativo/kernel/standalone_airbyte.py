@@ -120,20 +120,26 @@ class States:
 
 
 class Statuses:
-    """Which of the declared streams the source has called complete."""
+    """Which of the declared streams the source has called complete, and whether it has told of a failure."""
 
     def __init__(self, streams: tuple[Stream, ...]) -> None:
         self._waiting = set(streams)
         self._streams = frozenset(streams)
-        self._incomplete = False
+        self._failed = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a declared stream was called incomplete, or an error was traced, at any time."""
+        return self._failed
 
     @property
     def complete(self) -> bool:
-        """Whether every declared stream is complete, and none was called incomplete at any time."""
-        return not (self._waiting or self._incomplete)
+        """Whether every declared stream is complete, and nothing has failed."""
+        return not (self._waiting or self._failed)
 
     def take(self, message: events.SourceMessage) -> None:
-        """Look at a message of the input; only a well-formed STREAM_STATUS says anything."""
+        """Look at a message of the input; only a TRACE of an error or a well-formed STREAM_STATUS says anything."""
+        self._failed = self._failed or message.kind == "trace_error"
         if message.kind != "trace_status":
             return
         try:
@@ -146,7 +152,7 @@ class Statuses:
         if status.get("status") == "COMPLETE":
             self._waiting.discard(stream)
         elif status.get("status") == "INCOMPLETE":
-            self._incomplete = self._incomplete or stream in self._streams
+            self._failed = self._failed or stream in self._streams
 
 
 # --- the configured catalogue ----------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ _NO_PLUGIN: Final = grants.Grants(
 class Task:
     """One run before it starts. ``overwrites``: streams that replace their table, with the generation that the caller gave.
 
-    ``states`` are the lines of stdout that a committed epoch adds; ``complete`` is asked when the input has ended.
+    ``states`` are the lines of stdout that a committed epoch adds; ``complete`` and ``failed``, what the input itself has proved,
+    are asked when it has ended.
     """
 
     config: TargetConfig
@@ -57,6 +58,7 @@ class Task:
     overwrites: tuple[tuple[Stream, int | None], ...]
     states: Callable[[events.Sealed], Iterable[str]]
     complete: Callable[[], bool]
+    failed: Callable[[], bool]
     on_message: Callable[[events.SourceMessage], None]
     file: Path | None = None
 
@@ -216,11 +218,11 @@ def _observer(
 
 
 def _ending(task: Task) -> Ending:
-    """Return what the end of the input means: complete is what was proved or promised."""
+    """Return what the end of the input means: complete is what was proved, or promised and not disproved."""
     eof = task.config.eof
     return Ending(
         "checkpoint" if eof == "checkpoint" else "commit",
-        complete=eof == "commit" or task.complete(),
+        complete=task.complete() or (eof == "commit" and not task.failed()),
     )
 
 

@@ -151,7 +151,8 @@ def _carry(plan: WritePlan, site: Site, course: report.Course, observer: Observe
         if plan.eof == "checkpoint":
             return Ending("checkpoint", complete=False)
         proved = dialect == "airbyte" and statuses.complete
-        return Ending(complete=plan.eof == "commit" or proved)
+        promised = plan.eof == "commit" and not statuses.failed
+        return Ending(complete=proved or promised)
 
     def message(said: events.SourceMessage) -> None:
         statuses.take(said)
