@@ -1,7 +1,7 @@
 """Targets from PyPI, unmodified, and a destination made with Airbyte's CDK, behind sources of both dialects.
 
-target-jsonl needs a package that is on PyPI as a source distribution alone, which `dativo plugin add` does not build: it is a
-plugin of the workspace here, its packages beside it. So is the destination.
+target-jsonl and the destination are plugins of the workspace here, their packages beside them; test_examples.py has target-jsonl
+as `dativo plugin add` builds it.
 """
 
 from __future__ import annotations
