@@ -89,7 +89,7 @@ def test_memory_of_a_child_ends_the_tree(act: Launch) -> None:
 
 
 def test_a_fork_bomb_stays_below_the_limit(act: Launch, walls: Walls) -> None:
-    confined = act("fork_for_ever", limits=Limits(pids=30, wall_time_s=1))
+    confined = act("fork_for_ever", limits=Limits(pids=30, wall_time_s=4))
     end = confined.wait(WITHIN_S)
     assert end.cause == "wall_time"
     assert walls.cgroup == "degraded" or "was refused" in end.detail

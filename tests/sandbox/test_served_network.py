@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -199,6 +200,16 @@ def test_every_socket_is_named_and_ready(act: Launch) -> None:
                 assert made.getsockopt(socket.SOL_SOCKET, option) == 0
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process hold as many sockets as a broker does; few may is usual where systemd starts it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_as_many_ports_as_can_be_granted(act: Launch) -> None:
     with closing(StubBroker()) as broker:
         network = Network(((1000, 2023),), ("10.0.0.0/8", "fd00::/8"))
