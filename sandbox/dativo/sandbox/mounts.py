@@ -32,6 +32,8 @@ _HOST_READ: Final = (
     "/etc/pki/ca-trust/extracted",
     "/etc/alternatives",
 )
+# Settings of a Java of the distribution, whose own folder below /usr only links there (Debian; Fedora).
+_HOST_JAVA: Final = ("java-*-openjdk", "java")
 _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _OWN: Final = ("/", "/etc", "/run", "/tmp")  # noqa: S108 - inside
@@ -256,7 +258,9 @@ def _host() -> tuple[list[tuple[str, str]], list[Mount]]:
     """Return the links and mounts of what every program sees of the host."""
     links, folders = _linked_folders()
     base = [Mount("/usr", "/usr", "execute"), *folders]
-    base += [_mount(Path(path), path, "read") for path in _HOST_READ if Path(path).exists()]
+    java = (path for pattern in _HOST_JAVA for path in Path("/etc").glob(pattern))
+    read = (path for path in (*map(Path, _HOST_READ), *java) if path.exists())
+    base += [_mount(path, str(path), "read") for path in read]
     return links + _local_time(), base
 
 
