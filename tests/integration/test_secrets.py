@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import shutil
+import stat
+import tempfile
 import time
+import urllib.parse
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.integration.conftest import ROOT, Workspace, descendants
 
-SECRET = "s3cr3t-of-forty-two-characters-äöü-/+=&?"
+SECRET = f's3cr3t-äöü-/+=&?-"{uuid.uuid4()}'
+PUBLIC = tuple(map(Path, ("/tmp", "/var/tmp", "/run", "/dev/shm", "/var/lib/dativo")))
+"""Where somebody else could look for what a run has left."""
+MOST_BYTES = 8 << 20
+DEADLINE_S = 120.0
 JOB = """\
 pipeline: hunt
 source:
@@ -23,8 +34,15 @@ target:
 
 
 def forms() -> list[bytes]:
+    """The secret as it is, and as base64, hexadecimal digits, JSON and percent encoding write it."""
     raw = SECRET.encode()
-    return [raw, base64.b64encode(raw), base64.urlsafe_b64encode(raw), raw.hex().encode()]
+    texts = [json.dumps(SECRET), json.dumps(SECRET, ensure_ascii=False)]
+    texts = [text[1:-1] for text in texts]
+    texts += [text.replace("/", "\\/") for text in texts]
+    texts += [urllib.parse.quote(SECRET), urllib.parse.quote(SECRET, safe="")]
+    texts += [urllib.parse.quote_plus(SECRET), urllib.parse.quote(SECRET, safe="").lower()]
+    encoded = [base64.b64encode(raw), base64.urlsafe_b64encode(raw), raw.hex().encode()]
+    return list(dict.fromkeys([raw, *encoded, *(text.encode() for text in texts)]))
 
 
 def hunt(where: bytes, place: str) -> None:
@@ -49,29 +67,115 @@ def hunt_processes(kernel: int) -> None:
             hunt(found, f"/proc/{pid}/{name}")
 
 
+class PublicFiles:
+    """Files that anybody may read, in places that anybody may look into, which were not there when the hunt began.
+
+    Files are told apart by their change time. Of /tmp and /var/tmp only what is new at the top is looked through: other work of
+    the machine keeps whole trees there.
+    """
+
+    def __init__(self) -> None:
+        self.since_ns = time.time_ns() - 10**9  # file times are those of a coarser clock
+        self.old = {path for place in PUBLIC[:2] if place.is_dir() for path in place.iterdir()}
+
+    def __iter__(self) -> Iterator[Path]:
+        todo = [place for place in PUBLIC if place.is_dir()]
+        while todo:
+            folder = todo.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:
+                continue  # gone, or closed to this user
+            for entry in entries:
+                if (path := Path(entry.path)) in self.old:
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # gone
+                if stat.S_ISDIR(found.st_mode) and found.st_mode & 0o001:
+                    todo.append(path)
+                elif (
+                    stat.S_ISREG(found.st_mode)
+                    and found.st_mode & 0o004
+                    and found.st_ctime_ns >= self.since_ns
+                ):
+                    yield path
+
+    def hunt(self) -> None:
+        for path in self:
+            try:
+                with path.open("rb") as file:
+                    content = file.read(MOST_BYTES)
+            except OSError:
+                continue  # gone
+            hunt(content, str(path))
+
+
+@pytest.mark.parametrize("form", range(len(forms())))
+def test_the_hunt_finds_what_is_there(form: int, tmp_path: Path) -> None:
+    """In a public file below /tmp, in every form; what only its owner may read is no business of this part of the hunt."""
+    public = PublicFiles()
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        (folder / "open").write_bytes(b"x" * 100 + forms()[form])
+        (folder / "open").chmod(0o600)
+        public.hunt()
+        (folder / "open").chmod(0o644)
+        with pytest.raises(AssertionError, match=f"{folder}/open"):
+            public.hunt()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("verb", ["run", "read"])
 @pytest.mark.parametrize(
     ("plugin", "folder", "config", "status"),
     [
         (
             "resumable",
             "examples/plugins/resumable",
-            "rows: 2000, state_every: 100, pause_s: 0.1",
+            {"rows": 2000, "state_every": 100, "pause_s": 0.1},
             0,
         ),
-        ("bad", "tests/plugins/bad", "mode: shows_secret", 4),
+        ("bad", "tests/plugins/bad", {"mode": "shows_secret"}, 4),
     ],
 )
-def test_hunt(workspace: Workspace, plugin: str, folder: str, config: str, status: int) -> None:
+def test_hunt(
+    workspace: Workspace,
+    plugin: str,
+    folder: str,
+    config: dict[str, object],
+    status: int,
+    verb: str,
+) -> None:
     workspace.plugin(ROOT / folder, plugin)
-    workspace.job(JOB.format(plugin=plugin, config=config))
     workspace.env["HUNT_TOKEN"] = SECRET
-    assert workspace.dativo("grants", "approve", "job.yaml").status == 0
-    with workspace.start("run", "job.yaml", *workspace.flags) as kernel:
+    if verb == "run":
+        workspace.job(JOB.format(plugin=plugin, config=json.dumps(config)[1:-1]))
+        assert workspace.dativo("grants", "approve", "job.yaml").status == 0
+        command = ["run", "job.yaml"]
+    else:
+        said = {**config, "token": {"secret": "env://HUNT_TOKEN"}}
+        (workspace.folder / "config.json").write_text(json.dumps(said))
+        command = ["read", f"./plugins/{plugin}", "--config", "config.json"]
+    public, deadline = PublicFiles(), time.monotonic() + DEADLINE_S
+    told = [workspace.folder / name for name in ("stdout", "stderr")]
+    with (
+        told[0].open("wb") as out,
+        told[1].open("wb") as err,
+        workspace.start(*command, *workspace.flags, stdout=out, stderr=err) as kernel,
+    ):
         while kernel.poll() is None:
+            if time.monotonic() > deadline:
+                kernel.kill()
             hunt_processes(kernel.pid)
-            time.sleep(0.05)
-        stdout, stderr = kernel.communicate()
+            public.hunt()
+            time.sleep(0.1)
+    stdout, stderr = (path.read_text() for path in told)
     assert kernel.returncode == status, stderr
+    public.hunt()
     hunt(stdout.encode(), "stdout")
     hunt(stderr.encode(), "stderr")
     for root in (workspace.folder, workspace.home):
