@@ -4,12 +4,15 @@
 //! every privilege and becomes bubblewrap. Stage 2 is process 1 inside: it sets limits and Landlock, tells the
 //! launcher what it finds (the attestation), starts the program, forwards signals, reaps, and reports the end.
 //!
+//! `container` is the entry point of a container, whose engine stands in for stage 1 and bubblewrap; it goes on as stage 2.
+//!
 //! `sockets` runs outside between the two: it joins the network namespace while stage 2 waits, and hands the broker what listens there.
 //!
 //! All read a plan from a descriptor: fields ended by NUL, written by `dativo.sandbox.stages`. None reads the
 //! environment, a configuration file or its arguments beyond the plan's number.
 
 mod attestation;
+mod container;
 mod failure;
 mod landlock;
 mod netlink;
@@ -29,7 +32,7 @@ use failure::{Failure, Result};
 /// Status of a stage that could not do its work; the reason is on stderr.
 const STATUS_FAILED: u8 = 125;
 
-/// Run what the first argument names: `stage1 FD`, `stage2 FD`, `sockets FD`, or print the version.
+/// Run what the first argument names: `stage1 FD`, `stage2 FD`, `sockets FD`, `container PATH`, or print the version.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let texts: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
         ["stage2", fd] => descriptor(fd)
             .and_then(stage2::run)
             .map(|never| match never {}),
+        ["container", path] => container::run(path).map(|never| match never {}),
         ["sockets", fd] => descriptor(fd).and_then(sockets::run),
         ["--version"] => {
             println!("dativo-confine {}", env!("CARGO_PKG_VERSION"));
@@ -47,7 +51,7 @@ pub fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "dativo-confine: started by dativo.sandbox; usage: dativo-confine stage1|stage2|sockets PLAN_FD"
+                "dativo-confine: started by dativo.sandbox; usage: dativo-confine stage1|stage2|sockets PLAN_FD, container SOCKET"
             );
             return ExitCode::from(STATUS_FAILED);
         }
