@@ -53,7 +53,9 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What must be found. ``members`` are the cgroup.procs files of the leaf; empty in degraded mode."""
+    """What must be found. ``members`` are the cgroup.procs files of the leaf; empty in degraded mode. ``shared`` are namespaces
+    that are the launcher's own, ``filters`` the seccomp filters beyond the launcher's.
+    """
 
     identity: Identity
     descriptors: frozenset[int]
@@ -61,6 +63,8 @@ class Asked:
     members: tuple[Path, ...]
     cgroup: Kind
     network: Standing
+    shared: frozenset[str] = frozenset()
+    filters: int = 1
 
 
 def verify(message: bytes, credentials: tuple[int, int, int], asked: Asked) -> Attestation:
@@ -97,11 +101,11 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
             (0, 0),
         )
     _same("seccomp", "mode", (int(status["Seccomp"]), said["seccomp_mode"]), (2, SECCOMP_FILTER))
-    _check_filters(status)
+    _check_filters(status, asked.filters)
     _same("seccomp", "no_new_privs", (int(status["NoNewPrivs"]), said["no_new_privileges"]), (1, 1))
     _same("identity", "dumpable", said["dumpable"], 0)
     _same("namespaces", "pid inside", said["pid"], 1)
-    _check_namespaces(pid, said["namespaces"], asked.network)
+    _check_namespaces(pid, said["namespaces"], asked.network, asked.shared)
     _same("descriptors", "open", frozenset(said["descriptors"]), asked.descriptors)
     for name, value in asked.limits.items():
         _same("limits", name, said["limits"][name], [value, value])
@@ -147,15 +151,17 @@ def _ids(status: dict[str, str], name: str) -> set[int]:
     return {int(word) for word in status[name].split()}
 
 
-def _check_filters(status: dict[str, str]) -> None:
+def _check_filters(status: dict[str, str], wanted: int) -> None:
     """Find a filter more than the launcher's own: one who stands under a filter (a container) hands it down to everything."""
     filters = "Seccomp_filters"  # since Linux 5.9
     if filters in status:
         own = int(_status(os.getpid())[filters])
-        _same("seccomp", "number of filters", int(status[filters]), own + 1)
+        _same("seccomp", "number of filters", int(status[filters]), own + wanted)
 
 
-def _check_namespaces(pid: int, said: dict[str, int], network: Standing) -> None:
+def _check_namespaces(
+    pid: int, said: dict[str, int], network: Standing, common: frozenset[str] = frozenset()
+) -> None:
     for name in NAMESPACES:
         try:
             seen = Path(f"/proc/{pid}/ns/{name}").stat().st_ino
@@ -166,7 +172,7 @@ def _check_namespaces(pid: int, said: dict[str, int], network: Standing) -> None
         if name == "net" and network == "host":
             if not shared:
                 raise WallMissing("network", "is not the launcher's own", UPGRADE)
-        elif shared:
+        elif shared and name not in common:
             raise WallMissing("namespaces", f"the {name} namespace is the launcher's own")
     if network != "host":
         _same("network", "interfaces", _interfaces(pid) - _FALLBACK_TUNNELS, {"lo"})

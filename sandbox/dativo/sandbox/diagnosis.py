@@ -26,6 +26,7 @@ CONTAINER: Final = (
 )
 
 _UNKNOWN: Final = "Try each wall with: dativo doctor. Install bubblewrap 0.8 or later; build dativo's executables anew: uv sync."
+_OURS: Final = ("dativo-confine stage", "dativo-confine container", "dativo-docker")
 _FILTERED: Final = (
     "a system call filter over this process, such as a container's, refuses namespaces"
 )
@@ -92,10 +93,10 @@ def explain(stderr: bytes, status: int | None, *, attested: bool = False) -> San
 
 
 def stage_failure(said: str) -> tuple[str, str]:
-    """Split ``dativo-confine stage1: WALL: REASON``; the wall is empty for any other text."""
+    """Split ``dativo-confine stage1: WALL: REASON`` (or of another of our programs); the wall is empty for any other text."""
     prefix, _, rest = said.partition(": ")
     wall, _, reason = rest.partition(": ")
-    return (wall, reason) if prefix.startswith("dativo-confine stage") and reason else ("", said)
+    return (wall, reason) if prefix.startswith(_OURS) and reason else ("", said)
 
 
 def under_filter() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def status_of(sender: dict[str, str]) -> Callable[[int], dict[str, str]]:
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """A process that stands as asked, except for what a test changes."""
     monkeypatch.setattr(attestation, "_status", status_of(STATUS))
-    monkeypatch.setattr(attestation, "_check_namespaces", lambda pid, said, network: None)
+    monkeypatch.setattr(attestation, "_check_namespaces", lambda *found: None)
     (tmp_path / "cgroup.procs").write_text(f"1\n{PID}\n")
     return Asked(
         identity=Identity(UID, UID, (77,)),
@@ -64,6 +65,18 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
         cgroup="v1",
         network="empty",
     )
+
+
+def test_filters_are_counted(asked: Asked) -> None:
+    """Two where a container engine stands in: its own, and ours."""
+    with pytest.raises(WallMissing, match="number of filters"):
+        verify(json.dumps(said()).encode(), (PID, UID, UID), replace(asked, filters=2))
+
+
+def test_a_namespace_may_be_the_launchers_own_where_that_is_asked() -> None:
+    own = {name: Path(f"/proc/self/ns/{name}").stat().st_ino for name in attestation.NAMESPACES}
+    with pytest.raises(WallMissing, match="the ipc namespace is the launcher's own"):
+        attestation._check_namespaces(os.getpid(), own, "empty", frozenset({"cgroup"}))
 
 
 def test_as_asked(asked: Asked) -> None:

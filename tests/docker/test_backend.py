@@ -1,0 +1,365 @@
+"""Docker Engine as the second back end: the walls attested and climbed, the image's wishes taken away, every end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.docker.engine import Engine
+from tests.docker.image import PYTHON, WISHES, python_image
+
+from dativo.sandbox import (
+    Confined,
+    Grants,
+    Identity,
+    Limits,
+    Network,
+    PrivateFile,
+    Program,
+    StartFailed,
+    WallMissing,
+    allocate_identity,
+)
+from dativo.sandbox.docker_launch import FOLDER, Handed, launch_in_docker
+
+pytestmark = pytest.mark.docker
+MIB = 1 << 20
+WITHIN_S = 90.0
+Launch = Callable[..., Confined]
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine) -> str:
+    """Import the image; return its id."""
+    changes = [f"--change={wish}" for wish in WISHES]
+    made = engine.docker("import", *changes, "-", stdin=python_image())
+    return made.stdout.decode().strip()
+
+
+@pytest.fixture
+def identity() -> Iterator[Identity]:
+    with allocate_identity() as lease:
+        yield lease.identity
+
+
+@pytest.fixture
+def launch(engine: Engine, image: str, identity: Identity) -> Iterator[Launch]:
+    """Start code of Python's in the image; afterwards nothing of it is left."""
+    before = set(engine.docker("volume", "ls", "-q").stdout.split())
+    started: list[Confined] = []
+
+    def start(code: str, *arguments: str, **options: Any) -> Confined:
+        program = Program(
+            "probe", (PYTHON, "-I", "-c", code, *arguments), files=options.pop("files", ())
+        )
+        confined = launch_in_docker(
+            options.pop("program", program),
+            options.pop("image", image),
+            options.pop("grants", Grants()),
+            identity=options.pop("identity", identity),
+            handed=Handed(**options),
+            engine=engine.folder / "docker.sock",
+        )
+        started.append(confined)
+        return confined
+
+    yield start
+    for confined in started:
+        confined.close()
+    assert engine.docker("ps", "-aq").stdout == b""
+    assert set(engine.docker("volume", "ls", "-q").stdout.split()) == before
+    assert list(FOLDER.iterdir()) == []
+
+
+def read(confined: Confined) -> str:
+    with os.fdopen(os.dup(confined.stdout), "rb") as stdout:
+        return stdout.read().decode()
+
+
+def running(engine: Engine) -> str:
+    """Return the one container, once the engine says that it runs: its first process is there earlier."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (listed := engine.docker("ps", "-q").stdout.decode().split()):
+        assert time.monotonic() < deadline
+    [container] = listed
+    return container
+
+
+def test_the_walls_are_attested(launch: Launch, identity: Identity) -> None:
+    confined = launch(
+        "import os; print(os.getuid(), os.getgid(), set(os.getgroups()) - {os.getgid()})"
+    )
+    found = confined.attestation
+    assert (found.uid, found.gid) == (identity.uid, identity.gid)
+    assert found.network == "empty" and found.cgroup in ("v1", "v2")
+    # One namespace is not its own here, and only this one.
+    shared = [
+        name
+        for name, number in found.namespaces
+        if number == Path(f"/proc/self/ns/{name}").stat().st_ino
+    ]
+    assert shared == ["user"]
+    assert read(confined) == f"{identity.uid} {identity.gid} set()\n"
+    assert confined.wait(WITHIN_S).succeeded
+
+
+def test_nothing_of_the_engine_lies_between(launch: Launch, engine: Engine) -> None:
+    """Streams are the caller's own descriptors, and the engine's log has nothing."""
+    stdin_out, stdin_in = os.pipe()
+    stdout_out, stdout_in = os.pipe()
+    code = """\
+import os, sys
+os.write(1, os.readlink("/proc/self/fd/0").encode() + b" " + os.read(0, 99))
+sys.stderr.write("told\\n")
+"""
+    confined = launch(code, stdin=stdin_out, stdout=stdout_in)
+    os.close(stdin_out)
+    os.close(stdout_in)
+    container = running(engine)
+    driver = engine.docker("inspect", "-f", "{{.HostConfig.LogConfig.Type}}", container)
+    assert driver.stdout == b"none\n"
+    inode = os.fstat(stdin_in).st_ino
+    os.write(stdin_in, b"records")
+    os.close(stdin_in)
+    assert os.read(stdout_out, 999) == f"pipe:[{inode}] records".encode()
+    assert os.read(stdout_out, 1) == b""
+    os.close(stdout_out)
+    assert confined.wait(WITHIN_S).succeeded
+    assert confined.stderr_tail() == b"told\n"
+    assert "docker" not in sys.modules
+
+
+def test_what_the_image_wishes(launch: Launch, engine: Engine) -> None:
+    code = """\
+import os, sys
+found = os.statvfs("/data")
+open("/data/written", "w").close()
+print(sorted(os.environ), os.getcwd(), found.f_blocks * found.f_frsize)
+sys.stdin.read()
+"""
+    stdin_out, stdin_in = os.pipe()
+    confined = launch(code, stdin=stdin_out, grants=Grants(limits=Limits(tmp_bytes=8 * MIB)))
+    os.close(stdin_out)
+    container = running(engine)
+    shown = (
+        "{{json .Config.Labels}} {{.Config.Healthcheck.Test}} {{json .State.Health}} "
+        "{{range .Mounts}}{{.Type}}:{{.Destination}} {{end}}"
+    )
+    said = engine.docker("inspect", "-f", shown, container).stdout.decode()
+    assert '"com.example.steer":""' in said
+    assert "[NONE] null" in said or "[NONE] <nil>" in said
+    assert "tmpfs:/data" in said and "volume:" not in said
+    os.close(stdin_in)
+    assert read(confined) == f"['HOME', 'LANG', 'PATH', 'TMPDIR'] /tmp {8 * MIB}\n"
+
+
+# Each line of Python must fail with the errno that stands before it.
+CLIMBS = [
+    ("EPERM", "import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)"),
+    ("EPERM", "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW)"),
+    ("EPERM", "libc.unshare(0x10000000)"),
+    ("EPERM", "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)"),
+    ("EPERM", "libc.ptrace(16, 1, 0, 0)"),
+    ("EPERM", "libc.fcntl(1, 1031, 4096)"),
+    ("EPERM", "import os; os.memfd_create('x', 0)"),
+    ("EPERM", "import os; os.chmod(os.open('/tmp/x', os.O_CREAT | os.O_RDWR), 0o4755)"),
+    ("EROFS", "libc.mkdir(b'/usr/x', 0o755)"),
+    ("EROFS", "open('/proc/sys/kernel/core_pattern', 'w')"),
+    ("EACCES", "open('/proc/1/environ')"),
+    ("EACCES", "import os, shutil; os.chmod(shutil.copy('/bin/sh', '/tmp/sh'), 0o755); os.execv('/tmp/sh', ['sh'])"),
+    ("EACCES", "import os, shutil; os.chmod(shutil.copy('/bin/sh', '/data/sh'), 0o755); os.execv('/data/sh', ['sh'])"),
+    ("EACCES", "import socket; socket.create_connection(('127.0.0.1', 1), 5)"),
+    ("ENETUNREACH", "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))"),
+    ("ENOENT", "open('/run/docker.sock')"),
+    ("ENOENT", "open('/sys/kernel')"),
+]  # fmt: skip
+CLIMB = """\
+import ctypes, errno, sys
+class Libc:
+    def __getattr__(self, name):
+        call = getattr(ctypes.CDLL(None, use_errno=True), name)
+        def checked(*arguments):
+            if call(*arguments) == -1:
+                raise OSError(ctypes.get_errno(), name)
+        return checked
+for number, line in enumerate(sys.argv[1:]):
+    try:
+        exec(line, {"libc": Libc()})
+    except OSError as error:
+        print(number, errno.errorcode[error.errno])
+    else:
+        print(number, "done")
+"""
+
+
+def test_the_walls_are_climbed(launch: Launch) -> None:
+    confined = launch(CLIMB, *(line for _, line in CLIMBS))
+    found = [line.split()[1] for line in read(confined).splitlines()]
+    assert confined.wait(WITHIN_S).succeeded
+    wrong = [
+        (line, wanted, got)
+        for (wanted, line), got in zip(CLIMBS, found, strict=True)
+        if wanted != got
+    ]
+    assert wrong == []
+
+
+def test_grants_are_seen_where_they_lie(launch: Launch, identity: Identity, tmp_path: Path) -> None:
+    readable, writable = tmp_path / "in", tmp_path / "out"
+    for folder in (readable, writable):
+        folder.mkdir()
+        os.chown(folder, identity.uid, identity.gid)
+    (readable / "file").write_text("given")
+    code = f"""\
+print(open("{readable}/file").read(), open("/tmp/key").read())
+open("{writable}/made", "w").write("back")
+try:
+    open("{readable}/file", "w")
+except OSError as error:
+    print(error.errno)
+"""
+    grants = Grants(read=(readable,), write=(writable,), environment=(("A", "1"),))
+    confined = launch(code, grants=grants, files=(PrivateFile("/tmp/key", b"secret"),))
+    assert read(confined) == "given secret\n30\n"
+    assert confined.wait(WITHIN_S).succeeded
+    assert (writable / "made").read_text() == "back"
+
+
+@pytest.mark.parametrize(
+    ("code", "code_or_signal", "cause"),
+    [
+        ("raise SystemExit(7)", 7, "exited"),
+        ("import os; os.kill(os.getpid(), 6)", -6, "signaled"),
+        ("x = bytearray(200 << 20)", None, "memory"),
+        (
+            "import signal; signal.signal(25, signal.SIG_DFL); open('/tmp/x', 'wb').write(bytes(3 << 20))",
+            -25,
+            "file_size",
+        ),
+        ("import time; time.sleep(600)", None, "wall_time"),
+    ],
+    ids=["status", "signal", "memory", "file_size", "wall_time"],
+)
+def test_ends(launch: Launch, code: str, code_or_signal: int | None, cause: str) -> None:
+    limits = Limits(
+        memory_bytes=64 * MIB,
+        file_bytes=2 * MIB,
+        wall_time_s=5 if cause == "wall_time" else None,
+    )
+    end = launch(code, grants=Grants(limits=limits)).wait(WITHIN_S)
+    assert end.cause == cause, end
+    if code_or_signal is not None:
+        assert (end.code, end.signal) == ((code_or_signal, None) if code_or_signal > 0 else (None, -code_or_signal))  # fmt: skip
+
+
+def test_a_signal_reaches_the_program(launch: Launch) -> None:
+    code = "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(9))\nprint('ready', flush=True)\nsignal.pause()"
+    confined = launch(code)
+    assert os.read(confined.stdout, 99) == b"ready\n"
+    assert confined.terminate(WITHIN_S).code == 9
+
+
+def test_forks_are_bounded(launch: Launch) -> None:
+    code = """\
+import os, signal
+made = 0
+try:
+    while made < 99:
+        if os.fork() == 0:
+            signal.pause()
+        made += 1
+except OSError as error:
+    print(made, error.errno, flush=True)
+os.kill(0, 9)
+"""
+    confined = launch(code, grants=Grants(limits=Limits(pids=16)))
+    assert confined.wait(WITHIN_S).cause == "signaled"
+    made, errno = read(confined).split()
+    assert int(made) < 16 and errno == "11"
+
+
+LAUNCHER = """\
+import os, sys, time
+from pathlib import Path
+from dativo.sandbox import Grants, Program, allocate_identity
+from dativo.sandbox.docker_launch import Handed, launch_in_docker
+with allocate_identity() as lease:
+    program = Program("left", (sys.argv[1], "-I", "-c", "import time; time.sleep(600)"))
+    image, engine = sys.argv[2], Path(sys.argv[3])
+    confined = launch_in_docker(program, image, Grants(), identity=lease.identity, handed=Handed(), engine=engine)
+    print(confined.pid, confined._handles.monitor, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("keeper_too", [False, True], ids=["launcher", "launcher-and-keeper"])
+def test_nothing_outlives_its_launcher(
+    engine: Engine, image: str, launch: Launch, keeper_too: bool
+) -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, PYTHON, image, str(engine.folder / "docker.sock")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert launcher.stdout is not None
+    pid, keeper = map(int, launcher.stdout.readline().split())
+    process = os.pidfd_open(pid)
+    if keeper_too:
+        os.kill(keeper, signal.SIGKILL)
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    assert poll.poll(WITHIN_S * 1000)
+    os.close(process)
+    if keeper_too:
+        # What is left is dead, and the next launch clears it.
+        assert len(engine.docker("ps", "-aq").stdout.split()) == 1
+        assert launch("pass").wait(WITHIN_S).succeeded
+    deadline = time.monotonic() + WITHIN_S
+    while engine.docker("ps", "-aq").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for left in FOLDER.iterdir():
+        for path in left.iterdir():
+            path.unlink()
+        left.rmdir()
+
+
+def test_what_cannot_be_started_is_told(launch: Launch, engine: Engine, image: str) -> None:
+    with pytest.raises(StartFailed, match="No such file"):
+        launch("", program=Program("none", ("/nonexistent",)))
+    with pytest.raises(WallMissing, match=r"docker: .*(No such image|not found)"):
+        launch("", image="sha256:" + 64 * "0")
+    with pytest.raises(WallMissing, match="identity"):
+        launch("", identity=Identity(0, 0))
+    for grants in (Grants(network=Network(loopback=True)), Grants(host_network=True)):
+        with pytest.raises(WallMissing, match="a network, which this back end has not"):
+            launch("", grants=grants)
+
+
+def test_an_engine_that_is_none(image: str, identity: Identity, tmp_path: Path) -> None:
+    with pytest.raises(WallMissing) as caught:
+        launch_in_docker(
+            Program("none", (PYTHON,)), image, Grants(),
+            identity=identity, handed=Handed(), engine=tmp_path / "docker.sock",
+        )  # fmt: skip
+    assert caught.value.wall == "docker"
+    silent = socket.socket(socket.AF_UNIX)
+    silent.bind(str(tmp_path / "docker.sock"))
+    silent.listen(1)
+    with silent, pytest.raises(WallMissing, match="not there in time"):
+        launch_in_docker(
+            Program("none", (PYTHON,)), image, Grants(), identity=identity, handed=Handed(),
+            engine=tmp_path / "docker.sock", attest_timeout_s=1,
+        )  # fmt: skip
