@@ -4,7 +4,7 @@ It is confined, with an own identity and no files, and has the machine's network
 a network grant is handed to it as that starts; the kernel gives it its orders, checks and keeps what it tells, and ends it.
 In a loop of one's own::
 
-    broker = start_broker(processes, selector, networks)   # before the processes that it serves
+    start_broker(processes, selector, networks, on_ready)  # before the processes that it serves
     for key, mask in selector.select(0.1):
         if key.data is broker:
             broker.take(mask)
@@ -17,7 +17,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,7 @@ OBSERVED_PORTS: Final[Ports] = (
     (9999, 10000), (11211, 11211), (15672, 15672), (18080, 18080), (19530, 19530), (25060, 25061),
     (26257, 26257), (27017, 27019), (28015, 28015), (50000, 50001), (50051, 50051), (61616, 61616),
 )  # fmt: skip
-OBSERVED_CIDRS: Final = ("0.0.0.0/0",)
+OBSERVED_CIDRS: Final = ("0.0.0.0/0", "::/0")
 
 _RESOLV_CONF: Final = Path("/etc/resolv.conf")
 _HOSTS: Final = Path("/etc/hosts")
@@ -198,48 +198,90 @@ def _broken(error: ProtocolViolation) -> InternalError:
     )
 
 
-def start_broker(
-    processes: Processes, selector: selectors.BaseSelector, networks: Networks
-) -> Broker | None:
-    """Start the broker of a run where one is needed, and have ``processes`` serve its clients with it; else return None.
+class Starting:
+    """A broker that comes up beside other launches; it is waited for when the first process that it serves is to start."""
 
-    It registers itself; its key's data is the Broker. It ends with ``processes.stack``. Blocks until it has understood its
-    orders. Raises InternalError, ConfigError and the sandbox's errors.
+    def __init__(
+        self,
+        processes: Processes,
+        selector: selectors.BaseSelector,
+        networks: Networks,
+        on_ready: Callable[[Broker], None],
+    ) -> None:
+        self._processes = processes
+        self._selector = selector
+        self._networks = networks
+        self._on_ready = on_ready
+        self._orders = control.encode(_orders(networks))
+        self._is_ready = False
+        stack = processes.stack
+        binary = registry.executable(PROGRAM, processes.env)
+        identity = stack.enter_context(own_identity())
+        self._sock, control_end = socket.socketpair()
+        self.sockets, stdin_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._sock, self.sockets):
+            stack.callback(end.close)
+        with control_end, stdin_end, walls.starting(PROGRAM, InternalError):
+            self._launching = processes.begin(
+                Program(name="broker", argv=(str(binary),), runtime=(binary,)),
+                _grants(),
+                identity,
+                stdin=stdin_end.fileno(),
+                control=control_end.fileno(),
+            )
+
+    def ready(self) -> None:
+        """Wait until it has understood its orders. Raises InternalError, ConfigError and the sandbox's errors."""
+        if self._is_ready:
+            return
+        self._is_ready = True
+        with walls.starting(PROGRAM, InternalError):
+            confined = self._processes.finish(self._launching)
+        try:
+            session = greet(PROGRAM, confined, self._sock)
+            self._order()
+            answer = await_message(PROGRAM, confined, self._sock, "opened")
+        except ProtocolViolation as error:
+            raise _broken(error) from error
+        if isinstance(answer, events.Failure):
+            raise failure(answer)
+        wanted = sorted(self._networks.record.processes)
+        if not isinstance(answer, events.Served) or sorted(answer.clients) != wanted:
+            raise InternalError(f"{PROGRAM} did not understand its orders", Where(plugin=PROGRAM))
+        broker = Broker(confined, self._sock, self._selector, self._networks)
+        self._processes.stack.callback(broker.close)
+        broker.session = session
+        self._on_ready(broker)
+
+    def _order(self) -> None:
+        self._sock.settimeout(limits.HELLO_TIMEOUT_S)
+        try:
+            self._sock.sendall(self._orders)
+        except OSError as error:
+            raise InternalError(
+                f"{PROGRAM} did not take its orders: {error}", Where(plugin=PROGRAM)
+            ) from error
+
+
+def start_broker(
+    processes: Processes,
+    selector: selectors.BaseSelector,
+    networks: Networks,
+    on_ready: Callable[[Broker], None],
+) -> None:
+    """Begin to start the broker of a run, where one is needed, and have ``processes`` serve its clients with it.
+
+    When the first of these starts it is waited for, registers itself (its key's data is the Broker) and is given to ``on_ready``.
+    It ends with ``processes.stack``. Raises InternalError and the sandbox's errors; what fails later ``processes.start`` raises.
     """
     if not networks.needed:
-        return None
-    binary = registry.executable(PROGRAM, processes.env)
-    orders = _orders(networks)
-    identity = processes.stack.enter_context(own_identity())
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    processes.stack.callback(ours.close)
-    with theirs, walls.starting(PROGRAM, InternalError):
-        confined, sock = processes.start_tool(
-            Program(name="broker", argv=(str(binary),), runtime=(binary,)),
-            _grants(),
-            identity,
-            stdin=theirs.fileno(),
-        )
-    processes.stack.callback(sock.close)
-    try:
-        session = greet(PROGRAM, confined, sock)
-        sock.sendall(control.encode(orders))
-        answer = await_message(PROGRAM, confined, sock, "opened")
-    except ProtocolViolation as error:
-        raise _broken(error) from error
-    if isinstance(answer, events.Failure):
-        raise failure(answer)
-    if not isinstance(answer, events.Served) or sorted(answer.clients) != sorted(
-        networks.record.processes
-    ):
-        raise InternalError(f"{PROGRAM} did not understand its orders", Where(plugin=PROGRAM))
-    broker = Broker(confined, sock, selector, networks)
-    processes.stack.callback(broker.close)
-    broker.session = session
+        return
+    starting = Starting(processes, selector, networks, on_ready)
     processes.service = Service(
-        ours.fileno(), {name: networks.network(name) for name in networks.record.processes}
+        starting.sockets.fileno(),
+        {name: networks.network(name) for name in networks.record.processes},
+        starting.ready,
     )
-    return broker
 
 
 def _grants() -> Grants:

@@ -199,14 +199,16 @@ class Conversation(ABC):
         self._selector.register(confined.stderr_fd, selectors.EVENT_READ, confined)
 
     def serve(self, processes: Processes, networks: Networks, written_in: str) -> None:
-        """Start the broker, if something needs one, before the processes that it serves; follow it to the end of the run.
+        """Begin to start the broker, if something needs one, before the processes that it serves; follow it to its end.
 
         ``written_in`` names where grants are written, for whoever is told what was refused. Raises its failure.
         """
-        self._broker = start_broker(processes, self._selector, networks)
         self._written_in = written_in
-        if self._broker is not None:
-            self.watch(self._broker.confined)
+        start_broker(processes, self._selector, networks, self._follow_broker)
+
+    def _follow_broker(self, broker: Broker) -> None:
+        self._broker = broker
+        self.watch(broker.confined)
 
     def open(self, opens: Mapping[Peer, Mapping[str, object]], until: Callable[[], bool]) -> None:
         """Shake hands with every peer of ``opens``, in order, and send each its ``open``. Raises the first failure."""

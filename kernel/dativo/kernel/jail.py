@@ -191,12 +191,14 @@ class _Going:
         """Start both, follow them, and return the command's status."""
         program = self._jail.program()
         reads_stdin = readable(0) and _in_foreground()
+        brokers: list[Broker] = []
+        start_broker(self._processes, self._selector, self._networks, brokers.append)
         pump = start_pump(self._processes, self._selector)
-        broker = start_broker(self._processes, self._selector, self._networks)
         with pipe() as stdin, pipe() as stdout, pipe() as stderr:
             command = self._start(program, (stdin[0], stdout[1], stderr[1]))
             pump.open(self._pairs(stdin[1] if reads_stdin else None, stdout[0], stderr[0]))
         release(0, 1)
+        broker = brokers[0] if brokers else None
         ended = self._follow(command, pump, broker)
         if broker is not None:
             broker.conclude()

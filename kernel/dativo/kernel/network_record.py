@@ -54,7 +54,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NetworkReport:
-    """The network of one process. ``refused`` are connections, ``names_refused`` distinct names. ``suppressed`` connections are counted and in no list; ``left_out`` lines are not here.
+    """The network of one process. ``refused`` are connections, ``names_refused`` distinct names.
+
+    ``suppressed`` connections are counted and in no list; ``left_out`` lines are not here.
 
     ``proposed``: of an observed run, the grants that would have been needed, most used first; None for any other.
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARS: Final = 1024
 _MAX_NAME_CHARS: Final = 253
 _MAX_LABEL_CHARS: Final = 63
-_UPLOAD_BYTES: Final = 10**15  # what 15 digits can say, so that each canonical text can be read again
+# What 15 digits can say, so that each canonical text can be read again.
+_UPLOAD_BYTES: Final = 10**15
 _LABEL: Final = re.compile(r"[a-z0-9_-]+")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _PREFIX: Final = re.compile(r"0|[1-9][0-9]{0,2}")

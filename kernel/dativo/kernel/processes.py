@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from dativo.sandbox import (
     Confined,
     Grants,
     Identity,
+    Launching,
     Limits,
     Network,
     Program,
     Walls,
     allocate_identity,
-    launch,
+    begin_launch,
 )
 
 PIPE_BYTES = 1 << 20
@@ -30,10 +31,14 @@ PIPE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The broker as launches need it: the socket that takes what listens, and the network of each process that it serves."""
+    """The broker as launches need it: the socket that takes what listens, and the network of each process that it serves.
+
+    ``ready`` waits for it, and is called before anything is handed over.
+    """
 
     sockets: int
     networks: Mapping[str, Network | None]
+    ready: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -66,8 +71,35 @@ class Processes:
         network = service.networks.get(program.name) if service is not None else None
         if network is not None:
             grants = replace(grants, network=network)
-        served = service is not None and network is not None and network.named
-        confined = launch(
+        served = service if network is not None and network.named else None
+        launching = self.begin(
+            program,
+            grants,
+            identity,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            control=control,
+            sockets=served.sockets if served is not None else None,
+        )
+        if served is not None:
+            served.ready()
+        return self.finish(launching)
+
+    def begin(
+        self,
+        program: Program,
+        grants: Grants,
+        identity: Identity | None,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        control: int | None = None,
+        sockets: int | None = None,
+    ) -> Launching:
+        """Begin to start one confined process; it is abandoned with the run where it is not finished."""
+        launching = begin_launch(
             program,
             grants,
             identity=identity,
@@ -77,10 +109,14 @@ class Processes:
             stderr=stderr,
             control=control,
             run=self.run_id,
-            sockets=service.sockets if service is not None and served else None,
-            client=program.name if served else "",
+            sockets=sockets,
+            client=program.name if sockets is not None else "",
         )
-        self.stack.enter_context(confined)
+        return self.stack.enter_context(launching)
+
+    def finish(self, launching: Launching) -> Confined:
+        """Return a process that was begun once it has started. Raises the sandbox's errors."""
+        confined = self.stack.enter_context(launching.finish())
         self.started.append(confined)
         return confined
 

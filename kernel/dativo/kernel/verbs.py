@@ -194,14 +194,15 @@ def _collect(asked: Asked, program: Program) -> Answer:
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         processes = Processes(stack, asked.walls, asked.run, outside.env if outside else {})
-        broker = None
+        brokers: list[Broker] = []
         if outside is not None:
             clients = {program.name: outside.granted}
             facts = {"run": asked.run, "plugin": asked.plugin.reference}
             networks = Networks(clients, outside.policy, outside.audit, facts=facts)
-            broker = start_broker(processes, selector, networks)
+            start_broker(processes, selector, networks, brokers.append)
         with walls.starting(asked.plugin.reference, PluginFailed):
             confined = processes.start(program, asked.grants, asked.identity)
+        broker = brokers[0] if brokers else None
         text = _read_document(confined, asked.plugin, program.name, selector, broker)
         ended = confined.wait(VERB_TIMEOUT_S)
         confined.read_stderr()

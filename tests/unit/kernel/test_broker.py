@@ -101,6 +101,6 @@ def test_an_observed_process_may_connect_to_usual_ports_everywhere() -> None:
     found = networks("a.test:1234", observe=True).network("source")
     check_network(found, host=False, sockets=7, client="source")
     assert found is not None
-    assert found.cidrs == ("0.0.0.0/0",)
+    assert found.cidrs == ("0.0.0.0/0", "::/0")
     assert {(443, 443), (1234, 1234)} <= set(found.ports)
     assert merged(OBSERVED_PORTS) == OBSERVED_PORTS
