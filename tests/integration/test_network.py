@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.contract.broker_servers import Server
 from tests.integration.conftest import ROOT, Result, Workspace
 from tests.integration.outside import Outside, audit, outside
 
@@ -243,6 +245,57 @@ def test_a_grant_that_is_none_is_refused_where_it_stands(web: Workspace) -> None
     assert refused.status == 3
     assert "at /source/grants/network/1" in refused.stderr
     assert "Write api.example.com" in refused.stderr
+
+
+def test_a_proxy_resolves_and_dials_and_the_report_says_so(web: Workspace, world: Outside) -> None:
+    asked: list[str] = []
+
+    def connect(stream: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += stream.recv(1)
+        asked.append(head.split(b"\r\n")[0].decode())
+        with socket.create_connection(("127.0.0.1", world.port)) as there:
+            stream.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            there.sendall(stream.recv(65536))
+            while some := there.recv(65536):
+                stream.sendall(some)
+
+    with Server(connect) as proxy:
+        world.permit(web, f"  proxy: 127.0.0.1:{proxy.port}\n")
+        job(web, ["http://inner.corp:8080/"], ["inner.corp:8080"])
+        ran = approved(web)
+    assert ran.status == 0, ran.stderr
+    assert said(web) == {"http://inner.corp:8080/": "hello from inner.corp:8080"}
+    assert set(asked) == {"CONNECT inner.corp:8080 HTTP/1.1"}
+    assert world.resolver.queries == []
+    (network,) = ran.report["network"]
+    assert network["proxied"] is True
+    assert network["reached"][0]["address"] is None
+
+
+def test_a_foreign_target_has_a_network_of_its_own(web: Workspace, world: Outside) -> None:
+    web.plugin(ROOT / "tests/plugins/tap", "tap")
+    web.plugin(ROOT / "tests/plugins/webhook", "webhook")
+    text = (
+        "pipeline: hook\n"
+        "source: {connector: ./plugins/tap, config: {rows: 3}, streams: [a]}\n"
+        f"target: {{connector: ./plugins/webhook, config: {{url: '{world.url('api.test')}'}}, "
+        "grants: {network: ['GRANT']}}\n"
+    )
+    web.job(text.replace("GRANT", f"api.test:{world.port}"))
+    ran = approved(web)
+    assert ran.status == 0, ran.stderr
+    (network,) = ran.report["network"]
+    assert (network["process"], network["connections"]) == ("target", 3)
+    walls = {each["name"]: each["walls"] for each in ran.report["processes"]}
+    assert f"network api.test:{world.port}" in walls["target"]
+    assert "no network" in walls["source"]
+
+    web.job(text.replace("GRANT", "www.test").replace("hook", "other", 1))
+    ran = approved(web)
+    assert ran.status == 5
+    assert "to allow it: api.test in target.grants.network of the job" in ran.stderr
 
 
 # --- verbs -----------------------------------------------------------------------------------------------------------------

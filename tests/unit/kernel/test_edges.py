@@ -234,6 +234,15 @@ def test_examples_fit_schema_and_loader(file: Path) -> None:
     load_job(file, {})
 
 
+def test_every_network_grant_fits_the_schema() -> None:
+    cases = json.loads((ROOT / "tests/network_cases.json").read_text())
+    texts = [case["grant"] for case in cases["grants"]]
+    validate("grants", {"network": [*texts, "loopback", "a.com private upload=10MiB no-sni"]})
+    for text in ("", " a.com", "a.com\tprivate", "a.com publicly", "bücher.example"):
+        with pytest.raises(jsonschema.ValidationError):
+            validate("grants", {"network": [text]})
+
+
 def test_all_keys_shows_all_keys() -> None:
     def missing(shape: Any, value: Any, place: str) -> list[str]:
         if isinstance(shape, shapes.TargetShape):
