@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,14 +10,30 @@ from pathlib import Path
 
 import pytest
 from tests.sandbox.probes import report
-from tests.sandbox.probes.catalogue import WALLS, Elsewhere, Probe, Residual
+from tests.sandbox.probes.catalogue import (
+    IS_ROOT,
+    LANDLOCK_ABI,
+    WALLS,
+    Elsewhere,
+    Probe,
+    Residual,
+)
 from tests.sandbox.probes.matrix import PROBES, Matrix, measure
 from tests.sandbox.probes.off import STAMP, TAKES_ALONG
 from tests.sandbox.probes.residual import ACTS, PATTERNS, RESIDUALS
+from tests.sandbox.probes.runner import inside
 from tests.sandbox.probes.scene import Scene
 
-from dativo.sandbox import allocate_identity
+from dativo.sandbox import Identity, WallMissing, allocate_identity
 
+# Which wall an attestation names when one is off. The others it takes from what was asked for: mounts by the order of the
+# plan, the filter as one more than the launcher's own, Landlock as the ABI that it reports.
+ATTESTED = {
+    "identity": "identity",
+    "undumpable": "identity",
+    "capabilities": "capabilities",
+    **dict.fromkeys(("net", "ipc", "uts", "cgroup-ns"), "namespaces"),
+}
 TESTS = Path(__file__).parents[1]
 HERE = [probe for probe in PROBES if probe.applies()]
 OUTSIDE = [probe for probe in HERE if probe.outside]
@@ -30,7 +45,7 @@ def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
     """Everything that is tried, once."""
     with ExitStack() as stack:
         identity = None
-        if os.geteuid() == 0:
+        if IS_ROOT:
             identity = stack.enter_context(allocate_identity()).identity
         measured = measure(stack.enter_context(Scene(identity)))
     request.config.stash[report.FOUND] = report.found(measured)
@@ -74,7 +89,11 @@ def test_every_wall_holds_something_alone(matrix: Matrix) -> None:
     for wall, turned in matrix.turned.items():
         assert [probe for probe in turned if held[probe] == {wall}], f"nothing misses {wall}"
     untried = set(WALLS) - set(matrix.turned)
-    assert untried <= ({"identity", "attach", "cgroup-ns"} if os.geteuid() != 0 else set())
+    if not IS_ROOT:
+        untried -= {"identity", "attach", "cgroup-ns"}
+    if LANDLOCK_ABI < 1:
+        untried -= {"landlock"}
+    assert untried == set()
 
 
 def test_a_wall_off_makes_nothing_possible_that_others_hold(matrix: Matrix) -> None:
@@ -82,6 +101,14 @@ def test_a_wall_off_makes_nothing_possible_that_others_hold(matrix: Matrix) -> N
     for wall, turned in matrix.turned.items():
         for probe in turned:
             assert held[probe] <= {wall} | TAKES_ALONG.get(wall, set()), f"{probe} without {wall}"
+
+
+@pytest.mark.parametrize("wall", [wall for wall in ATTESTED if IS_ROOT or wall != "identity"])
+def test_the_attestation_misses_it(identity: Identity | None, wall: str) -> None:
+    """A launch whose wall does not stand is refused before anything of the program runs."""
+    with Scene(identity) as scene, pytest.raises(WallMissing) as caught:
+        inside(scene, [], {wall}, believed=False)
+    assert caught.value.wall == ATTESTED[wall]
 
 
 @pytest.mark.parametrize("residual", RESIDUALS, ids=[one.id for one in RESIDUALS])

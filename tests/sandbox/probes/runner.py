@@ -61,8 +61,9 @@ def inside(
     off: Iterable[str] = (),
     *,
     stamped: bool = False,
+    believed: bool = True,
 ) -> dict[str, Answer]:
-    """Try each in one confined process, without the walls ``off``."""
+    """Try each in one confined process, without the walls ``off``; ``stamped`` and ``believed`` are those of off.py."""
     off = frozenset(off)
     limits = LIMITS
     if "sizes" in off:
@@ -79,7 +80,8 @@ def inside(
     with ExitStack() as stack:
         jobs_out, jobs_in = os.pipe()
         stack.callback(os.close, jobs_out)
-        with without(off, scene, stamped=stamped):
+        into = stack.enter_context(os.fdopen(jobs_in, "w"))
+        with without(off, scene, stamped=stamped, believed=believed):
             confined = launch(
                 program,
                 grants,
@@ -95,8 +97,8 @@ def inside(
         if "pid" in off:
             victim = Victim(scene.identity, sharing=confined.attestation.pid)
             stack.callback(victim.close)
-        with os.fdopen(jobs_in, "w") as into:
-            into.write(_jobs(probes, scene, victim))
+        into.write(_jobs(probes, scene, victim))
+        into.close()
         end = confined.wait(BATCH_WITHIN_S)
         with os.fdopen(os.dup(confined.stdout), "rb") as stdout:
             text = stdout.read().decode()
