@@ -101,6 +101,7 @@ class Broker(Peer):
         super().__init__(PROGRAM, confined, sock, selector)
         self.networks = networks
         self._finished = False
+        self._opened_at = time.monotonic()
 
     def take(self, mask: int) -> None:
         """Read, check and keep what it tells. Raises InternalError for what it may not say, ConfigError, and AuditFailed."""
@@ -162,7 +163,8 @@ class Broker(Peer):
             raise InternalError(f"{PROGRAM} speaks after its end", Where(plugin=PROGRAM))
         match message:
             case events.Connection():
-                record.of(message.client).connected(message)
+                seconds = time.monotonic() - self._opened_at
+                record.of(message.client).connected(message, seconds)
                 return [self._line("connection", message)]
             case events.Lookup():
                 record.of(message.client).looked_up(message)
@@ -213,7 +215,7 @@ class Starting:
         self._networks = networks
         self._on_ready = on_ready
         self._orders = control.encode(_orders(networks))
-        self._is_ready = False
+        self._broker: Broker | None = None
         stack = processes.stack
         binary = registry.executable(PROGRAM, processes.env)
         identity = stack.enter_context(own_identity())
@@ -231,10 +233,13 @@ class Starting:
             )
 
     def ready(self) -> None:
-        """Wait until it has understood its orders. Raises InternalError, ConfigError and the sandbox's errors."""
-        if self._is_ready:
+        """Wait until it has understood its orders, and see that it still runs.
+
+        Raises InternalError, ConfigError and the sandbox's errors.
+        """
+        if self._broker is not None:
+            self._broker.watch()
             return
-        self._is_ready = True
         with walls.starting(PROGRAM, InternalError):
             confined = self._processes.finish(self._launching)
         try:
@@ -251,6 +256,7 @@ class Starting:
         broker = Broker(confined, self._sock, self._selector, self._networks)
         self._processes.stack.callback(broker.close)
         broker.session = session
+        self._broker = broker
         self._on_ready(broker)
 
     def _order(self) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dativo.kernel import network_text
-from dativo.kernel.limits import NETWORK_REPORTED
+from dativo.kernel import network_text, show
+from dativo.kernel.limits import NETWORK_EVENTS, NETWORK_NAMES, NETWORK_REPORTED
 from dativo.kernel.network import Granted, NetworkGrant, needs_broker
 from dativo.protocol import events
 from dativo.protocol.errors import ConfigError, InternalError, Where
@@ -21,6 +21,8 @@ LET_THROUGH: Final = frozenset(("ok", "limit_upload"))
 MAX_SHOWN: Final = 100
 _MAX_EXPLAINED: Final = 3
 _MAX_PLACES: Final = 3
+_MAX_DETAIL_CHARS: Final = 200
+_SLACK_S: Final = 10.0
 _BY_POLICY: Final = {
     "host_blocked": "policy: network.blocked",
     "address_blocked": "policy: network.blocked",
@@ -104,17 +106,23 @@ class ProcessRecord:
     up_bytes: int = 0
     down_bytes: int = 0
     left_out: int = 0
+    lookups_told: int = 0
     _granted: Granted = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._granted = Granted(self.grants)
 
-    def connected(self, told: events.Connection) -> None:
-        """Count a connection. Raises InternalError for one that no grant lets through."""
+    def connected(self, told: events.Connection, seconds: float) -> None:
+        """Count a connection, told after the broker has served for ``seconds``.
+
+        Raises InternalError for one that no grant lets through, and for more than are told one by one: each is in the audit.
+        """
         passed = told.verdict in LET_THROUGH or told.up_bytes > 0
         if passed and self._granted.by(told.name, told.address, told.port) is None:
             raise _lie(f"let through what is not granted: {_place(told)}")
         self.connections += 1
+        if self.connections > NETWORK_EVENTS * (seconds + _SLACK_S):
+            raise _lie(f"tells more than {NETWORK_EVENTS:.0f} connections a second")
         self.refused += told.verdict not in LET_THROUGH
         self.up_bytes += told.up_bytes
         self.down_bytes += told.down_bytes
@@ -130,10 +138,14 @@ class ProcessRecord:
         counted.up_bytes += told.up_bytes
         counted.down_bytes += told.down_bytes
         counted.address = told.address or counted.address
-        counted.detail = told.detail or counted.detail
+        if told.detail is not None:
+            counted.detail = show.foreign(told.detail, max_chars=_MAX_DETAIL_CHARS)
 
     def looked_up(self, told: events.Lookup) -> None:
-        """Note a name that was refused. Raises InternalError for a count that falls."""
+        """Note a name that was refused. Raises InternalError for a count that falls, and for more than there can be."""
+        self.lookups_told += 1
+        if self.lookups_told > 2 * NETWORK_NAMES:  # each at first and at the end
+            raise _lie(f"tells of more than {NETWORK_NAMES:.0f} refused names")
         key = (told.name, told.kind)
         _, before = self.lookups.get(key, ("", 0))
         if told.count < max(before, 1):

@@ -21,6 +21,7 @@ from dativo.sandbox import (
     Limits,
     Network,
     Program,
+    WallMissing,
     Walls,
     allocate_identity,
     begin_launch,
@@ -82,9 +83,14 @@ class Processes:
             control=control,
             sockets=served.sockets if served is not None else None,
         )
-        if served is not None:
-            served.ready()
-        return self.finish(launching)
+        if served is None:
+            return self.finish(launching)
+        served.ready()
+        try:
+            return self.finish(launching)
+        except WallMissing:
+            served.ready()  # one that has died is told of as such
+            raise
 
     def begin(
         self,

@@ -41,7 +41,7 @@ def test_what_was_reached_is_counted_by_place_and_grant(record: ProcessRecord) -
         connection("a.cdn.test"),
         connection(None, 5432, address="10.1.2.3"),
     ):
-        record.connected(told)
+        record.connected(told, 3600)
     first, *others = record.reached()
     assert (first.grant, first.place, first.connections) == ("api.test:443", "api.test:443", 2)
     assert (first.address, first.up_bytes, first.down_bytes) == ("192.0.2.2", 200, 4000)
@@ -70,7 +70,7 @@ def test_what_was_reached_is_counted_by_place_and_grant(record: ProcessRecord) -
 def test_what_was_refused_says_what_would_allow_it(
     record: ProcessRecord, told: events.Connection, place: str, allow: str | None
 ) -> None:
-    record.connected(told)
+    record.connected(told, 3600)
     (found,) = record.refusals()
     assert (found.place, found.reason, found.allow) == (place, told.verdict, allow)
     explained = record.explanation("source.grants.network") or ""
@@ -81,7 +81,7 @@ def test_what_was_refused_says_what_would_allow_it(
 
 def test_an_upload_that_was_cut_is_both_reached_and_refused() -> None:
     record = ProcessRecord(grants("api.test upload=1KiB"))
-    record.connected(connection(verdict="limit_upload", up_bytes=1024))
+    record.connected(connection(verdict="limit_upload", up_bytes=1024), 3600)
     assert [each.up_bytes for each in record.reached()] == [1024]
     (refused,) = record.refusals()
     assert (refused.reason, refused.allow) == ("limit_upload", "api.test:443")
@@ -99,7 +99,7 @@ def test_names_are_told_once_for_all_types(record: ProcessRecord) -> None:
 
 def test_memory_is_bounded(record: ProcessRecord) -> None:
     for number in range(NETWORK_REPORTED + 50):
-        record.connected(connection(f"x{number}.cdn.test"))
+        record.connected(connection(f"x{number}.cdn.test"), 3600)
         record.looked_up(events.Lookup("source", f"y{number}.test", "A", "not_granted", 1))
     assert (len(record.places), len(record.lookups)) == (NETWORK_REPORTED, NETWORK_REPORTED)
     assert record.left_out == 100
@@ -125,7 +125,7 @@ def test_whatever_got_through_must_have_been_granted(
     record: ProcessRecord, told: events.Connection
 ) -> None:
     with pytest.raises(InternalError, match="let through what is not granted"):
-        record.connected(told)
+        record.connected(told, 3600)
 
 
 @pytest.mark.parametrize("counts", [(2, 1), (0,), (5, 5, 4)])
@@ -139,8 +139,8 @@ def test_counts_of_lookups_do_not_fall(record: ProcessRecord, counts: tuple[int,
 
 @pytest.mark.parametrize("field", ["connections", "refused", "up_bytes", "down_bytes"])
 def test_totals_are_not_less_than_what_was_told(record: ProcessRecord, field: str) -> None:
-    record.connected(connection())
-    record.connected(connection(verdict="not_granted", port=9))
+    record.connected(connection(), 3600)
+    record.connected(connection(verdict="not_granted", port=9), 3600)
     told = events.ClientTotals("source", 2, 1, 100, 2000, 1, 0)
     with pytest.raises(InternalError, match=f"fewer {field}"):
         record.ended(replace(told, **{field: getattr(told, field) - 1}))
@@ -161,12 +161,32 @@ def test_only_processes_that_it_serves() -> None:
     found.ended(events.Finished((TOTALS,)))
 
 
+def test_no_more_is_told_than_fits_into_the_audit(record: ProcessRecord) -> None:
+    for _ in range(1500):
+        record.connected(connection(), 5)
+    with pytest.raises(InternalError, match="more than 100 connections a second"):
+        record.connected(connection(), 5)
+    for number in range(20_000):
+        record.looked_up(events.Lookup("source", "x.test", "A", "not_granted", number + 1))
+    with pytest.raises(InternalError, match="more than 10000 refused names"):
+        record.looked_up(events.Lookup("source", "y.test", "A", "not_granted", 1))
+
+
+def test_what_the_system_says_steers_no_terminal(record: ProcessRecord) -> None:
+    told = connection(verdict="connect_failed", detail="\x1b[2J" + "x" * 900)
+    record.connected(told, 1)
+    (refused,) = record.refusals()
+    assert refused.detail is not None
+    assert "\x1b" not in refused.detail
+    assert len(refused.detail) < 250
+
+
 # --- the report ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_has_the_brokers_totals() -> None:
     found = NetworkRecord({"source": grants("api.test")}, proxied=True)
-    found.of("source").connected(connection())
+    found.of("source").connected(connection(), 3600)
     (before,) = found.reports()
     assert (before.connections, before.lookups, before.proxied) == (1, 0, True)
     found.ended(events.Finished((replace(TOTALS, suppressed=2),)))
@@ -184,7 +204,7 @@ def test_an_observed_process_proposes_what_it_would_have_needed() -> None:
         connection("a.test", 8443, "not_granted"),
         connection(None, 80, "not_granted", address="169.254.169.254"),
     ):
-        record.connected(told)
+        record.connected(told, 3600)
     record.looked_up(events.Lookup("source", "a.test", "A", "not_granted", 2))
     record.looked_up(events.Lookup("source", "c.test", "A", "not_granted", 7))
     (report,) = found.reports()
