@@ -1,24 +1,39 @@
 """Everything the command line does, as typed imports.
 
-    with Site.open(os.environ) as site: report = run_job(site, Path("job.yaml"))
+    site = Site.open(os.environ)
+    with site.ledger:
+        report = run_job(site, Path("job.yaml"))
 
-Functions return values and raise the errors of ``dativo.protocol.errors`` and ``dativo.sandbox``; none prints or exits.
+Functions return values and raise the errors of ``dativo.protocol.errors`` and ``dativo.sandbox``; none prints or exits. ``read``,
+``write`` and ``jail`` are for pipes: they take over this process's own stdin and stdout.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dativo.kernel import grants, install, lock, registry, report, verbs, warehouse
 from dativo.kernel.audit import Audit
 from dativo.kernel.committer import look_into
 from dativo.kernel.conversation import Observer
+from dativo.kernel.flags import GrantFlags
 from dativo.kernel.job import ForeignTargetJob, Job, load_job
+from dativo.kernel.ledger import RunRow
 from dativo.kernel.network_policy import notices
+from dativo.kernel.pipes import (
+    check_plugin,
+    discover_plugin,
+    jail,
+    plan_read,
+    planned_write,
+    read,
+    spec,
+    write,
+)
 from dativo.kernel.plan import Plan, Site, asked, make_plan, prepare_source, requests
 from dativo.kernel.processes import Processes, own_identity
 from dativo.kernel.record import RunFailed
@@ -29,34 +44,87 @@ from dativo.protocol.errors import ConfigError, Where
 from dativo.protocol.state import StateEntry
 from dativo.sandbox import probes
 
+if TYPE_CHECKING:
+    from dativo.kernel.blocks import Block
+    from dativo.kernel.running import Running
+
 __all__ = [
     "Audit",
     "Committed",
+    "GrantFlags",
+    "Observer",
     "Plan",
     "RunFailed",
+    "RunRow",
     "Site",
     "add",
     "approvals",
     "approve",
+    "block",
     "check",
+    "check_plugin",
     "committed",
     "discover",
+    "discover_plugin",
     "doctor",
     "init",
+    "jail",
+    "plan_job",
+    "plan_read",
+    "planned_write",
     "plugins",
+    "read",
     "requested",
     "run_job",
+    "run_plan",
+    "run_report",
+    "runs",
     "spec",
+    "stop",
+    "unblock",
     "verify",
+    "write",
 ]
+
+# --- runs ------------------------------------------------------------------------------------------------------------------
+
+
+def plan_job(
+    site: Site, path: Path, *, refresh_catalog: bool = False, observe: bool = False
+) -> Plan:
+    """Return what a run of the job would do and may do. Starts its source only for a SPEC or CATALOG that is not known yet."""
+    with own_identity() as identity:
+        return make_plan(
+            site,
+            path,
+            identity=identity,
+            run=new_run_id(),
+            refresh_catalog=refresh_catalog,
+            observe=observe,
+        )
+
+
+def run_plan(site: Site, plan: Plan, observer: Observer | None = None) -> report.Report:
+    """Carry out a plan; blocks until the run ends. Raises RunFailed, which holds the report of a failed run."""
+    return run(plan, site, new_run_id(), observer or Observer())
 
 
 def run_job(site: Site, path: Path, *, observer: Observer | None = None) -> report.Report:
     """Plan and run the job at ``path``; blocks until it ends. Raises RunFailed, which holds the report of a failed run."""
-    run_id = new_run_id()
-    with own_identity() as identity:
-        plan = make_plan(site, path, identity=identity, run=run_id)
-    return run(plan, site, run_id, observer or Observer())
+    return run_plan(site, plan_job(site, path), observer)
+
+
+def runs(site: Site, *, limit: int = 20) -> list[RunRow]:
+    """Return the newest runs first, those under way among them."""
+    return site.ledger.runs(limit=limit)
+
+
+def run_report(site: Site, run: str) -> str:
+    """Return the report of the run whose id begins with ``run``, as JSON. Raises ConfigError where no ended one does."""
+    row = site.ledger.run(run)
+    if row is None or row.report is None:
+        raise ConfigError(f"no ended run begins with {run!r}", hint="See: dativo runs list")
+    return row.report
 
 
 def _load(site: Site, path: Path) -> Job:
@@ -64,16 +132,6 @@ def _load(site: Site, path: Path) -> Job:
 
 
 # --- verbs -----------------------------------------------------------------------------------------------------------------
-
-
-def spec(site: Site, reference: str, workspace: Path) -> str:
-    """Return the SPEC payload of an installed connector, or what a tap says with ``--about``. Needs no grants."""
-    plugin = registry.find_source(reference, workspace, site.paths)
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    with own_identity() as identity:
-        how = verbs.Asked(plugin, verbs.default_grants(plugin), identity, site.walls, new_run_id())
-        found = verbs.spec(how, site.ledger, fresh=True)
-        return verbs.about(how) if found is None else found.text
 
 
 def check(site: Site, path: Path) -> tuple[airbyte.ConnectionStatus, Callable[[str], str]]:
@@ -192,6 +250,38 @@ def approvals(site: Site) -> list[str]:
         *approved,
         *(f"blocked {each}  {each.reason or ''}".rstrip() for each in site.policy.blocked),
     ]
+
+
+# --- the operator's levers -------------------------------------------------------------------------------------------------
+#
+# They need no site, and so no policy or ledger that can be read.
+
+
+def block(plugin: str, reason: str | None, env: Mapping[str, str]) -> Block:
+    """Let a plugin (name, name==version, digest) run no more; its runs that are under way end within a second or two."""
+    from dativo.kernel import levers
+
+    return levers.block(plugin, reason, env)
+
+
+def unblock(plugin: str, env: Mapping[str, str]) -> Block:
+    """Take back what ``block`` said. Raises ConfigError when it was not said."""
+    from dativo.kernel import levers
+
+    return levers.unblock(plugin, env)
+
+
+def stop(
+    run: str | None, plugin: str | None, env: Mapping[str, str], *, grace_s: float
+) -> Iterator[tuple[Running, bool]]:
+    """End the runs that are meant (all, where neither is given); yields each and whether it had to be killed.
+
+    Blocks up to ``grace_s`` and some seconds. Raises ConfigError when none or several are meant by ``run``, and at the end when
+    some could not be ended.
+    """
+    from dativo.kernel import levers
+
+    return levers.stop(run, plugin, env, grace_s=grace_s)
 
 
 # --- state -----------------------------------------------------------------------------------------------------------------

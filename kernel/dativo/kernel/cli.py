@@ -1,7 +1,7 @@
 """The command line. Data on stdout, everything else on stderr; ``--output json`` for machines.
 
-Every command imports what it needs when it runs; what it does is in the module it calls, so that ``dativo.kernel.api`` can do
-the same. Exit statuses: docs/spec/exit-codes.md.
+Every command imports what it needs when it runs; what it does is in ``dativo.kernel.api``, so that Python can do the same. Exit
+statuses: docs/spec/exit-codes.md.
 """
 
 from __future__ import annotations
@@ -126,33 +126,18 @@ def run(
     observe: bool,
 ) -> int:
     """Run JOB: source, confined, into its target; data and state in one commit."""
-    from dativo.kernel import environment, reader, report
-    from dativo.kernel.conversation import Observer
-    from dativo.kernel.plan import make_plan
-    from dativo.kernel.processes import own_identity
-    from dativo.kernel.record import RunFailed
-    from dativo.kernel.run import new_run_id
-    from dativo.kernel.run import run as carry_out
+    from dativo.kernel import api, environment, reader, report
     from dativo.kernel.screen import Screen
 
-    run_id = new_run_id()
     with _site(cgroup) as site:
-        with own_identity() as identity:
-            plan = make_plan(
-                site,
-                job,
-                identity=identity,
-                run=run_id,
-                refresh_catalog=refresh_catalog,
-                observe=observe,
-            )
+        plan = api.plan_job(site, job, refresh_catalog=refresh_catalog, observe=observe)
         terminal = sys.stderr.isatty() and site.env.get(environment.TERM.name) != "dumb"
         screen = Screen(plan.redactor.redact, terminal=terminal, quiet=quiet)
         error: DativoError | None = None
         try:
-            observer = Observer(screen.progress, screen.message, on_said=screen.said)
-            told = carry_out(plan, site, run_id, observer)
-        except RunFailed as failed:
+            observer = api.Observer(screen.progress, screen.message, on_said=screen.said)
+            told = api.run_plan(site, plan, observer)
+        except api.RunFailed as failed:
             error, told = failed.error, failed.report
         screen.clear()
     if output == "json":
@@ -170,12 +155,11 @@ def run(
 @_cgroup
 def plan(job: Path, cgroup: Literal["required", "degraded"] | None) -> None:
     """Print what JOB would do and may do, before anything starts."""
-    from dativo.kernel.plan import make_plan, render
-    from dativo.kernel.processes import own_identity
-    from dativo.kernel.run import new_run_id
+    from dativo.kernel import api
+    from dativo.kernel.plan import render
 
-    with _site(cgroup) as site, own_identity() as identity:
-        show.data(render(make_plan(site, job, identity=identity, run=new_run_id())))
+    with _site(cgroup) as site:
+        show.data(render(api.plan_job(site, job)))
 
 
 @main.group()
@@ -190,8 +174,10 @@ def runs_list(output: Output, limit: int) -> None:
     """List the newest runs first."""
     import time
 
+    from dativo.kernel import api
+
     with _site() as site:
-        rows = site.ledger.runs(limit=limit)
+        rows = api.runs(site, limit=limit)
     if output == "json":
         names = ("run", "pipeline", "workspace", "status", "started_at", "ended_at", "summary")
         found = [{name: getattr(row, name) for name in names} for row in rows]
@@ -207,13 +193,10 @@ def runs_list(output: Output, limit: int) -> None:
 @click.argument("run")
 def runs_show(run: str) -> None:
     """Print the report of RUN (its id or the beginning of it) as JSON."""
-    from dativo.protocol.errors import ConfigError
+    from dativo.kernel import api
 
     with _site() as site:
-        row = site.ledger.run(run)
-    if row is None or row.report is None:
-        raise ConfigError(f"no ended run begins with {run!r}", hint="See: dativo runs list")
-    show.data(row.report)
+        show.data(api.run_report(site, run))
 
 
 @main.command()

@@ -62,17 +62,13 @@ def jail(command: tuple[str, ...], **options: Any) -> int:
 
     Its streams, signals and exit status pass through; 125 is a failure of the jail's own, 126 and 127 are as env(1).
     """
+    from dativo.kernel import api
     from dativo.kernel import jail as jails
-    from dativo.kernel import walls
     from dativo.kernel.paths import Paths
-    from dativo.sandbox import SandboxError
 
     try:
         paths = Paths.from_environment(os.environ)
-        try:
-            return jails.run(_asked(command, paths, options), os.environ)
-        except SandboxError as error:
-            raise walls.missing(error, paths.policy) from error
+        return api.jail(_asked(command, paths, options), os.environ)
     except jails.JailFailed:
         raise
     except DativoError as error:

@@ -64,18 +64,18 @@ def grants_approve(job: Path) -> None:
 @click.option("--reason", help="Shown to whoever tries to run it.")
 def grants_block(plugin: str, reason: str | None) -> None:
     """Let PLUGIN (NAME, NAME==VERSION or its digest) run no more; runs of it that are under way end within a second or two."""
-    from dativo.kernel import levers
+    from dativo.kernel import api
 
-    show.data(f"blocked {levers.block(plugin, reason, os.environ)}")
+    show.data(f"blocked {api.block(plugin, reason, os.environ)}")
 
 
 @grants.command("unblock")
 @click.argument("plugin")
 def grants_unblock(plugin: str) -> None:
     """Take back what `grants block PLUGIN` said."""
-    from dativo.kernel import levers
+    from dativo.kernel import api
 
-    show.data(f"no longer blocked: {levers.unblock(plugin, os.environ)}")
+    show.data(f"no longer blocked: {api.unblock(plugin, os.environ)}")
 
 
 # --- stop ------------------------------------------------------------------------------------------------------------------
@@ -94,13 +94,13 @@ def stop(
 
     What was committed stays; the next run goes on from there. Jails and reads are runs too.
     """
-    from dativo.kernel import levers
+    from dativo.kernel import api
     from dativo.kernel.limits import STOP_TIMEOUT_S
 
     if sum((run is not None, plugin is not None, everything)) != 1:
         raise click.UsageError("one of RUN, --plugin NAME and --all")
     grace_s = 0.0 if now else float(STOP_TIMEOUT_S) if grace is None else float(grace)
-    for running, killed in levers.stop(run, plugin, os.environ, grace_s=grace_s):
+    for running, killed in api.stop(run, plugin, os.environ, grace_s=grace_s):
         how = "killed" if killed else "ended"
         show.data(f"{running.run}  {running.kind:5} {show.foreign(running.pipeline):20} {how}")
     return ExitStatus.DONE

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dativo.kernel import show
-from dativo.kernel.flags import GrantFlags, grant_flags, read_limits
+from dativo.kernel.flags import GrantFlags, grant_flags
 from dativo.protocol.errors import ConfigError, ExitStatus, TargetFailed, Where
 
 if TYPE_CHECKING:
-    from dativo.kernel.plan import Site, Source
+    from dativo.kernel.plan import Site
     from dativo.kernel.target_config import Target
     from dativo.protocol.airbyte import ConnectionStatus
     from dativo.protocol.catalog import Dialect
-    from dativo.sandbox import Identity
 
 _path = click.Path(path_type=Path)
 _dialect = click.Choice(["singer", "airbyte"])
@@ -42,24 +41,6 @@ def _site(granted: GrantFlags) -> Iterator[Site]:
     site = Site.open(os.environ, cgroup=granted.cgroup)
     with site.ledger:
         yield site
-
-
-@contextmanager
-def _prepared(
-    site: Site, reference: str, config: Path | None, granted: GrantFlags
-) -> Iterator[tuple[Source, Identity | None, str]]:
-    """Give the plugin as it may be started, who it becomes, and the id of what happens."""
-    from dativo.kernel import configuration, named, registry
-    from dativo.kernel.processes import own_identity
-    from dativo.kernel.run import new_run_id
-
-    run_id = new_run_id()
-    plugin = registry.find_plugin(reference, Path.cwd(), site.paths)
-    written = configuration.load(config)
-    grants = granted.grants(site.policy, tuple(map(str, written.references)))
-    with own_identity() as identity:
-        source = named.prepare(site, plugin, written, grants, identity=identity, run=run_id)
-        yield source, identity, run_id
 
 
 def _is_job(argument: str, config: Path | None) -> bool:
@@ -84,22 +65,18 @@ def _is_job(argument: str, config: Path | None) -> bool:
 @grant_flags
 def spec(plugin: str, to: Dialect | None, granted: GrantFlags) -> None:
     """Print what PLUGIN says of itself: Airbyte's SPEC, or the --about of a tap or target."""
-    from dativo.kernel import named, registry
-    from dativo.kernel.processes import own_identity
-    from dativo.kernel.run import new_run_id
+    from dativo.kernel import api, registry
 
     if (own := _OWN.get(plugin)) is not None:
         show.data(_own_spec(own, to or "airbyte"))
         return
     with _site(granted) as site:
         found = registry.find_plugin(plugin, Path.cwd(), site.paths)
-        grants = granted.grants(site.policy)
         if to not in (None, found.dialect):
             raise ConfigError(
                 f"{plugin} speaks {found.dialect.capitalize()}; its settings are not translated"
             )
-        with own_identity() as identity:
-            text = named.spec(site, found, grants, identity=identity, run=new_run_id())
+        text = api.spec(site, plugin, Path.cwd(), granted)
     show.data(show.document(text))
 
 
@@ -128,15 +105,14 @@ def check(plugin: str, config: Path | None, granted: GrantFlags) -> int:
 def _check(site: Site, plugin: str, config: Path | None, granted: GrantFlags) -> ConnectionStatus:
     from dataclasses import replace
 
-    from dativo.kernel import api, named
+    from dativo.kernel import api
 
     if _is_job(plugin, config):
         status, redact = api.check(site, Path(plugin))
         return replace(status, message=redact(status.message))
     if (own := _OWN.get(plugin)) is not None:
         return _own_check(site, own, config)
-    with _prepared(site, plugin, config, granted) as (source, identity, run_id):
-        return named.check(site, source, identity=identity, run=run_id)
+    return api.check_plugin(site, plugin, config, Path.cwd(), granted)
 
 
 def _own_check(site: Site, target: Target, config: Path | None) -> ConnectionStatus:
@@ -162,15 +138,14 @@ def _own_check(site: Site, target: Target, config: Path | None) -> ConnectionSta
 @grant_flags
 def discover(plugin: str, config: Path | None, to: Dialect | None, granted: GrantFlags) -> None:
     """Print the catalogue of PLUGIN, or of JOB's source, asked anew."""
-    from dativo.kernel import api, named
+    from dativo.kernel import api
     from dativo.protocol.translate import catalog_file
 
     with _site(granted) as site:
         if _is_job(plugin, config):
             catalog = api.discover(site, Path(plugin))
         else:
-            with _prepared(site, plugin, config, granted) as (source, identity, run_id):
-                catalog = named.discover(site, source, identity=identity, run=run_id, fresh=True)
+            catalog = api.discover_plugin(site, plugin, config, Path.cwd(), granted)
     show.data(show.document(catalog_file(catalog, to or catalog.dialect)))
 
 
@@ -221,19 +196,13 @@ def read(
 
     A read that fails ends inside a line.
     """
-    from dativo.kernel import configuration
-    from dativo.kernel.conversation import Observer
-    from dativo.kernel.read import Wanted, make_plan
-    from dativo.kernel.read import read as carry_out
-    from dativo.kernel.run import new_run_id
+    from dativo.kernel import api
+    from dativo.kernel.read import Wanted
     from dativo.kernel.screen import Screen
 
     if full_refresh and state is not None:
         raise click.UsageError("--full-refresh starts from no state: leave --state out")
-    run_id = new_run_id()
     with _site(granted) as site:
-        written = configuration.load(config)
-        grants = granted.grants(site.policy, tuple(map(str, written.references)))
         wanted = Wanted(
             to=to,
             catalog=catalog,
@@ -243,12 +212,11 @@ def read(
             full_refresh=full_refresh,
             refresh_catalog=refresh_catalog,
             strict=strict,
-            limits=read_limits(site.policy),
         )
-        plan = make_plan(site, plugin, written, grants, wanted, workspace=Path.cwd(), run_id=run_id)
+        plan = api.plan_read(site, plugin, config, wanted, Path.cwd(), granted)
         screen = Screen(plan.source.redactor.redact, terminal=False, quiet=quiet)
         try:
-            carry_out(plan, site, run_id, Observer(on_message=screen.message))
+            api.read(site, plan, api.Observer(on_message=screen.message))
         except TargetFailed as error:
             if error.message.startswith("target.closed"):
                 show.note(f"dativo: {show.foreign(error.message)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 from dativo.kernel import show
-from dativo.kernel.flags import GrantFlags, grant_flags, read_limits
+from dativo.kernel.flags import GrantFlags, grant_flags
 from dativo.protocol.errors import ConfigError, DativoError, ExitStatus
 
 if TYPE_CHECKING:
@@ -80,32 +80,22 @@ def _write(
     quiet: bool,
     granted: GrantFlags,
 ) -> int:
-    from dativo.kernel import configuration, report
-    from dativo.kernel.conversation import Observer
-    from dativo.kernel.plan import Site
-    from dativo.kernel.record import RunFailed
-    from dativo.kernel.run import new_run_id
+    from dativo.kernel import api, report
     from dativo.kernel.screen import Screen
-    from dativo.kernel.write import Wanted, planned
-    from dativo.kernel.write import write as carry_out
+    from dativo.kernel.write import Wanted
 
     if sys.stdin.isatty():
         show.note("Records come from this terminal; from a source: dativo read … | dativo write …")
-    run_id = new_run_id()
     error: DativoError | None = None
-    site = Site.open(os.environ, cgroup=granted.cgroup)
+    site = api.Site.open(os.environ, cgroup=granted.cgroup)
     with site.ledger:
-        written = configuration.load(config)
-        grants = granted.grants(site.policy, tuple(map(str, written.references)))
-        wanted = Wanted(dialect, catalog, eof, strict, read_limits(site.policy))
-        with planned(
-            site, plugin, written, grants, wanted, workspace=Path.cwd(), run_id=run_id
-        ) as plan:
+        wanted = Wanted(dialect, catalog, eof, strict)
+        with api.planned_write(site, plugin, config, wanted, Path.cwd(), granted) as plan:
             screen = Screen(plan.target.redactor.redact, terminal=False, quiet=quiet)
-            observer = Observer(screen.progress, screen.message, on_said=screen.said)
+            observer = api.Observer(screen.progress, screen.message, on_said=screen.said)
             try:
-                told = carry_out(plan, site, run_id, observer)
-            except RunFailed as failed:
+                told = api.write(site, plan, observer)
+            except api.RunFailed as failed:
                 error, told = failed.error, failed.report
     if not quiet:
         show.note(report.render(told, reader=None))
