@@ -162,7 +162,8 @@ def test_what_is_nearly_right_names_the_right_spelling(text: str, hint: str) -> 
 
 @pytest.mark.parametrize("text", ["a.com:53", "a.com:1-100", "a.com private private", "a.com no-sni no-sni",
                                   "a.com upload=1 upload=2", "a.com\tprivate", "a.com\n", "10.1.2.3:5432 no-sni",
-                                  "a.com upload=0", "a.com upload=1000TB", "a.com upload=", "loopback:80", "a" * 2000])  # fmt: skip
+                                  "a.com upload=0", "a.com upload=1000TB", "a.com upload=", "loopback:80",
+                                  "a" * 2000])  # fmt: skip
 def test_other_things_that_are_no_grant(text: str) -> None:
     with pytest.raises(ConfigError):
         parse(text)
