@@ -29,6 +29,7 @@ from dativo.sandbox import (
     WallMissing,
     allocate_identity,
 )
+from dativo.sandbox.docker_body import container_body
 from dativo.sandbox.docker_launch import FOLDER, Handed, launch_in_docker
 
 pytestmark = pytest.mark.docker
@@ -211,6 +212,40 @@ def test_the_walls_are_climbed(launch: Launch) -> None:
         if wanted != got
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("weaker", "wall"),
+    [
+        ({"SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"]}, "seccomp: number of filters is 1, not 2"),
+        ({"CapDrop": [], "CapAdd": ["SYS_ADMIN"]}, "capabilities: "),
+        ({"NetworkMode": "host"}, "the net namespace is the launcher's own"),
+        ({"PidMode": "host"}, "namespaces: "),
+        ({"IpcMode": "host"}, "the ipc namespace is the launcher's own"),
+        ({"CgroupnsMode": "host"}, "the cgroup namespace is the launcher's own"),
+        ({"UTSMode": "host"}, "the uts namespace is the launcher's own"),
+        ({"User": "0:0"}, "docker: the container ended with status 125"),
+        ({"Entrypoint": [PYTHON]}, "docker: the container ended with status"),
+    ],
+    ids=["seccomp", "capabilities", "network", "pid", "ipc", "cgroup", "uts", "user", "entry point"],
+)  # fmt: skip
+def test_a_wall_that_the_engine_leaves_out_is_found_missing(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, weaker: dict[str, Any], wall: str
+) -> None:
+    def body(*arguments: Any, **options: Any) -> dict[str, Any]:
+        asked = container_body(*arguments, **options)
+        for name, value in weaker.items():
+            (asked if name in asked else asked["HostConfig"])[name] = value
+        if "UTSMode" in weaker or "NetworkMode" in weaker:
+            del asked["Hostname"]
+        if "NetworkMode" in weaker:
+            del asked["NetworkDisabled"]
+        return asked
+
+    monkeypatch.setattr("dativo.sandbox.docker_launch.container_body", body)
+    with pytest.raises(WallMissing) as caught:
+        launch("pass")
+    assert wall in caught.value.message
 
 
 def test_grants_are_seen_where_they_lie(launch: Launch, identity: Identity, tmp_path: Path) -> None:
