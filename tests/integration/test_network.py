@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.contract.broker_dns import SRV, Record
 from tests.contract.broker_servers import Server
 from tests.integration.conftest import ROOT, Result, Workspace
 from tests.integration.outside import Outside, audit, outside
@@ -371,6 +372,33 @@ def test_an_observed_jail_proposes_a_line(web: Workspace, world: Outside) -> Non
     assert ran.status == 0, ran.stderr
     assert "proposed, and not applied: --net 10.9.8.7:5432 --net evil.test:8080" in ran.stderr
     assert world.resolver.queries == []
+
+
+def test_servers_of_a_service_are_found_by_its_record(web: Workspace, world: Outside) -> None:
+    """What is asked for by SRV (RFC 2782) is reached on the ports that the grant names, as far as it lies below the domain."""
+    code = """\
+import socket, sys, urllib.request
+service, url = sys.argv[1:]
+labels = b"".join(bytes([len(label)]) + label.encode() for label in service.split("."))
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+    resolver.settimeout(20)
+    resolver.connect(("127.0.0.1", 53))
+    resolver.send(b"\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + labels + b"\\0\\0\\x21\\0\\1")
+    print("answers", resolver.recv(512)[7])
+print(urllib.request.urlopen(url, timeout=20).read().decode())
+"""
+    service = "_web._tcp.api.test"
+    world.resolver.records = [
+        *world.resolver.records,
+        Record(service, SRV, (0, 0, world.port, "eu.api.test")),
+        Record(service, SRV, (0, 0, world.port, "other.test")),
+    ]
+    net = ("--net", f"srv:{service}:{world.port}")
+    line = ("--", "/usr/bin/python3", "-c", code, service, world.url("eu.api.test"))
+    ran = web.dativo("jail", *web.flags, *net, *line)
+    assert ran.status == 0, ran.stderr
+    assert ran.stdout == f"answers 1\nhello from eu.api.test:{world.port}\n"
+    assert "refused: other.test (not_granted)" in ran.stderr
 
 
 def test_loopback_lets_a_command_listen_to_itself(web: Workspace) -> None:
