@@ -20,13 +20,13 @@ demo: setup
 	$(BIN)/dativo plugin add airbyte:source-faker==7.2.1 $$flags && $(BIN)/dativo run demo.yaml $$flags
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=25
 	cd rust-plugins && cargo test --release --workspace --quiet
 
 # The same as a plain user, for root: whatever makes walls, starts processes or hands out files; nightly all of it.
 PLAIN := tests/unit tests/sandbox
 ifdef DATIVO_NIGHTLY
-PLAIN += tests/integration tests/faults
+PLAIN += tests/integration tests/faults tests/contract tests/conformance
 else
 PLAIN += $(foreach name,cli jail kill_and_resume missing_walls permission secrets standalone,tests/integration/test_$(name).py)
 endif
@@ -64,6 +64,7 @@ fuzz:
 
 nightly: setup fuzz
 	DATIVO_NIGHTLY=1 $(BIN)/pytest
+	@if [ "$$(id -u)" = 0 ]; then DATIVO_NIGHTLY=1 $(MAKE) test-plain; fi
 	@if [ "$$(id -u)" = 0 ]; then tests/vm/run.sh; else echo 'left out, since it needs root: make test-vm' >&2; fi
 	$(BIN)/python -m bench.run
 

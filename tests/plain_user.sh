@@ -65,5 +65,5 @@ for name in SSL_CERT_FILE UV_DEFAULT_INDEX UV_INDEX_URL DATIVO_CORPORA DATIVO_CA
 done
 exec "${as_user[@]}" \
     env -i PATH="$place/env/bin:/usr/bin:/bin" HOME="$place/home" TMPDIR="$place/tmp" LANG=C.UTF-8 \
-    UV_CACHE_DIR="$place/cache" DATIVO_BIN_DIR="$place/bin" "${passed[@]}" \
+    UV_CACHE_DIR="$place/cache" DATIVO_BIN_DIR="$place/bin" DATIVO_CONFORMANCE_ENVIRONMENTS="$place/cache/conformance" "${passed[@]}" \
     python -m pytest -p no:cacheprovider "$@"

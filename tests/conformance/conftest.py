@@ -25,8 +25,11 @@ CONNECTORS = (
 def _environment(name: str, config: pytest.Config) -> Environment:
     """Make it in the folder that DATIVO_CONFORMANCE_ENVIRONMENTS names, else in pytest's cache."""
     named = os.environ.get("DATIVO_CONFORMANCE_ENVIRONMENTS")
-    assert config.cache is not None
-    folder = Path(named) if named else Path(config.cache.mkdir("dativo-conformance"))
+    if named:
+        folder = Path(named)
+    else:
+        assert config.cache is not None
+        folder = Path(config.cache.mkdir("dativo-conformance"))
     try:
         return environment(name, folder)
     except Unreachable as error:

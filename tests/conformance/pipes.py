@@ -67,6 +67,11 @@ class Target:
     def environment(self) -> dict[str, str]:
         home = self.folder / "home"
         home.mkdir(mode=0o700, exist_ok=True)
+        if plain_flags():
+            # Other people's tools pass no flag; the operator's policy says it for them.
+            policy = home / "dativo/config/policy.yaml"
+            policy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            policy.write_text("walls: {cgroup: degraded}\n")
         kept = {key: os.environ[key] for key in KEPT if key in os.environ}
         return {**kept, "HOME": str(home), "DATIVO_HOME": str(home / "dativo")}
 

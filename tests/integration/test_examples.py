@@ -1,11 +1,13 @@
-"""The jobs of examples/ do what their headers say, with the commands that stand there."""
+"""The jobs of examples/ and the demo do what their headers say, with the commands that stand there."""
 
 from __future__ import annotations
 
 import json
 import re
 import signal
+from pathlib import Path
 
+import pytest
 from tests.integration.conftest import ROOT, Workspace
 from tests.integration.test_docs import run_block
 from tests.integration.test_kill_and_resume import wait_for_commit
@@ -13,17 +15,17 @@ from tests.integration.test_kill_and_resume import wait_for_commit
 EXAMPLES = ROOT / "examples"
 
 
-def header(workspace: Workspace, name: str) -> str:
-    """Copy an example into the workspace and return the commands of its header."""
-    text = (EXAMPLES / name).read_text()
-    workspace.job(text, name)
+def header(workspace: Workspace, job: Path) -> str:
+    """Copy a job into the workspace and return the commands of its header."""
+    text = job.read_text()
+    workspace.job(text, job.name)
     return "\n".join(re.findall(r"^#     (\S.*)$", text, re.MULTILINE))
 
 
 def test_resumable(workspace: Workspace) -> None:
     """Killed after its first commits and run again, the table is what the header's command says."""
     workspace.plugin(EXAMPLES / "plugins/resumable", "resumable")
-    truth = header(workspace, "resumable.yaml")
+    truth = header(workspace, EXAMPLES / "resumable.yaml")
     kernel = workspace.start("run", "resumable.yaml", *workspace.flags)
     wait_for_commit(kernel, workspace.lake / "numbers/numbers/data")
     kernel.send_signal(signal.SIGKILL)
@@ -38,7 +40,7 @@ def test_resumable(workspace: Workspace) -> None:
 
 
 def test_foreign_target(workspace: Workspace) -> None:
-    commands = header(workspace, "foreign_target.yaml")
+    commands = header(workspace, EXAMPLES / "foreign_target.yaml")
     data = workspace.folder / "data"
     data.mkdir()
     rows = [{"id": i, "what": f"row {i}"} for i in range(3)]
@@ -49,3 +51,17 @@ def test_foreign_target(workspace: Workspace) -> None:
     # The tap adds columns of its own.
     copied = [json.loads(line) for line in written.read_text().splitlines()]
     assert [{key: row[key] for key in ("id", "what")} for row in copied] == rows
+
+
+@pytest.mark.nightly
+def test_demo(workspace: Workspace) -> None:
+    """All of it, twice; the second time nothing is read again. A plain user names the weaker wall, and is told of it."""
+    commands = header(workspace, ROOT / "demo.yaml")
+    told = run_block(workspace, commands)
+    assert "committed: epoch 1, 3 states" in told
+    assert ("degraded: cgroup" in told) == bool(workspace.flags)
+    counts = {table: workspace.count(table) for table in workspace.tables()}
+    assert counts["shop.users"] == 10_000 and counts["shop.products"] == 100
+    again = run_block(workspace, commands.splitlines()[-1])
+    assert "no new rows: epoch 2, 3 states" in again
+    assert {table: workspace.count(table) for table in workspace.tables()} == counts
