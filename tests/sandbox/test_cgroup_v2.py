@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dativo.sandbox import Confined, Grants, Limits, WallMissing, cgroup
-from dativo.sandbox.cgroup_v2 import KERNEL_LEAF, ROOT_SUBTREE, V2Base, V2Leaf, _is_delegated
+from dativo.sandbox.cgroup_v2 import KERNEL_LEAF, ROOT_SUBTREE, V2Base, V2Leaf, is_delegated
 
 Launch = Callable[..., Confined]
 WITHIN_S = 60.0
@@ -36,7 +36,7 @@ def leaf_of(confined: Confined) -> V2Leaf:
     return leaf
 
 
-def test_the_base_is_delegated_or_our_own_subtree() -> None:
+def test_the_baseis_delegated_or_our_own_subtree() -> None:
     found = base()
     assert found is not None
     if found.folder.name == ROOT_SUBTREE:
@@ -45,7 +45,7 @@ def test_the_base_is_delegated_or_our_own_subtree() -> None:
             each.mount for each in cgroup.hierarchies() if not each.controllers
         )
     else:
-        assert _is_delegated(found.folder)
+        assert is_delegated(found.folder)
         assert (found.folder / KERNEL_LEAF / "cgroup.procs").read_text().split(), "we moved"
 
 

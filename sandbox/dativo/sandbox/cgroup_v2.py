@@ -2,7 +2,8 @@
 
 Tried in this order: our own cgroup (delegated: systemd-run --user --scope -p Delegate=yes), its parent (a service with
 DelegateSubgroup=), and as root a subtree of our own at the top. A cgroup that holds processes cannot give controllers to its
-children (the no-internal-process rule), so when we are alone in ours we first move into a child of it.
+children (the no-internal-process rule), so we first move into a child of ours: with all others there where it was
+delegated, as to a shell, else only when we are alone.
 
 What systemd has not delegated is left alone even where it can be written, as root and below the user's own manager: a
 controller that we gave there would be taken away again when a unit beside us starts, and the limits with it, unseen.
@@ -11,6 +12,7 @@ controller that we gave there would be taken away again when a unit beside us st
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ NEEDED: Final = frozenset({"memory", "pids", "cpu"})
 WISHED: Final = frozenset({"io"})
 KERNEL_LEAF: Final = "dativo-kernel"
 ROOT_SUBTREE: Final = "dativo"
+_MOVES: Final = 5
+_SYSTEMCTL: Final = Path("/usr/bin/systemctl")
+_ASK_WITHIN_S: Final = 5.0
 _US: Final = 1_000_000
 
 
@@ -38,10 +43,10 @@ def find(found: list[Hierarchy]) -> V2Base:
     if missing := sorted(NEEDED - _words(hierarchy.mount / "cgroup.controllers")):
         raise WallMissing("cgroup", f"version 2: has no controller {', '.join(missing)}", REMEDY)
     above = _above(hierarchy)
-    told = os.geteuid() == 0 or any(map(_is_delegated, above))
+    told = os.geteuid() == 0 or any(map(_is_marked, above))
     reasons = []
     for candidate in above[:2]:
-        if told and not _is_delegated(candidate):
+        if told and not is_delegated(candidate):
             reasons.append(f"{candidate}: not delegated")
             continue
         try:
@@ -70,8 +75,32 @@ def _above(hierarchy: Hierarchy) -> list[Path]:
     return chain[: chain.index(hierarchy.mount)]
 
 
-def _is_delegated(folder: Path) -> bool:
-    """Whether systemd marked it so: for root since 236, for everybody since 251 (systemd.io/CGROUP_DELEGATION)."""
+def is_delegated(folder: Path) -> bool:
+    """Tell whether systemd delegated it. The system's marks what it delegates, a user's may not and is asked."""
+    return _is_marked(folder) or (os.geteuid() != 0 and _users_manager_delegates(folder.name))
+
+
+@functools.cache
+def _users_manager_delegates(unit: str) -> bool:
+    if not unit.endswith((".scope", ".service")) or not _SYSTEMCTL.exists():
+        return False
+    import subprocess  # no launch needs it but here
+
+    try:
+        asked = subprocess.run(
+            [_SYSTEMCTL, "--user", "show", "--property=Delegate", "--value", "--", unit],
+            capture_output=True,
+            env={"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"},
+            timeout=_ASK_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return asked.stdout == b"yes\n"
+
+
+def _is_marked(folder: Path) -> bool:
+    """Read the mark: for root since 236, for everybody since 251 (systemd.io/CGROUP_DELEGATION)."""
     for name in ("user.delegate", "trusted.delegate"):
         with contextlib.suppress(OSError):
             if os.getxattr(folder, name) == b"1":
@@ -108,12 +137,17 @@ def _enable(folder: Path, *, alone_in: Path | None) -> Path:
 
 
 def _move_out(folder: Path) -> None:
-    pids = _words(folder / "cgroup.procs")
-    if pids - {str(os.getpid())}:
+    own = {str(os.getpid())}
+    if _words(folder / "cgroup.procs") - own and not is_delegated(folder):
         raise WallMissing("cgroup", f"{folder}: holds other processes than this one", REMEDY)
     leaf = folder / KERNEL_LEAF
     leaf.mkdir(exist_ok=True)
     cgroup.write(leaf / "cgroup.procs", "0")
+    # What is started meanwhile by those that were not moved yet is there the next time.
+    for _ in range(_MOVES):
+        for pid in _words(folder / "cgroup.procs") - own:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                cgroup.write(leaf / "cgroup.procs", pid)
 
 
 @dataclass(frozen=True, slots=True)

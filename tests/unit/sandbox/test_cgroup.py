@@ -103,6 +103,29 @@ def test_v2_takes_what_was_delegated_to_root(tree: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("plain")
+def test_v2_takes_a_shell_along_in_what_was_delegated(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = hierarchy(tree, "scope")
+    inside = tree / "scope/cgroup.procs"
+    inside.write_text(f"{os.getpid()}\n17\n")
+    mark(monkeypatch, tree / "scope")
+    written = cgroup.write
+    moved: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        if path.name == "cgroup.procs":
+            moved.append(text)
+            inside.write_text("" if len(moved) > 1 else "17\n")
+        else:
+            written(path, text)
+
+    monkeypatch.setattr(cgroup, "write", write)
+    assert cgroup_v2.find(found).folder == tree / "scope"
+    assert moved == ["0", "17"]
+
+
+@pytest.mark.usefixtures("plain")
 def test_v2_leaves_the_users_manager_what_it_did_not_delegate(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +135,21 @@ def test_v2_leaves_the_users_manager_what_it_did_not_delegate(
         cgroup_v2.find(found)
     mark(monkeypatch, tree / "user@1000", tree / "user@1000/app/terminal")
     assert cgroup_v2.find(found).folder == tree / "user@1000/app/terminal"
+
+
+@pytest.mark.usefixtures("plain")
+def test_v2_asks_the_users_manager_which_marks_nothing(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the one of systemd 252 does."""
+    found = hierarchy(tree, "user@1000/app/run-1.scope")
+    mark(monkeypatch, tree / "user@1000")
+    delegated = {"run-1.scope"}
+    monkeypatch.setattr(cgroup_v2, "_users_manager_delegates", delegated.__contains__)
+    assert cgroup_v2.find(found).folder == tree / "user@1000/app/run-1.scope"
+    delegated.clear()
+    with pytest.raises(WallMissing, match="not delegated"):
+        cgroup_v2.find(found)
 
 
 def test_v2_does_not_move_others(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
