@@ -2,7 +2,7 @@
 # What the test machine does: facts, then the tests of the walls as three who may make different cgroups. The last line tells.
 set -u
 cd /payload/checkout
-export PATH=/payload/env/bin:/usr/bin:/bin DATIVO_BIN_DIR=/payload/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 HOME=/root
+export PATH=/payload/env/bin:/usr/sbin:/usr/bin:/sbin:/bin DATIVO_BIN_DIR=/payload/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 HOME=/root
 failed=0
 dmesg -n 1 # the console is ours
 
@@ -41,6 +41,8 @@ section 'root, in a delegated scope' systemd-run --quiet --scope -p Delegate=yes
     "${tests[@]}" tests/sandbox/test_life.py tests/sandbox/test_visible.py tests/sandbox/test_cgroup_v2.py
 scope=("${user[@]}" systemd-run --quiet --user --scope -p Delegate=yes)
 told 'user in a delegated scope, doctor' 0 'user@1000.service/app.slice/run-' "${scope[@]}" "${doctor[@]}"
+told 'user with a shell in a delegated scope, doctor' 0 'user@1000.service/app.slice/run-' \
+    "${scope[@]}" bash -c 'sleep 60 & "$@"; exit $?' bash "${doctor[@]}"
 section 'user in a delegated scope' "${scope[@]}" "${tests[@]}" "${walls[@]}"
 section 'user without delegation' "${user[@]}" "${tests[@]}" tests/sandbox/test_life.py tests/sandbox/test_visible.py
 told 'user without delegation, doctor' 9 'Type: systemd-run --user --scope -p Delegate=yes' "${user[@]}" "${doctor[@]}"

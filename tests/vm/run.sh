@@ -40,7 +40,7 @@ stage=$cache/stage
 rm -rf "$stage"
 mkdir -p "$stage/checkout" "$stage/bin"
 git ls-files -z --cached --others --exclude-standard --deduplicate -- \
-    kernel protocol plugins connectors sandbox schemas tests pyproject.toml |
+    kernel protocol plugins connectors sandbox schemas tests docs pyproject.toml |
     while IFS= read -r -d '' path; do
         [ ! -e "$path" ] || printf '%s\0' "$path"
     done | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$stage/checkout"
