@@ -72,6 +72,25 @@ def test_init_writes_a_job_once(workspace: Workspace) -> None:
     assert "dativo plugin add airbyte:source-faker" in workspace.run("shop/job.yaml").stderr
 
 
+@pytest.mark.parametrize("target", ["iceberg", "parquet"])
+def test_the_printed_line_works_when_pasted(numbers: Workspace, target: str) -> None:
+    write(numbers, rows=1000, target=target)
+    told = numbers.dativo("run", "job.yaml", "--quiet", *numbers.flags)
+    assert told.status == 0, told.stderr
+    line = told.stdout.rstrip().splitlines()[-1]
+    assert ("files" in line) == (target == "parquet")
+    read = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=numbers.folder,
+        env=numbers.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert read.returncode == 0, read.stderr
+    assert re.search(r"numbers\.numbers\b.*\b1000\b", read.stdout)
+
+
 def test_spec_check_discover(numbers: Workspace) -> None:
     spec = numbers.dativo("spec", "./plugins/resumable", *numbers.flags)
     assert one_object(spec.stdout)["connectionSpecification"]["required"] == ["rows"]

@@ -41,7 +41,9 @@ def duckdb_line(report: Report, job: Path) -> str | None:
         before, opening = "", _OPEN_ICEBERG
     else:
         sources = [(s.table, _view_name(s.table or "")) for s in written]
-        listed = shlex.join([sys.argv[0], "files", str(job), "--view"])
+        # What the run needed to be told, the listing needs too: it starts a committer.
+        weaker = ["--cgroup", "degraded"] if report.degraded else []
+        listed = shlex.join([sys.argv[0], "files", str(job), "--view", *weaker])
         before, opening = f"{listed} | ", _OPEN_PARQUET
     counts = " UNION ALL ".join(
         f"SELECT {_text(table or '')} AS table, count(*) AS rows FROM {source}"  # noqa: S608  # quoted
