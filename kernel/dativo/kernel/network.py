@@ -6,7 +6,7 @@ the broker enforces it and is held to the same table, tests/network_cases.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -283,8 +283,7 @@ class Granted:
         """Return the grant that lets a connection through; None where none does. ``name`` None: a literal address."""
         if name is None:
             return None if address is None else self._by_address(address, port)
-        patterns = [name, *(f"*{name[at:]}" for at in _dots(name))]
-        for pattern in patterns:
+        for pattern in (name, *wildcards(name)):
             for grant in self._names.get(pattern, ()):
                 if grant.has_port(port):
                     return grant
@@ -303,11 +302,23 @@ class Granted:
 
     def means(self, name: str) -> bool:
         """Whether some port of ``name`` may be granted."""
-        return any(
-            pattern in self._names for pattern in (name, *(f"*{name[at:]}" for at in _dots(name)))
-        ) or any(_is_at_or_below(name, service_base(grant.where)) for grant in self._services)
+        bases = (service_base(grant.where) for grant in self._services)
+        return any(pattern in self._names for pattern in (name, *wildcards(name))) or any(
+            _is_at_or_below(name, base) for base in bases
+        )
 
 
-def _dots(name: str) -> Iterable[int]:
-    """Yield the places of the dots of ``name``, from the first."""
-    return (at for at, character in enumerate(name) if character == "." and at > 0)
+def wildcards(name: str) -> Iterator[str]:
+    """Yield the wildcards that ``name`` lies below, the closest first."""
+    return (f"*{name[at:]}" for at, character in enumerate(name) if character == "." and at > 0)
+
+
+def enclosing(grant: NetworkGrant) -> Iterator[str]:
+    """Yield every place (``NetworkGrant.where``) that holds all of the grant's, itself first."""
+    yield grant.where
+    if grant.kind == "host":
+        yield from wildcards(grant.where.removeprefix(WILDCARD))
+    elif grant.kind == "cidr":
+        network = _network(grant.where)
+        for prefix in range(network.prefixlen - 1, -1, -1):
+            yield str(network.supernet(new_prefix=prefix))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dativo.kernel import network_text
-from dativo.kernel.network import NetworkGrant, is_below, matches
+from dativo.kernel.network import NetworkGrant, enclosing
 from dativo.protocol.errors import NotPermitted, Where
 
 # Everything is denied but what is granted, so that to block these means nothing more.
@@ -51,31 +51,28 @@ class NetworkPolicy:
 
     def permit(self, grants: Iterable[NetworkGrant], file: Path) -> None:
         """Raise NotPermitted, placed in the policy ``file``, for the first grant that the operator rules out."""
+        blocked = {*self.blocked_hosts, *self.blocked}
+        allowed: dict[str, list[NetworkGrant]] = {}
+        for wide in self.allowed or ():
+            allowed.setdefault(wide.where, []).append(wide)
         for grant in grants:
-            for blocked in (*self.blocked_hosts, *self.blocked):
-                if _blocks(blocked, grant):
-                    raise NotPermitted(
-                        f"network {grant.place} is blocked by the policy",
-                        Where(file=str(file), pointer="/network/blocked"),
-                        value=blocked,
-                        hint="Only the operator can lift it",
-                    )
-            if self.allowed is not None and not any(wide.covers(grant) for wide in self.allowed):
+            places = tuple(enclosing(grant))
+            found = next((place for place in places if place in blocked), None)
+            if found is not None and grant.kind != "srv":
+                raise NotPermitted(
+                    f"network {grant.place} is blocked by the policy",
+                    Where(file=str(file), pointer="/network/blocked"),
+                    value=found,
+                    hint="Only the operator can lift it",
+                )
+            if self.allowed is not None and not any(
+                wide.covers(grant) for place in places for wide in allowed.get(place, ())
+            ):
                 raise NotPermitted(
                     f"network {grant} is not within what the policy allows",
                     Where(file=str(file), pointer="/network/allowed"),
                     hint="Ask for less, or have the operator add it",
                 )
-
-
-def _blocks(blocked: str, grant: NetworkGrant) -> bool:
-    """Whether nothing is left of ``grant``."""
-    if network_text.is_address(blocked):
-        return grant.kind == "cidr" and is_below(grant.where, blocked)
-    return grant.kind == "host" and (
-        grant.where == blocked
-        or (blocked.startswith("*.") and matches(blocked, grant.where.removeprefix("*.")))
-    )
 
 
 # --- shared hosting --------------------------------------------------------------------------------------------------------

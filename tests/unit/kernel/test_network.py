@@ -258,6 +258,20 @@ def test_what_covers_what(wide: str, narrow: str, expected: bool) -> None:
     assert parse(wide).covers(parse(narrow)) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("a.b.com", ["a.b.com", "*.b.com", "*.com"]),
+        ("*.a.com", ["*.a.com", "*.com"]),
+        ("128.0.0.0/2:80", ["128.0.0.0/2", "128.0.0.0/1", "0.0.0.0/0"]),
+        ("srv:_kafka._tcp.a.com", ["_kafka._tcp.a.com"]),
+        ("loopback", [""]),
+    ],
+)
+def test_what_encloses_a_place(text: str, places: list[str]) -> None:
+    assert list(network.enclosing(parse(text))) == places
+
+
 # --- of the policy ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,8 +351,9 @@ def test_every_text_is_a_grant_or_refused(text: str) -> None:
 def test_what_is_covered_is_permitted_too(
     wide: NetworkGrant, narrow: NetworkGrant, name: str, port: int
 ) -> None:
-    if wide.covers(narrow) and narrow.names(name, port):
-        assert wide.names(name, port)
+    if wide.covers(narrow):
+        assert wide.where in network.enclosing(narrow)
+        assert wide.names(name, port) or not narrow.names(name, port)
 
 
 @given(st.lists(st.tuples(PORTS, st.integers(0, 30)), max_size=20))
