@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,7 +17,7 @@ from dativo.sandbox import cgroup
 from dativo.sandbox.cgroup import Counted
 from dativo.sandbox.cgroup_v1 import NEEDED, V1Leaf
 from dativo.sandbox.cgroup_v2 import V2Leaf
-from dativo.sandbox.docker_keeper import MAX_REQUEST_BYTES
+from dativo.sandbox.docker_keeper import MAX_REQUEST_BYTES, has_died, launcher_name
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 from dativo.sandbox.program import Limits
 
@@ -145,11 +146,23 @@ class ContainerLeaf:
         remove_folder(self._folder)
 
 
+def make_folder(parent: Path) -> Path:
+    """Make the folder of a launch, named after this launcher, and remove those whose launchers have died."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if has_died(left.name.rpartition(".")[0]):
+            remove_folder(left)
+    return Path(tempfile.mkdtemp(dir=parent, prefix=f"{launcher_name(os.getpid())}."))
+
+
 def remove_folder(folder: Path) -> None:
-    """Remove the socket and the small files of a launch."""
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+    """Remove the socket and the small files of a launch; another launcher may be doing so."""
+    try:
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:
+        return
 
 
 def _find(pid: int) -> V1Leaf | V2Leaf:

@@ -59,13 +59,17 @@ def launcher_name(pid: int) -> str:
     return f"{Path('/proc/self/ns/pid').stat().st_ino}.{pid}.{start_time(pid)}"
 
 
+def has_died(name: str) -> bool:
+    """Whether that launcher has died; never of one whose pids are not seen here."""
+    namespace, pid, _ = name.split(".")
+    ours = launcher_name(int(pid))
+    return ours.startswith(f"{namespace}.") and ours != name
+
+
 def _sweep(client: APIClient) -> None:
-    """Remove what is left where launcher and keeper have both died, of launchers whose pids are seen here."""
+    """Remove what is left where launcher and keeper have both died."""
     for left in client.containers(all=True, filters={"label": LAUNCHER_LABEL}):
-        name = left["Labels"][LAUNCHER_LABEL]
-        namespace, pid, _ = name.split(".")
-        ours = launcher_name(int(pid))
-        if ours.startswith(f"{namespace}.") and ours != name:
+        if has_died(left["Labels"][LAUNCHER_LABEL]):
             client.remove_container(left["Id"], v=True, force=True)
 
 

@@ -14,7 +14,6 @@ import re
 import select
 import socket
 import struct
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from dativo.sandbox.attestation import UPGRADE, Asked, verify
 from dativo.sandbox.confined import Confined, Handles
 from dativo.sandbox.descriptors import Descriptors
 from dativo.sandbox.docker_body import container_body
-from dativo.sandbox.docker_container import ContainerLeaf, Keeper, remove_folder
+from dativo.sandbox.docker_container import ContainerLeaf, Keeper, make_folder, remove_folder
 from dativo.sandbox.errors import StartFailed, WallMissing
 from dativo.sandbox.exchange import Exchange
 from dativo.sandbox.mounts import Access, View, etc_files, plan_view
@@ -74,8 +73,7 @@ def launch_in_docker(
     _check(program, grants)
     view = plan_view(program, grants)
     _check_view(view, grants)
-    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=FOLDER))
+    folder = make_folder(FOLDER)
     fds = Descriptors()
     launch = _Launch(program, grants, identity, view, fds, folder, attest_timeout_s)
     return launch.run(image, engine, handed)
