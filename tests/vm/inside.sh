@@ -39,6 +39,8 @@ walls=(tests/sandbox --ignore=tests/sandbox/test_probes.py)
 section 'root' "${tests[@]}" "${walls[@]}"
 section 'root, in a delegated scope' systemd-run --quiet --scope -p Delegate=yes \
     "${tests[@]}" tests/sandbox/test_life.py tests/sandbox/test_visible.py tests/sandbox/test_cgroup_v2.py
+told 'root with a shell in a delegated scope, doctor' 0 'system.slice/run-' \
+    systemd-run --quiet --scope -p Delegate=yes bash -c 'sleep 60 & "$@"; exit $?' bash "${doctor[@]}"
 scope=("${user[@]}" systemd-run --quiet --user --scope -p Delegate=yes)
 told 'user in a delegated scope, doctor' 0 'user@1000.service/app.slice/run-' "${scope[@]}" "${doctor[@]}"
 told 'user with a shell in a delegated scope, doctor' 0 'user@1000.service/app.slice/run-' \
