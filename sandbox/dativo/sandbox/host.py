@@ -68,7 +68,7 @@ def user_namespaces(host: Host) -> Iterable[WallStatus]:
             yield WallStatus(
                 name,
                 "missing",
-                f"{name} is 0: nobody but root makes user namespaces here, and no wall can be built without one",
+                f"{name} is 0: no user namespace can be made here, and no wall can be built without one",
                 f"Type as root: sysctl -w {name}={value}, and to keep it: "
                 f"echo {name}={value} >/etc/sysctl.d/60-dativo.conf",
             )
