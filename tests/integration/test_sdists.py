@@ -232,7 +232,7 @@ HOSTILE = {
         "refused|unreachable|not permitted|denied",
     ),
     "asks a name": (
-        "import socket; socket.getaddrinfo('pypi.org', 443)",
+        "import socket; socket.getaddrinfo('example.com', 443)",
         "name resolution|not known|[Tt]emporary failure",
     ),
     "forks without end": (BOMB, "unavailable|limit|refused"),
