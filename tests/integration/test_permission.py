@@ -16,6 +16,13 @@ target:
   config: {warehouse: WAREHOUSE, namespace: asks}
 """
 
+CEILING = "ceilings: {memory: 256MiB}\n"
+WAIVERS = """\
+waivers:
+  - {plugin: resumable, ceilings: {memory: 1GiB}, reason: a large one, until: "9999-12-31"}
+  - {plugin: another, ceilings: {memory: 9GiB}, reason: not this one, until: "9999-12-31"}
+"""
+
 
 def prepare(
     workspace: Workspace, grants: str = "", config: str = "", warehouse: str = "./lake"
@@ -59,6 +66,23 @@ def test_more_than_the_default_needs_an_approval(
 def test_the_default_needs_none(workspace: Workspace) -> None:
     prepare(workspace)
     assert workspace.run().status == 0
+
+
+def test_a_waiver_lets_one_plugin_above_a_ceiling_and_is_told(workspace: Workspace) -> None:
+    prepare(workspace)
+    config = workspace.home / "dativo" / "config"
+    config.mkdir(parents=True)
+    (config / "policy.yaml").write_text(CEILING)
+    refused = workspace.run()
+    assert refused.status == 8
+    assert "memory is above" in refused.stderr and "waive it for this plugin" in refused.stderr
+
+    (config / "policy.yaml").write_text(CEILING + WAIVERS)
+    waived = workspace.run()
+    assert waived.status == 0, waived.stderr
+    told = "waiver for resumable until 9999-12-31: a large one"
+    assert told in waived.report["notices"]
+    assert told in workspace.dativo("plan", "job.yaml", *workspace.flags).stdout
 
 
 def test_without_bubblewrap_the_run_says_what_to_type(workspace: Workspace) -> None:

@@ -55,7 +55,7 @@ def names(reference: str) -> tuple[str, ...]:
     return (reference, short, *prefixed, reference.rstrip("/").rpartition("/")[2])
 
 
-def parse(text: str, reason: str | None) -> Block:
+def parse(text: str, reason: str | None = None) -> Block:
     """Read ``NAME``, ``NAME==VERSION`` or a digest of 64 hexadecimal digits. Raises ConfigError."""
     if reason is not None and len(reason) > _MAX_REASON_CHARS:
         raise ConfigError(f"a reason has at most {_MAX_REASON_CHARS} characters")

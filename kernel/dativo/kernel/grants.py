@@ -166,11 +166,14 @@ def permit(
     asked |= {field.name: getattr(read_limits, field.name) for field in fields(read_limits)}
     for key, ceiling in policy.ceilings.items():
         if asked[key] > ceiling:
+            expired = "".join(
+                f"; expired: {each}" for each in policy.waivers if key in each.ceilings
+            )
             raise NotPermitted(
                 f"{key} is above the policy's ceiling",
                 Where(file=str(policy.file), pointer=f"/ceilings/{key}"),
                 value=f"{show(key, asked[key])}, ceiling {show(key, ceiling)}",
-                hint=f"Ask for less in {asked_in}, or have the operator raise the ceiling",
+                hint=f"Ask for less in {asked_in}, or have the operator raise the ceiling or waive it for this plugin{expired}",
             )
     if policy.secrets is not None:
         for secret in requested.secrets:

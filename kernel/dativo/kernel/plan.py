@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dativo.kernel import grants as kernel_grants
-from dativo.kernel import registry, secrets, verbs
+from dativo.kernel import registry, secrets, verbs, waivers
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Networks
 from dativo.kernel.configuration import check_types
@@ -76,6 +76,7 @@ class Source:
     documents: verbs.Documents = field(repr=False)
     redactor: secrets.Redactor = field(repr=False)
     catalog_key: str
+    waivers: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Return what it is and what it may do as plain JSON values."""
@@ -134,10 +135,17 @@ class Plan:
 
     def _notices(self) -> list[str]:
         """Return what is to be known of the plan before it is approved."""
-        connectors = (self.source, self.foreign)
-        return [
-            text for each in connectors if each is not None for text in notices(each.grants.network)
-        ]
+        shared = [text for each in self._connectors for text in notices(each.grants.network)]
+        return [*self.waivers, *shared]
+
+    @property
+    def _connectors(self) -> tuple[Source, ...]:
+        return (self.source,) if self.foreign is None else (self.source, self.foreign)
+
+    @property
+    def waivers(self) -> tuple[str, ...]:
+        """The operator's waivers that hold for the plugins of this run."""
+        return tuple(text for each in self._connectors for text in each.waivers)
 
     def networks(self, site: Site, run: str) -> Networks:
         """Return the networks of the run's processes."""
@@ -167,14 +175,21 @@ class _Candidate:
     said: SourceJob | ForeignTargetJob
     grants: kernel_grants.Grants
     request: kernel_grants.Request
+    waivers: tuple[str, ...]
+
+
+def _waivers(policy: Policy) -> tuple[str, ...]:
+    today = waivers.today()
+    return tuple(str(each) for each in policy.waivers if each.holds(today))
 
 
 def _source_of(site: Site, job: Job) -> _Candidate:
     plugin = registry.find_source(job.source.connector, job.workspace, site.paths)
     site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    granted = kernel_grants.effective(job.source.grants, site.policy, job)
+    policy = site.policy.for_plugin(plugin.reference, plugin.version, plugin.digest)
+    granted = kernel_grants.effective(job.source.grants, policy, job)
     wanted = kernel_grants.request(job, plugin.reference, plugin.digest, granted)
-    return _Candidate(plugin, job.source, granted, wanted)
+    return _Candidate(plugin, job.source, granted, wanted, _waivers(policy))
 
 
 def _target_of(site: Site, job: Job) -> _Candidate | None:
@@ -183,9 +198,10 @@ def _target_of(site: Site, job: Job) -> _Candidate | None:
         return None
     plugin = registry.find_target(said.connector, job.workspace, site.paths)
     site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
-    granted = kernel_grants.effective(said.grants, site.policy, job)
+    policy = site.policy.for_plugin(plugin.reference, plugin.version, plugin.digest)
+    granted = kernel_grants.effective(said.grants, policy, job)
     wanted = kernel_grants.request_target(job, plugin.reference, plugin.digest, granted)
-    return _Candidate(plugin, said, granted, wanted)
+    return _Candidate(plugin, said, granted, wanted, _waivers(policy))
 
 
 def requests(site: Site, job: Job) -> tuple[kernel_grants.Request, ...]:
@@ -220,6 +236,7 @@ def _ready(site: Site, job: Job, found: _Candidate) -> Source:
         documents=verbs.Documents(secrets.inject(found.said.config, values)),
         redactor=values.redactor(),
         catalog_key=verbs.catalog_key(found.plugin, secrets.inject(found.said.config, named)),
+        waivers=found.waivers,
     )
 
 

@@ -7,14 +7,15 @@ beyond the default still needs an approval.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dativo.kernel import blocks, document, expansion, shapes
+from dativo.kernel import blocks, document, expansion, shapes, waivers
 from dativo.kernel.blocks import Block
 from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.paths import Paths
 from dativo.kernel.secrets import SecretRef
+from dativo.kernel.waivers import Waiver
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 
@@ -30,6 +31,19 @@ class Policy:
     walls: Mapping[str, str] = field(default_factory=dict)
     blocked: tuple[Block, ...] = ()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    waivers: tuple[Waiver, ...] = ()
+
+    def for_plugin(self, name: str, version: str, digest: str) -> Policy:
+        """Return the policy as it holds for one plugin today: with the ceilings that its waivers raise.
+
+        ``name`` is its reference; ``waivers`` of the answer are those of this plugin, expired ones too.
+        """
+        own = tuple(each for each in self.waivers if each.plugin.fits(name, version, digest))
+        if not own:
+            return replace(self, waivers=())
+        today = waivers.today()
+        holding = tuple(each for each in own if each.holds(today))
+        return replace(self, ceilings=waivers.raised(self.ceilings, holding), waivers=own)
 
     def variables(self, env: Mapping[str, str]) -> dict[str, str | None]:
         """Return every variable that a job may use, with its value in ``env`` or None."""
@@ -88,6 +102,10 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
                 for block in said.get("blocked", ())
             ),
             *blocked,
+        ),
+        waivers=tuple(
+            Waiver(*(entry[key] for key in ("plugin", "ceilings", "reason", "until")))
+            for entry in said.get("waivers", ())
         ),
         network=NetworkPolicy.of(said.get("network", {})),
     )

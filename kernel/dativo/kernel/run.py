@@ -47,6 +47,7 @@ def run(plan: Plan, site: Site, run_id: str, observer: Observer) -> report.Repor
         else f"{plan.target.reference}=={plan.target.version}",
         warehouse=str(job.own_target.warehouse) if plan.foreign is None else "",
     )
+    course.notices += plan.waivers
     carry_out = _land if plan.foreign is None else foreign.run
     return on_record(
         site,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from dativo.kernel import network_text, quantities
+from dativo.kernel import blocks, network_text, quantities, waivers
 from dativo.kernel.document import Document, Location
 from dativo.kernel.limits import NETWORK_GRANTS
 from dativo.protocol.errors import ConfigError
@@ -335,10 +335,11 @@ NETWORK: Final = Shape(
         "allowed": list_of(NETWORK_GRANT, most=_PLACES),
     },
 )
+CEILINGS: Final = Shape({}, {**NUMBERS, **READ_LIMITS}, frozenset({"network"}))
 POLICY: Final = Shape(
     {},
     {
-        "ceilings": Shape({}, {**NUMBERS, **READ_LIMITS}, frozenset({"network"})),
+        "ceilings": CEILINGS,
         "variables": list_of(VARIABLE),
         "secrets": list_of(TEXT),
         "walls": Shape({}, {"cgroup": one_of("degraded")}),
@@ -349,8 +350,18 @@ POLICY: Final = Shape(
             ),
             most=10_000,
         ),
+        "waivers": list_of(
+            Shape(
+                {
+                    "plugin": meant(blocks.parse),
+                    "ceilings": CEILINGS,
+                    "reason": TEXT,
+                    "until": meant(waivers.read_day),
+                }
+            )
+        ),
     },
-    frozenset({"waivers", "tenants", "roles"}),
+    frozenset({"tenants", "roles"}),
 )
 
 # --- plugin manifest -----------------------------------------------------------------------------

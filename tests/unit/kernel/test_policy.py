@@ -1,13 +1,16 @@
 """The operator's policy: what it says, and when it is not believed."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from dativo.kernel.limits import GIB
+from dativo.kernel import waivers
+from dativo.kernel.grants import Grants, permit
+from dativo.kernel.limits import GIB, ReadLimits
 from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
-from dativo.protocol.errors import ConfigError, NotPermitted
+from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 
 def policy(tmp_path: Path, text: str, **env: str) -> Policy:
@@ -63,6 +66,21 @@ def test_no_file_and_an_empty_file_allow_nothing_more(tmp_path: Path) -> None:
         ("walls: {seccomp: degraded}", "unknown key `seccomp`", "/walls/seccomp"),
         ("variables: ['A B']", "name of an environment variable", "/variables/0"),
         ("secrets: [TOKEN]", "not a reference", "/secrets/0"),
+        (
+            "waivers: [{plugin: x, ceilings: {memory: 1GiB}, reason: r, until: soon}]",
+            "a day such as",
+            "/waivers/0/until",
+        ),
+        (
+            "waivers: [{plugin: 'x y', ceilings: {}, reason: r, until: '2027-01-31'}]",
+            "names no plugin",
+            "/waivers/0/plugin",
+        ),
+        (
+            "waivers: [{plugin: x, ceilings: {}, reason: r, until: '20270131'}]",
+            "a day such as",
+            "/waivers/0/until",
+        ),
         ("blocked: [{version: '1'}]", "exactly one of `name`, `digest`", "/blocked/0"),
         ("blocked: [{digest: abc}]", "SHA-256", "/blocked/0/digest"),
         ("variables: [${NOT_SET}]", "NOT_SET is not listed", "/variables/0"),
@@ -123,3 +141,45 @@ def test_an_airbyte_package_is_blocked_by_any_of_its_names(tmp_path: Path) -> No
             policy(tmp_path, f"blocked: [{{name: '{name}'}}]").check_blocked(
                 "airbyte:source-faker", "7.2.1", DIGEST
             )
+
+
+WAIVED = """\
+ceilings: {memory: 1GiB, cpus: 1}
+waivers:
+  - {plugin: "tap-x==1.2", ceilings: {memory: 8GiB, pids: 9}, reason: backfill, until: "2027-01-31"}
+  - {plugin: tap-x, ceilings: {memory: 2GiB, cpus: 0.5}, reason: always large, until: "2027-03-31"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("today", "version", "memory"),
+    [
+        ("2027-01-31", "1.2", 8 * GIB),
+        ("2027-02-01", "1.2", 2 * GIB),
+        ("2027-01-31", "1.3", 2 * GIB),
+        ("2027-04-01", "1.2", GIB),
+    ],
+)
+def test_a_waiver_raises_a_ceiling_for_one_plugin_until_its_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, today: str, version: str, memory: int
+) -> None:
+    monkeypatch.setattr(waivers, "today", lambda: date.fromisoformat(today))
+    found = policy(tmp_path, WAIVED)
+    # Never lower than the ceiling, and none where there was none.
+    assert found.for_plugin("singer:tap-x", version, "0" * 64).ceilings == {
+        "memory": memory,
+        "cpus": 1,
+    }
+    assert found.for_plugin("singer:tap-y", version, "0" * 64).ceilings == found.ceilings
+
+
+def test_an_expired_waiver_is_named_where_it_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waivers, "today", lambda: date(2027, 4, 1))
+    found = policy(tmp_path, WAIVED).for_plugin("singer:tap-x", "1.2", "0" * 64)
+    with pytest.raises(NotPermitted, match="memory is above") as refused:
+        permit(
+            Grants(memory_bytes=2 * GIB), found, ReadLimits(), where=Where(), asked_in="job.yaml"
+        )
+    assert "expired: waiver for tap-x==1.2 until 2027-01-31: backfill" in (refused.value.hint or "")
