@@ -14,6 +14,7 @@ In a loop of one's own::
 
 from __future__ import annotations
 
+import select
 import selectors
 import socket
 import time
@@ -33,6 +34,7 @@ from dativo.protocol import control, events
 from dativo.protocol.errors import ConfigError, InternalError, ProtocolViolation, Where
 from dativo.sandbox import Confined, Grants, Network, Program
 
+_DIES_WITHIN_S: Final = 2.0
 # What an observed process may connect to, so that it is seen: ports that services are usually found at.
 OBSERVED_PORTS: Final[Ports] = (
     (21, 22), (25, 25), (80, 80), (88, 88), (110, 110), (143, 143), (389, 389), (443, 443), (445, 445), (465, 465),
@@ -259,6 +261,14 @@ class Starting:
         self._broker = broker
         self._on_ready(broker)
 
+    def refused(self) -> None:
+        """Raise InternalError where it has died, or does so within a moment: its sockets close before its end is reported."""
+        if self._broker is not None:
+            poll = select.poll()
+            poll.register(self._broker.confined.report_fd, select.POLLIN)
+            poll.poll(_DIES_WITHIN_S * 1000)
+            self._broker.watch()
+
     def _order(self) -> None:
         self._sock.settimeout(limits.HELLO_TIMEOUT_S)
         try:
@@ -287,6 +297,7 @@ def start_broker(
         starting.sockets.fileno(),
         {name: networks.network(name) for name in networks.record.processes},
         starting.ready,
+        starting.refused,
     )
 
 

@@ -34,12 +34,14 @@ PIPE_BYTES = 1 << 20
 class Service:
     """The broker as launches need it: the socket that takes what listens, and the network of each process that it serves.
 
-    ``ready`` waits for it, and is called before anything is handed over.
+    ``ready`` waits for it, and is called before anything is handed over; ``refused`` raises what became of it, where it is gone,
+    and is called when nothing could be handed over.
     """
 
     sockets: int
     networks: Mapping[str, Network | None]
     ready: Callable[[], None]
+    refused: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -88,8 +90,9 @@ class Processes:
         served.ready()
         try:
             return self.finish(launching)
-        except WallMissing:
-            served.ready()  # one that has died is told of as such
+        except WallMissing as error:
+            if error.wall == "network":
+                served.refused()
             raise
 
     def begin(
