@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conformance.environments import Environment, Unreachable, environment
+from tests.conformance.environments import Environment, kept
 from tests.conformance.pipes import Target
 from tests.integration.conftest import Workspace, nothing_left, plain_flags
 
@@ -22,42 +22,28 @@ CONNECTORS = (
 )
 
 
-def _environment(name: str, config: pytest.Config) -> Environment:
-    """Make it in the folder that DATIVO_CONFORMANCE_ENVIRONMENTS names, else in pytest's cache."""
-    named = os.environ.get("DATIVO_CONFORMANCE_ENVIRONMENTS")
-    if named:
-        folder = Path(named)
-    else:
-        assert config.cache is not None
-        folder = Path(config.cache.mkdir("dativo-conformance"))
-    try:
-        return environment(name, folder)
-    except Unreachable as error:
-        pytest.skip(f"{name}: no package index can be reached: {error}")
-
-
 @pytest.fixture(scope="session")
 def singer_tools(pytestconfig: pytest.Config) -> Environment:
     """singer-check-tap."""
-    return _environment("singer-tools", pytestconfig)
+    return kept("singer-tools", pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def target_jsonl(pytestconfig: pytest.Config) -> Environment:
     """A target built on singer-python."""
-    return _environment("target-jsonl", pytestconfig)
+    return kept("target-jsonl", pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def singer_sdk(pytestconfig: pytest.Config) -> Environment:
     """Meltano's SDK with its test suites."""
-    return _environment("singer-sdk", pytestconfig)
+    return kept("singer-sdk", pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def pyairbyte(pytestconfig: pytest.Config) -> Environment:
     """PyAirbyte and Airbyte's connector development kit."""
-    return _environment("pyairbyte", pytestconfig)
+    return kept("pyairbyte", pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 LOCKS = Path(__file__).parent / "requirements"
 UV = Path(sysconfig.get_path("scripts")) / "uv"
@@ -60,6 +63,20 @@ def environment(name: str, folder: Path) -> Environment:
             )
             (made / "complete").touch()
     return Environment(made)
+
+
+def kept(name: str, config: pytest.Config) -> Environment:
+    """Make it in the folder that DATIVO_CONFORMANCE_ENVIRONMENTS names, else in pytest's cache."""
+    named = os.environ.get("DATIVO_CONFORMANCE_ENVIRONMENTS")
+    if named:
+        folder = Path(named)
+    else:
+        assert config.cache is not None
+        folder = Path(config.cache.mkdir("dativo-conformance"))
+    try:
+        return environment(name, folder)
+    except Unreachable as error:
+        pytest.skip(f"{name}: no package index can be reached: {error}")
 
 
 def _uv(*arguments: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.conformance.environments import kept
 from tests.contract.test_writer_checkpoint import SCHEMA as ROW_SCHEMA
 from tests.contract.test_writer_checkpoint import (
     airbyte_rows,
@@ -19,9 +20,6 @@ from tests.contract.test_writer_checkpoint import (
     singer_schema,
 )
 from tests.contract.writer_kernel import Event, Writer, opening, plan_for, play, stream
-
-_SDK = os.environ.get("DATIVO_SINGER_SDK")
-SDK_STREAMS = Path(_SDK or "/") / "singer_sdk/testing/target_test_streams"
 
 
 def accept(staging: Path, **more: Any) -> Event:
@@ -312,11 +310,12 @@ def test_waiting_is_told_in_all(tmp_path: Path) -> None:
 # --- the streams of singer-sdk's target suite
 
 
-def sdk(name: str) -> bytes:
-    """Return one of the suite's inputs; they are not ours to keep a copy of."""
-    if _SDK is None:
-        pytest.skip("DATIVO_SINGER_SDK does not name a folder with singer_sdk in it")
-    return (SDK_STREAMS / f"{name}.singer").read_bytes()
+@pytest.fixture(scope="session")
+def sdk(pytestconfig: pytest.Config) -> Callable[[str], bytes]:
+    """What gives one of the suite's inputs; they are not ours to keep a copy of."""
+    folder = kept("singer-sdk", pytestconfig).folder
+    (streams,) = folder.glob("lib/python*/site-packages/singer_sdk/testing/target_test_streams")
+    return lambda name: (streams / f"{name}.singer").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -327,7 +326,9 @@ def sdk(name: str) -> bytes:
         ("record_missing_key_property", "record.missing_key"),
     ],
 )
-def test_what_the_sdks_suite_wants_refused(tmp_path: Path, name: str, code: str) -> None:
+def test_what_the_sdks_suite_wants_refused(
+    tmp_path: Path, name: str, code: str, sdk: Callable[[str], bytes]
+) -> None:
     writer = play(accept(tmp_path), sdk(name))
     assert (writer.error()["code"], writer.error()["blame"], writer.status) == (code, "plugin", 7)
 
@@ -353,7 +354,9 @@ def _as_rows(data: bytes) -> dict[str, list[dict[str, Any]]]:
         "special_chars_in_attributes", "user_location_data", "user_location_upsert_data",
     ],
 )  # fmt: skip
-def test_what_the_sdks_suite_wants_taken(tmp_path: Path, name: str) -> None:
+def test_what_the_sdks_suite_wants_taken(
+    tmp_path: Path, name: str, sdk: Callable[[str], bytes]
+) -> None:
     data = sdk(name)
     writer = play(accept(tmp_path, echo=True), data)
     assert (writer.status, writer.of("error")) == (0, [])
@@ -388,7 +391,7 @@ def test_what_the_sdks_suite_wants_taken(tmp_path: Path, name: str) -> None:
     assert [json.loads(s["text"]) for s in last["states"]] == [s["value"] for s in states[-1:]]
 
 
-def test_a_datetime_or_any_text_is_text(tmp_path: Path) -> None:
+def test_a_datetime_or_any_text_is_text(tmp_path: Path, sdk: Callable[[str], bytes]) -> None:
     writer = play(accept(tmp_path), sdk("camelcase_complex_schema"))
     first, second = writer.of("stream_schema")
     kinds = {c["property"]: (c["type"], c["json"]) for c in first["columns"]}
@@ -396,7 +399,7 @@ def test_a_datetime_or_any_text_is_text(tmp_path: Path) -> None:
     assert [len(first["columns"]), len(second["columns"]), second["revision"]] == [12, 15, 2]
 
 
-def test_columns_come_step_by_step(tmp_path: Path) -> None:
+def test_columns_come_step_by_step(tmp_path: Path, sdk: Callable[[str], bytes]) -> None:
     writer = play(accept(tmp_path), sdk("schema_updates"))
     assert [len(e["columns"]) for e in writer.of("stream_schema")] == [3, 4, 6, 7]
     assert [(f["revision"], f["rows"]) for f in writer.files("test_schema_updates")] == [
@@ -404,7 +407,7 @@ def test_columns_come_step_by_step(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_checkpoint_of_states_in_between(tmp_path: Path) -> None:
+def test_a_checkpoint_of_states_in_between(tmp_path: Path, sdk: Callable[[str], bytes]) -> None:
     """Both streams end at the last state, which speaks for both: a6 came behind it."""
     writer = play(accept(tmp_path, echo=True), sdk("multiple_state_messages"), rest="checkpoint")
     rows = tables(tmp_path, writer)
