@@ -143,7 +143,7 @@ def with_network(stack: ExitStack, walls: Walls) -> Callable[[], float]:
                 ends.enter_context(end)
             first = ends.enter_context(
                 begin(
-                    Program("broker", (str(binary),), runtime=(binary,)),
+                    Program("broker", (str(binary),), runtime=(binary,), bare=True),
                     Grants(host_network=True, limits=LIMITS),
                     walls,
                     broker,

@@ -227,7 +227,7 @@ class Starting:
             stack.callback(end.close)
         with control_end, stdin_end, walls.starting(PROGRAM, InternalError):
             self._launching = processes.begin(
-                Program(name="broker", argv=(str(binary),), runtime=(binary,)),
+                Program(name="broker", argv=(str(binary),), runtime=(binary,), bare=True),
                 _grants(),
                 identity,
                 stdin=stdin_end.fileno(),

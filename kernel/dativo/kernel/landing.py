@@ -155,6 +155,7 @@ class Landing(Conversation):
                     argv=(str(binary),),
                     runtime=(binary,),
                     binds=((staging.path, "/staging", True),),
+                    bare=True,
                 ),
                 Grants(limits=tool_limits(WRITER_CGROUP_BYTES)),
                 writer_identity,

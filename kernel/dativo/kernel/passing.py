@@ -62,7 +62,7 @@ class ForeignTarget:
 
 def _relay(processes: Processes, name: str) -> Program:
     binary = registry.executable("dativo-relay", processes.env)
-    return Program(name=name, argv=(str(binary),), runtime=(binary,))
+    return Program(name=name, argv=(str(binary),), runtime=(binary,), bare=True)
 
 
 class Passing(Conversation):

@@ -149,7 +149,7 @@ def release(*fds: int) -> None:
 
 
 def _program(binary: Path) -> Program:
-    return Program(name="pump", argv=(str(binary),), runtime=(binary,))
+    return Program(name="pump", argv=(str(binary),), runtime=(binary,), bare=True)
 
 
 def _grants() -> Grants:

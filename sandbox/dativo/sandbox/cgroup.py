@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -117,12 +118,19 @@ def start_time(pid: int) -> int | None:
 
 def hierarchies(proc: Path = Path("/proc/self")) -> list[Hierarchy]:
     """Read which hierarchies are mounted and where we are in each."""
+    return list(
+        _placed((proc / "cgroup").read_text("utf-8"), (proc / "mountinfo").read_text("utf-8"))
+    )
+
+
+@lru_cache(maxsize=4)  # the answer of every launch but the first
+def _placed(cgroup: str, mountinfo: str) -> tuple[Hierarchy, ...]:
     places: dict[frozenset[str], str] = {}
-    for line in (proc / "cgroup").read_text("utf-8").splitlines():
+    for line in cgroup.splitlines():
         _, names, place = line.split(":", 2)
         places[frozenset(filter(None, names.split(",")))] = place
     found = []
-    for line in (proc / "mountinfo").read_text("utf-8").splitlines():
+    for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind not in ("cgroup", "cgroup2"):
@@ -136,7 +144,7 @@ def hierarchies(proc: Path = Path("/proc/self")) -> list[Hierarchy]:
             # A container's own view: the mount shows only what is at or below `root`.
             if not relative.startswith(".."):
                 found.append(Hierarchy(Path(mount), Path(mount) / relative, controllers))
-    return found
+    return tuple(found)
 
 
 def find_base() -> Base:

@@ -17,7 +17,7 @@ from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 from dativo.sandbox.exchange import Exchange, abort
 from dativo.sandbox.network import Network
 from dativo.sandbox.program import Identity, Limits
-from dativo.sandbox.sockets import make_sockets
+from dativo.sandbox.sockets import RESET_SIGNALS, make_sockets
 from dativo.sandbox.stages import sockets_plan
 from dativo.sandbox.stderr import StderrTail
 
@@ -164,7 +164,7 @@ def _spawn(attempt: Attempt, fds: Descriptors) -> tuple[int, int]:
             file_actions=actions,
             setsid=True,
             setsigmask=(),
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            setsigdef=RESET_SIGNALS,
         )
     except OSError as error:
         raise StartFailed(f"cannot run {attempt.stage1}: {error.strerror}") from error

@@ -36,6 +36,8 @@ _HOST_READ: Final = (
 _HOST_JAVA: Final = ("java-*-openjdk", "java")
 _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+# What Rust's own library and its getrandom open.
+_BARE_DEVICES: Final = ("null", "random", "urandom")
 _OWN: Final = ("/", "/etc", "/run", "/tmp")  # noqa: S108 - inside
 _CLOSED: Final = ("/proc", "/dev", "/sys", "/.dativo")
 _PRIVATE: Final = ("/tmp/", "/run/")  # noqa: S108 - inside
@@ -61,7 +63,7 @@ class View:
     """Mounts in the order to make them: the host's own that everybody reads, then what was given to this program, an image's root
     first. The Landlock rules also cover what needs no mount of its own. ``protected`` are sources, as a writable mount's source
     and the path below it: stage 1 makes them read-only where they lie, before bubblewrap binds what holds them.
-    ``of_image``: /etc is the image's, read-only.
+    ``of_image``: /etc is the image's, read-only. ``bare``: there is none.
     """
 
     base: tuple[Mount, ...]
@@ -72,6 +74,7 @@ class View:
     has_run: bool
     protected: tuple[tuple[str, str], ...] = ()
     of_image: bool = False
+    bare: bool = False
 
 
 def plan_view(program: Program, grants: Grants) -> View:
@@ -88,23 +91,26 @@ def plan_view(program: Program, grants: Grants) -> View:
     files = tuple(_private(file) for file in program.files)
     has_run = any(_below(file.path, "/run") for file in files)
     image: list[Mount] = []
-    if program.root is None:
+    links: list[tuple[str, str]] = []
+    base: list[Mount] = []
+    if program.root is None and not program.bare:
         links, base = _host()
-    else:
+    elif program.root is not None:
         targets = [mount.inside for mount in wanted] + (["/run"] if has_run else [])
         links, binds = roots.entries(program.root, targets)
-        image, base = [Mount(source, inside, "execute") for source, inside in binds], []
+        image = [Mount(source, inside, "execute") for source, inside in binds]
     rules: list[tuple[Access, str]] = [
         ("list", "/"),
-        ("read", "/etc"),
         ("read", "/proc"),
-        ("read", "/sys"),
         ("device", "/dev"),
         ("write", "/dev/shm"),  # noqa: S108 - inside
         ("write", "/tmp"),  # noqa: S108 - inside
     ]
     if has_run:
         rules.append(("write", "/run"))
+    if not program.bare:
+        rules.append(("read", "/etc"))
+        rules.append(("read", "/sys"))
     for mount in (*base, *image, *wanted):
         rules.append((mount.access, mount.inside))
     given = _ordered(base, wanted)
@@ -124,6 +130,7 @@ def plan_view(program: Program, grants: Grants) -> View:
         has_run,
         tuple(_protected(path, given) for path in dict.fromkeys(grants.protected)),
         program.root is not None,
+        program.bare,
     )
 
 
@@ -151,7 +158,7 @@ def bubblewrap_options(
         size = _RUN_SLACK_BYTES + sum(len(file.content) for file in view.files)
         options += ["--perms", "0755", "--size", str(size), "--tmpfs", "/run"]
     options += ["--proc", "/proc", "--size", "65536", "--tmpfs", "/dev"]
-    for device in _DEVICES:
+    for device in _BARE_DEVICES if view.bare else _DEVICES:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     options += ["--symlink", "/proc/self/fd", "/dev/fd"]
     for number, stream in enumerate(("stdin", "stdout", "stderr")):

@@ -160,9 +160,10 @@ def _prepare(
     seccomp = fds.own(os.open(blob_path(), os.O_RDONLY | os.O_CLOEXEC))
     attached, sources, stage2_source = _attached(view, confine, identity)
     becomes = identity or Identity(os.getuid(), os.getgid(), tuple(os.getgroups()))
-    files = {
-        path: fds.content("file", content) for path, content in etc_files(becomes, grants).items()
-    } | {file.path: fds.content("file", file.content) for file in view.files}
+    etc = {} if program.bare else etc_files(becomes, grants)
+    files = {path: fds.content("file", content) for path, content in etc.items()} | {
+        file.path: fds.content("file", file.content) for file in view.files
+    }
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -182,8 +183,11 @@ def _prepare(
         control=None if handed.control is None else fds.copy(handed.control),
     )
     limits = _rlimits(grants.limits, degraded=leaf is None)
-    visible = plan_visible(leaf, grants.limits, cgroup.hierarchies())
-    limit_files = {inside: fds.content("file", content) for inside, content in visible.texts}
+    visible = None if program.bare else plan_visible(leaf, grants.limits, cgroup.hierarchies())
+    limit_files = {
+        inside: fds.content("file", content)
+        for inside, content in (visible.texts if visible else ())
+    }
     stage2 = fds.content("plan", stage2_plan(program, grants, view, limits, streams))
     options = bubblewrap_options(
         view,
@@ -191,7 +195,7 @@ def _prepare(
         stage2_source=stage2_source,
         sources=sources,
         fds=files,
-        cgroup=visible_options(visible, limit_files),
+        cgroup=visible_options(visible, limit_files) if visible else (),
     )
     options_fd = fds.content("options", encode([*options, "--seccomp", seccomp]))
     inside = (*streams.all, stage2)

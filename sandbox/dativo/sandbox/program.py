@@ -65,7 +65,8 @@ class Program:
 
     ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is. ``root`` is the
     root file system of an image (docs/spec/images.md), read and executed instead of the host's /usr, links and certificates.
-    ``binds`` are (host source, path inside, writable) for folders that are seen under another name.
+    ``binds`` are (host source, path inside, writable) for folders that are seen under another name. ``bare``: nothing of the host
+    but ``runtime`` and what is granted, no /etc, no limits to look at; for dativo's own executables, linked statically.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Program:
     files: tuple[PrivateFile, ...] = ()
     binds: tuple[tuple[Path, str, bool], ...] = ()
     root: Path | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Final
 
 from dativo.sandbox.errors import WallMissing
 
+# All that can be reset; a process of ours starts with the actions that the system gives.
+RESET_SIGNALS: Final = frozenset(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _MAX_REASON_BYTES: Final = 4096
 
 
@@ -36,7 +38,7 @@ def make_sockets(
             {},
             file_actions=actions,
             setsigmask=(),
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            setsigdef=RESET_SIGNALS,
         )
     except OSError as error:
         raise WallMissing("network", f"cannot run {confine}: {error.strerror}") from error
