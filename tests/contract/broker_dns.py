@@ -163,7 +163,10 @@ Behave = Callable[[bytes, str, int, bool], Sequence[bytes]]
 
 @dataclass
 class Resolver:
-    """A resolver on loopback with some records, or one that behaves as it is told. Use it as a context manager."""
+    """A resolver with some records, or one that behaves as it is told. Use it as a context manager.
+
+    ``sockets`` are a bound one for packets and a listener, of another network namespace; without them it is on loopback.
+    """
 
     records: Sequence[Record] = ()
     behave: Behave | None = None
@@ -171,10 +174,11 @@ class Resolver:
     queries: list[tuple[str, int, bool]] = field(default_factory=list)
     # Of each query over UDP: its id and its sender's port.
     seen: list[tuple[int, int]] = field(default_factory=list)
+    sockets: tuple[socket.socket, socket.socket] | None = None
 
     def __enter__(self) -> Resolver:
-        self._udp, self._tcp = _same_port()
-        self.address = f"127.0.0.1:{self._udp.getsockname()[1]}"
+        self._udp, self._tcp = self.sockets or _same_port()
+        self.address = "{}:{}".format(*self._udp.getsockname())
         self._threads = [
             threading.Thread(target=self._serve_udp, daemon=True),
             threading.Thread(target=self._serve_tcp, daemon=True),
