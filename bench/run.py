@@ -7,10 +7,10 @@ import platform
 import sys
 from typing import Final
 
-from bench import broker, first_byte, jail, pipe, relay, start, version, writer
+from bench import broker, docker, first_byte, inside, jail, pipe, relay, start, version, writer
 from bench.measure import table
 
-PARTS: Final = (version, start, first_byte, relay, jail, pipe, broker, writer)
+PARTS: Final = (version, start, docker, inside, first_byte, relay, jail, pipe, broker, writer)
 
 
 def main() -> int:
