@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.docker.engine import Engine
 from tests.docker.image import PYTHON, WISHES, python_image
+from tests.sandbox.stub_broker import KNOWN, StubBroker
 
 from dativo.sandbox import (
     Confined,
+    Container,
     Grants,
     Identity,
     Limits,
@@ -27,10 +31,12 @@ from dativo.sandbox import (
     Program,
     StartFailed,
     WallMissing,
+    Walls,
     allocate_identity,
 )
+from dativo.sandbox import launch as launch_confined
 from dativo.sandbox.docker_body import container_body
-from dativo.sandbox.docker_launch import FOLDER, Handed, launch_in_docker
+from dativo.sandbox.docker_launch import FOLDER
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
@@ -52,6 +58,11 @@ def identity() -> Iterator[Identity]:
         yield lease.identity
 
 
+def in_docker(program: Program, grants: Grants, **options: Any) -> Confined:
+    handed = dict.fromkeys(("stdin", "stdout", "control"))
+    return launch_confined(program, grants, walls=Walls(), run="test", **{**handed, **options})
+
+
 @pytest.fixture
 def launch(engine: Engine, image: str, identity: Identity) -> Iterator[Launch]:
     """Start code of Python's in the image; afterwards nothing of it is left."""
@@ -63,13 +74,12 @@ def launch(engine: Engine, image: str, identity: Identity) -> Iterator[Launch]:
         program = Program(
             "probe", (PYTHON, "-I", "-c", code, *arguments), files=options.pop("files", ())
         )
-        confined = launch_in_docker(
-            options.pop("program", program),
-            options.pop("image", image),
+        container = Container(options.pop("image", image), engine.folder / "docker.sock")
+        confined = in_docker(
+            replace(options.pop("program", program), container=container),
             options.pop("grants", Grants()),
             identity=options.pop("identity", identity),
-            handed=Handed(**options),
-            engine=engine.folder / "docker.sock",
+            **options,
         )
         started.append(confined)
         return confined
@@ -270,6 +280,52 @@ except OSError as error:
     assert (writable / "made").read_text() == "back"
 
 
+NETWORK = """\
+import errno, socket
+def told(what, *arguments):
+    try:
+        print(what(*arguments))
+    except OSError as error:
+        print(errno.errorcode.get(error.errno) or "no name")
+def talk(host, port):
+    with socket.create_connection((host, port), 10) as connection:
+        return connection.recv(99).decode().strip()
+told(talk, "db.internal", 443)
+told(talk, "evil.test", 443)
+told(talk, "db.internal", 80)
+told(talk, "10.20.3.4", 443)
+told(talk, "192.0.2.1", 443)
+told(socket.create_server, ("127.0.0.1", 9999))
+"""
+
+
+def test_a_network_is_served_by_a_broker(launch: Launch) -> None:
+    network = Network(((443, 443),), ("10.20.0.0/16",))
+    with closing(StubBroker()) as broker:
+        confined = launch(
+            NETWORK,
+            grants=Grants(network=network),
+            sockets=broker.far.fileno(),
+            client="source",
+        )
+        broker.serve()
+        assert confined.attestation.network == "named"
+        assert read(confined).splitlines() == [
+            f"{KNOWN['db.internal']} 443", "no name", "EACCES", "10.20.3.4 443", "ENETUNREACH", "EACCES"
+        ]  # fmt: skip
+        assert broker.messages[0]["client"] == "source"
+
+
+def test_an_own_loopback(launch: Launch) -> None:
+    code = """\
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 10):
+    print("heard")
+"""
+    confined = launch(code, grants=Grants(network=Network(loopback=True)))
+    assert (read(confined), confined.attestation.network) == ("heard\n", "empty")
+
+
 @pytest.mark.parametrize(
     ("code", "code_or_signal", "cause"),
     [
@@ -326,12 +382,13 @@ os.kill(0, 9)
 LAUNCHER = """\
 import os, sys, time
 from pathlib import Path
-from dativo.sandbox import Grants, Program, allocate_identity
-from dativo.sandbox.docker_launch import Handed, launch_in_docker
+from dativo.sandbox import Container, Grants, Program, Walls, allocate_identity, launch
 with allocate_identity() as lease:
-    program = Program("left", (sys.argv[1], "-I", "-c", "import time; time.sleep(600)"))
-    image, engine = sys.argv[2], Path(sys.argv[3])
-    confined = launch_in_docker(program, image, Grants(), identity=lease.identity, handed=Handed(), engine=engine)
+    container = Container(sys.argv[2], Path(sys.argv[3]))
+    program = Program("left", (sys.argv[1], "-I", "-c", "import time; time.sleep(600)"), container=container)
+    confined = launch(
+        program, Grants(), identity=lease.identity, walls=Walls(), stdin=None, stdout=None, control=None, run="test"
+    )
     print(confined.pid, confined._handles.monitor, flush=True)
     time.sleep(600)
 """
@@ -376,23 +433,20 @@ def test_what_cannot_be_started_is_told(launch: Launch, engine: Engine, image: s
         launch("", image="sha256:" + 64 * "0")
     with pytest.raises(WallMissing, match="identity"):
         launch("", identity=Identity(0, 0))
-    for grants in (Grants(network=Network(loopback=True)), Grants(host_network=True)):
-        with pytest.raises(WallMissing, match="a network, which this back end has not"):
-            launch("", grants=grants)
+    with pytest.raises(
+        WallMissing, match="the launcher's own network, which this back end has not"
+    ):
+        launch("", grants=Grants(host_network=True))
 
 
 def test_an_engine_that_is_none(image: str, identity: Identity, tmp_path: Path) -> None:
+    container = Container(image, tmp_path / "docker.sock")
+    program = Program("none", (PYTHON,), container=container)
     with pytest.raises(WallMissing) as caught:
-        launch_in_docker(
-            Program("none", (PYTHON,)), image, Grants(),
-            identity=identity, handed=Handed(), engine=tmp_path / "docker.sock",
-        )  # fmt: skip
+        in_docker(program, Grants(), identity=identity)
     assert caught.value.wall == "docker"
     silent = socket.socket(socket.AF_UNIX)
     silent.bind(str(tmp_path / "docker.sock"))
     silent.listen(1)
     with silent, pytest.raises(WallMissing, match="not there in time"):
-        launch_in_docker(
-            Program("none", (PYTHON,)), image, Grants(), identity=identity, handed=Handed(),
-            engine=tmp_path / "docker.sock", attest_timeout_s=1,
-        )  # fmt: skip
+        in_docker(program, Grants(), identity=identity, attest_timeout_s=1)

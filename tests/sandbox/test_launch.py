@@ -22,7 +22,6 @@ from dativo.sandbox import (
     Confined,
     Grants,
     Identity,
-    Launching,
     Limits,
     Program,
     SandboxError,
@@ -38,6 +37,7 @@ from dativo.sandbox import (
     stages,
 )
 from dativo.sandbox.attestation import Asked
+from dativo.sandbox.launching import Building
 from dativo.sandbox.seccomp.compile import compile_policy
 from dativo.sandbox.seccomp.policy import Verdict, load_policy
 
@@ -452,18 +452,20 @@ def test_usable_alone() -> None:
 
 
 @pytest.fixture
-def begin(walls: Walls, identity: Identity | None) -> Callable[[str], Launching]:
-    def begun(script: str) -> Launching:
-        return begin_launch(
+def begin(walls: Walls, identity: Identity | None) -> Callable[[str], Building]:
+    def begun(script: str) -> Building:
+        launching = begin_launch(
             Program("plain", ("/bin/sh", "-c", script)),
             Grants(limits=Limits(wall_time_s=60)),
             identity=identity, walls=walls, stdin=None, stdout=None, control=None, run="test",
         )  # fmt: skip
+        assert isinstance(launching, Building)
+        return launching
 
     return begun
 
 
-def test_launches_overlap_and_end_in_any_order(begin: Callable[[str], Launching]) -> None:
+def test_launches_overlap_and_end_in_any_order(begin: Callable[[str], Building]) -> None:
     with begin("echo first") as first, begin("echo second") as second:
         two, one = second.finish(), first.finish()
     with two, one:
@@ -472,7 +474,7 @@ def test_launches_overlap_and_end_in_any_order(begin: Callable[[str], Launching]
             assert os.read(confined.stdout, 100) == said
 
 
-def test_an_abandoned_launch_leaves_nothing(begin: Callable[[str], Launching]) -> None:
+def test_an_abandoned_launch_leaves_nothing(begin: Callable[[str], Building]) -> None:
     for waits in (False, True):
         launching = begin("sleep 1000")
         monitor = launching._monitor

@@ -4,13 +4,15 @@
 //! `network ADDRESS PREFIX`.
 //!
 //! Started by the launcher while stage 2 waits for the word to go, so nothing runs in that namespace yet. Whoever made
-//! the namespace's owner has every capability in it (user_namespaces(7)): as root that uid is taken on first. Ends with
-//! status 0 once the broker's socket has taken everything; docs/spec/sandbox.md has the messages.
+//! the namespace's owner has every capability in it (user_namespaces(7)): as root that uid is taken on first, where an
+//! `identity` is given; a container's namespace is root's own. Ends with status 0 once the broker's socket has taken
+//! everything; docs/spec/sandbox.md has the messages.
 
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::attestation::{object, quoted};
 use crate::failure::{At, Failure, Result};
@@ -119,7 +121,8 @@ fn raise_open_files() -> Result<()> {
     }
 }
 
-/// Join the user namespace that owns a network namespace, then that one.
+/// Join the user namespace that owns a network namespace, then that one. The owner of a container's is our own, which nobody
+/// joins again (setns(2)).
 fn enter(namespace: RawFd) -> Result<()> {
     // SAFETY: the request takes no argument and gives a new descriptor (ioctl_ns(2)).
     let owner = unsafe {
@@ -127,10 +130,14 @@ fn enter(namespace: RawFd) -> Result<()> {
             sys::check(libc::ioctl(namespace, NS_GET_USERNS as _)).at(WALL, "NS_GET_USERNS")?;
         OwnedFd::from_raw_fd(fd)
     };
-    // SAFETY: valid descriptors; this process has one thread.
-    unsafe {
-        sys::check(libc::setns(owner.as_raw_fd(), libc::CLONE_NEWUSER))
+    let own = File::open("/proc/self/ns/user").at(WALL, "the own user namespace")?;
+    if !sys::is_same_file(owner.as_fd(), own.as_fd()).at(WALL, "fstat")? {
+        // SAFETY: a valid descriptor; this process has one thread.
+        sys::check(unsafe { libc::setns(owner.as_raw_fd(), libc::CLONE_NEWUSER) })
             .at(WALL, "cannot join the user namespace")?;
+    }
+    // SAFETY: as above.
+    unsafe {
         sys::check(libc::setns(namespace, libc::CLONE_NEWNET))
             .at(WALL, "cannot join the network namespace")
             .map(drop)

@@ -107,11 +107,21 @@ fn open_path(folder: RawFd, path: &CStr, resolve: u64) -> io::Result<OwnedFd> {
 }
 
 pub fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(facts(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Whether two descriptors are of one file; of namespaces: whether it is the same one (namespaces(7)).
+pub fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let (one, other) = (facts(one)?, facts(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
+fn facts(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
     // SAFETY: stat is plain data, filled by fstat.
     let mut facts: libc::stat = unsafe { mem::zeroed() };
     // SAFETY: a valid descriptor and a valid pointer.
     check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut facts) })?;
-    Ok(facts.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    Ok(facts)
 }
 
 /// Replace this process. Returns only with the error.

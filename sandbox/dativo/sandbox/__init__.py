@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dativo.sandbox.network import Network as Network
     from dativo.sandbox.pipeline import begin_launch as begin_launch
     from dativo.sandbox.pipeline import launch as launch
+    from dativo.sandbox.program import Container as Container
     from dativo.sandbox.program import Grants as Grants
     from dativo.sandbox.program import Identity as Identity
     from dativo.sandbox.program import Limits as Limits
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attestation",
     "Confined",
+    "Container",
     "Exit",
     "Grants",
     "Identity",
@@ -60,6 +62,7 @@ __all__ = [
 _HOMES = {
     "Attestation": "attestation",
     "Confined": "confined",
+    "Container": "program",
     "Exit": "ending",
     "Grants": "program",
     "Identity": "program",

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
@@ -47,11 +48,41 @@ class Attempt:
     served: Served | None
 
 
-class Launching:
+class Launching(ABC):
     """Walls that are being built; nothing of the program runs yet. Call finish() once.
 
     As a context manager it is abandoned when it is left unfinished.
     """
+
+    _finished = False
+
+    def finish(self) -> Confined:
+        """Return once every wall is attested and the program's exec has succeeded.
+
+        Raises WallMissing for a wall that cannot be built or was not found to stand, StartFailed when the program cannot be
+        started; nothing is left running then.
+        """
+        self._finished = True
+        return self._finish()
+
+    @abstractmethod
+    def _finish(self) -> Confined:
+        """See :meth:`finish`."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """End it unfinished; nothing is left running."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._finished:
+            self.abandon()
+
+
+class Building(Launching):
+    """The first back end: stage 1 and bubblewrap."""
 
     def __init__(
         self,
@@ -68,20 +99,13 @@ class Launching:
         self._leaf = leaf
         self._fds = fds
         self._timeout_s = timeout_s
-        self._finished = False
         self._monitor, self._monitor_fd = _spawn(attempt, fds)
         fds.close((*attempt.passed, attempt.stderr_in))
         self._tree_fd: int | None = None
         self._report = socket.socket(fileno=fds.take(attempt.report))
         self._stderr = StderrTail(attempt.stderr_out, limits.stderr_bytes)
 
-    def finish(self) -> Confined:
-        """Return once every wall is attested and the program's exec has succeeded.
-
-        Raises WallMissing for a wall that cannot be built or was not found to stand, StartFailed when the program cannot be
-        started; nothing is left running then.
-        """
-        self._finished = True
+    def _finish(self) -> Confined:
         try:
             attestation, tree_fd = self._let_go()
         except BaseException as error:
@@ -97,16 +121,9 @@ class Launching:
         return Confined(self._name, attestation, self._limits, self._handles(tree_fd))
 
     def abandon(self) -> None:
-        """End it unfinished; nothing is left running."""
+        """See :class:`Launching`."""
         abort(self._monitor_fd, self._tree_fd, self._report)
         self._clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self._finished:
-            self.abandon()
 
     def _let_go(self) -> tuple[Attestation, int]:
         deadline_s = time.monotonic() + self._timeout_s
@@ -115,7 +132,7 @@ class Launching:
         self._tree_fd = tree_fd = self._fds.own(os.pidfd_open(credentials[0]))
         attestation = verify(message, credentials, self._attempt.asked)
         if self._attempt.served is not None:
-            _serve(self._attempt.served, self._attempt.stage1, attestation, self._fds, deadline_s)
+            serve(self._attempt.served, self._attempt.stage1, attestation, self._fds, deadline_s)
         exchange.go()
         exchange.receive()
         return attestation, tree_fd
@@ -176,10 +193,10 @@ def _spawn(attempt: Attempt, fds: Descriptors) -> tuple[int, int]:
         raise
 
 
-def _serve(
+def serve(
     served: Served, confine: str, attestation: Attestation, fds: Descriptors, deadline_s: float
 ) -> None:
-    """Give the broker what listens in the network namespace of an attested stage 2."""
+    """Give the broker what listens in the network namespace of an attested stage 2; ``confine`` makes it."""
     try:
         path = f"/proc/{attestation.pid}/ns/net"
         namespace = fds.own(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

@@ -11,7 +11,6 @@ import _thread
 import os
 import resource
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,18 +19,19 @@ from dativo.sandbox.attestation import Asked
 from dativo.sandbox.confined import Confined
 from dativo.sandbox.descriptors import Descriptors
 from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
-from dativo.sandbox.launching import Attempt, Launching, Served
+from dativo.sandbox.launching import Attempt, Building, Launching, Served
 from dativo.sandbox.mounts import View, bubblewrap_options, etc_files, plan_view
 from dativo.sandbox.network import check_network, standing
 from dativo.sandbox.program import MIB, Grants, Identity, Limits, Program, Walls
 from dativo.sandbox.seccomp import blob_path
-from dativo.sandbox.stages import Streams, encode, stage1_plan, stage2_plan
+from dativo.sandbox.stages import Handed, Streams, encode, stage1_plan, stage2_plan
 from dativo.sandbox.visible import plan_visible, visible_options
 
 # Where stage 1 shows the granted sources to bubblewrap, in a mount namespace of its own; root only.
 VIEW_FOLDER: Final = Path("/run/dativo/view")
 # Allocators reserve address space that they never touch; the watchdog bounds what is touched.
 DATA_SLACK_BYTES: Final = 1024 * MIB
+ATTEST_TIMEOUT_S: Final = 10.0
 _NPROC_PER_NAMESPACE: Final = (5, 14)
 
 
@@ -48,7 +48,7 @@ def launch(
     run: str,
     sockets: int | None = None,
     client: str = "",
-    attest_timeout_s: float = 10,
+    attest_timeout_s: float | None = None,
 ) -> Confined:
     """Start ``program`` and return once every wall is attested and its exec has succeeded: begin_launch() and finish()."""
     return begin_launch(
@@ -80,7 +80,7 @@ def begin_launch(
     run: str,
     sockets: int | None = None,
     client: str = "",
-    attest_timeout_s: float = 10,
+    attest_timeout_s: float | None = None,
 ) -> Launching:
     """Begin to build the walls of ``program``, so that several launches take the time of one. Finish or abandon what it returns.
 
@@ -90,20 +90,34 @@ def begin_launch(
     ``sockets`` is a SOCK_SEQPACKET socket that leads to a broker, required with a network that has ports: what listens in the
     process's namespace is handed over there before the program starts, under the name ``client``. The caller keeps its copies
     of these five and may close them at once. ``run`` is for the name of the cgroup. ``attest_timeout_s`` is the patience of
-    ``finish``. Raises WallMissing for a wall that cannot be built, StartFailed where nothing can be spawned; nothing is left
-    running then.
+    ``finish``, 10 unless given, of a container 60. Raises WallMissing for a wall that cannot be built, StartFailed where nothing
+    can be spawned; nothing is left running then.
     """
     _check_caller(identity)
     check_network(grants.network, host=grants.host_network, sockets=sockets, client=client)
+    handed = Handed(stdin, stdout, stderr, control)
+    if program.container is not None:
+        from dativo.sandbox.docker_launch import begin_in_docker  # seldom
+
+        return begin_in_docker(
+            program,
+            program.container,
+            grants,
+            identity,
+            handed,
+            sockets=sockets,
+            client=client,
+            attest_timeout_s=attest_timeout_s,
+        )
     leaf = _make_leaf(walls, grants.limits, run, program.name)
     fds = Descriptors()
     try:
-        handed = _Handed(stdin, stdout, stderr, control)
         served = None
         if sockets is not None and grants.network is not None:
             served = Served(grants.network, fds.copy(sockets), client, identity)
         attempt = _prepare(program, grants, identity, leaf, fds, handed, served)
-        return Launching(program.name, grants.limits, attempt, leaf, fds, attest_timeout_s)
+        patience_s = ATTEST_TIMEOUT_S if attest_timeout_s is None else attest_timeout_s
+        return Building(program.name, grants.limits, attempt, leaf, fds, patience_s)
     except BaseException:
         fds.close_all()
         if leaf is not None:
@@ -134,23 +148,13 @@ def _make_leaf(walls: Walls, limits: Limits, run: str, name: str) -> cgroup.Leaf
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Handed:
-    """The caller's descriptors."""
-
-    stdin: int | None
-    stdout: int | None
-    stderr: int | None
-    control: int | None
-
-
 def _prepare(
     program: Program,
     grants: Grants,
     identity: Identity | None,
     leaf: cgroup.Leaf | None,
     fds: Descriptors,
-    handed: _Handed,
+    handed: Handed,
     served: Served | None,
 ) -> Attempt:
     if not program.argv or not program.argv[0].startswith("/"):

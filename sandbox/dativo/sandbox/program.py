@@ -60,11 +60,20 @@ class PrivateFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """An image that lies in a Docker Engine: its id (``sha256:…``), and the engine's socket."""
+
+    image: str
+    engine: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What to run. ``name`` is for messages and the cgroup; ``argv[0]`` is an absolute path inside.
 
     ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is. ``root`` is the
     root file system of an image (docs/spec/images.md), read and executed instead of the host's /usr, links and certificates.
+    ``container`` has Docker Engine run it in the image's own root (docs/spec/docker.md), without ``root`` and ``runtime``.
     ``binds`` are (host source, path inside, writable) for folders that are seen under another name. ``bare``: nothing of the host
     but ``runtime`` and what is granted, no /etc, no limits to look at; for dativo's own executables, linked statically.
     """
@@ -77,6 +86,7 @@ class Program:
     binds: tuple[tuple[Path, str, bool], ...] = ()
     root: Path | None = None
     bare: bool = False
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True)

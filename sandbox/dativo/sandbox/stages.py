@@ -21,6 +21,16 @@ _BASE_ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
+class Handed:
+    """The caller's descriptors."""
+
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+    control: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Streams:
     """The program's descriptors as stage 2 inherits them."""
 

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.sandbox import bpf
 
 from dativo.sandbox.docker_body import container_body
-from dativo.sandbox.docker_launch import _in_memory
 from dativo.sandbox.docker_profile import docker_profile
+from dativo.sandbox.docker_view import in_memory
 from dativo.sandbox.mounts import Mount
 from dativo.sandbox.program import Identity, Limits
 from dativo.sandbox.seccomp import FOLDER
@@ -103,7 +103,7 @@ def test_the_body_asks_for_every_wall() -> None:
     assert tmp["TmpfsOptions"] == {"SizeBytes": 1 << 22, "Mode": 0o1777}
 
 
-def test_what_lies_in_memory() -> None:
+def test_what_liesin_memory() -> None:
     lines = (
         "1 0 254:0 /vfs/1 / ro,relatime - ext4 /dev/vda rw",
         "2 1 0:80 / /dev rw,nosuid - tmpfs tmpfs rw",
@@ -113,4 +113,4 @@ def test_what_lies_in_memory() -> None:
         "6 1 0:86 / /var/my\\040data rw,nosuid - tmpfs tmpfs rw",
         "7 1 0:87 /file /etc/passwd ro - tmpfs tmpfs rw",
     )
-    assert _in_memory("\n".join(lines)) == ["/tmp", "/var/my data"]
+    assert in_memory("\n".join(lines)) == ["/tmp", "/var/my data"]

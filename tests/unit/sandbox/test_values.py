@@ -18,7 +18,7 @@ from dativo.sandbox.stages import Streams, encode, stage2_plan
 
 def test_exports() -> None:
     assert dativo.sandbox.__all__ == [
-        "Attestation", "Confined", "Exit", "Grants", "Identity", "Launching", "Limits", "Network",
+        "Attestation", "Confined", "Container", "Exit", "Grants", "Identity", "Launching", "Limits", "Network",
         "PrivateFile", "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus",
         "Walls", "allocate_identity", "begin_launch", "launch", "probes",
     ]  # fmt: skip
