@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -124,15 +125,15 @@ def _run(*command: str) -> str:
 
 # --- the web ---------------------------------------------------------------------------------------------------------------
 
-# A path with its query, to a status, headers and a body.
+# What a page answers: a status, headers and a body. It is given the path with its query, and the request's headers.
 Answer = tuple[int, Mapping[str, str], bytes]
+Headers = Message  # its keys are in any case
+Page = Callable[[str, Headers], Answer]
 
 
-@dataclass
-class Web:
-    """What was asked of a web server: host, path with query, and headers, in order."""
-
-    asked: list[tuple[str, str, dict[str, str]]]
+def greet(path: str, headers: Headers) -> Answer:
+    """Greet by the name that was asked for."""
+    return 200, {}, f"hello from {urlsplit('//' + headers['Host']).hostname}".encode()
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -155,19 +156,14 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def web(far: Far, port: int, pages: Mapping[str, Answer] | None = None) -> Iterator[Web]:
-    """Serve ``pages``, else a greeting with the host's name; on another port than 80 in TLS."""
-    seen = Web([])
+def web(far: Far, port: int, page: Page = greet) -> Iterator[None]:
+    """Serve HTTP; on another port than 80 in TLS."""
 
-    class Page(http.server.BaseHTTPRequestHandler):
+    class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            host = urlsplit(f"//{self.headers['Host']}").hostname or ""
-            seen.asked.append((host, self.path, dict(self.headers)))
-            greeting: Answer = (200, {}, f"hello from {host}".encode())
-            missing: Answer = (404, {}, b'{"message": "Not Found"}')
-            status, headers, body = greeting if pages is None else pages.get(self.path, missing)
+            status, headers, body = page(self.path, self.headers)
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
@@ -181,11 +177,11 @@ def web(far: Far, port: int, pages: Mapping[str, Answer] | None = None) -> Itera
     if port != 80:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(far.certificates / "server.pem", far.certificates / "server.key")
-    with _Server(far.listener(port), tls, Page) as server:
+    with _Server(far.listener(port), tls, Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield seen
+            yield
         finally:
             server.shutdown()
             thread.join(WITHIN_S)
