@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -207,3 +208,13 @@ def test_static_rust(place: Workspace, world: Far) -> None:
     build(folder, "rustc", *flags, str(SOURCES / "client.rs"))
     assert_only_granted(tried(place), "rust", places)
     assert told(place) == ({"api.test:80"}, {"other.test"})
+
+
+def test_the_guide_names_the_locked_versions() -> None:
+    guide = (ROOT / "docs/guide/network.md").read_text()
+    locked = dict(
+        re.findall(r"^([a-z0-9-]+)(?:\[\w+\])?==(\S+)$", LOCK.with_suffix(".in").read_text(), re.M)
+    )
+    assert len(locked) == 6
+    for name, version in locked.items():
+        assert re.search(rf"^\| {name}( \(\w+\))? \| {re.escape(version)} \|", guide, re.M), name
