@@ -22,13 +22,18 @@ from tests.integration.outside import audit
 TARGET = "singer:meltanolabs-target-postgres"
 TAP = "singer:meltanolabs-tap-github"
 ROWS = 250
-INTO_POSTGRES = f"""\
-pipeline: {{name}}
-source:
+FROM_TAP = f"""\
   connector: ./plugins/tap
-  config: {{{{rows: {ROWS}}}}}
+  config: {{rows: {ROWS}}}
   streams: [a, b, "!a.secret"]
-target:
+"""
+FROM_API = """\
+  connector: ./plugins/github
+  config: {organizations: [octokit-fixture-org], auth_token: {secret: "env://GITHUB_TOKEN"}}
+  streams: [issues]
+  grants: {network: [api.github.com private]}
+"""
+INTO_POSTGRES = f"""\
   connector: {TARGET}
   config:
     host: db.test
@@ -109,9 +114,12 @@ def place(world: Far, installed: Workspace) -> Workspace:
 # --- PostgreSQL as a target ------------------------------------------------------------------------------------------------
 
 
-def into_postgres(place: Workspace, name: str, grant: str) -> Result:
+def into_postgres(
+    place: Workspace, name: str, source: str = FROM_TAP, grant: str = "db.test:5432 private"
+) -> Result:
     """Run the pipeline ``name`` with one network grant; its tables come to lie in the schema of its name."""
-    place.job(INTO_POSTGRES.format(name=name, grant=grant), f"{name}.yaml")
+    target = INTO_POSTGRES.format(name=name, grant=grant)
+    place.job(f"pipeline: {name}\nsource:\n{source}target:\n{target}", f"{name}.yaml")
     approved = place.dativo("grants", "approve", f"{name}.yaml")
     assert approved.status == 0, approved.stderr
     return place.run(f"{name}.yaml")
@@ -119,7 +127,7 @@ def into_postgres(place: Workspace, name: str, grant: str) -> Result:
 
 def test_postgres_has_what_was_sent(place: Workspace, database: Postgres) -> None:
     """In TLS, with the server's name checked by the target: it is the granted one all the way."""
-    ran = into_postgres(place, "shop", "db.test:5432 private")
+    ran = into_postgres(place, "shop")
     assert ran.status == 0, ran.stderr
     sent = [f"{i}|2024-01-01 00:00:00|{i}.10|s{i}" for i in range(ROWS)]
     assert database.ask("SELECT id, at, price, secret FROM shop.b ORDER BY id") == sent
@@ -143,7 +151,7 @@ def test_postgres_has_what_was_sent(place: Workspace, database: Postgres) -> Non
 def test_without_the_grant_nothing_is_stored_and_the_report_says_why(
     place: Workspace, database: Postgres
 ) -> None:
-    ran = into_postgres(place, "closed", "api.test")
+    ran = into_postgres(place, "closed", grant="api.test")
     assert ran.status == 5, ran.stderr
     refused = "db.test was refused (not_granted), to allow it: db.test in target.grants.network"
     assert refused in ran.report["error"]["hint"]
@@ -255,3 +263,19 @@ def test_without_the_grant_no_api_is_asked(place: Workspace, github: Recording) 
     assert hint in done.stderr
     assert '"RECORD"' not in done.stdout
     assert github.asked == []
+
+
+def test_from_an_api_into_postgres(place: Workspace, github: Recording, database: Postgres) -> None:
+    """Source and target have a network each, with nothing of the other's."""
+    ran = into_postgres(place, "issues", FROM_API)
+    assert ran.status == 0, ran.stderr
+    issues = f"{REPOSITORY}/issues"
+    recorded = github.body(issues) + github.body(issues, CURSOR)
+    stored = database.ask("SELECT id, number, title FROM issues.issues ORDER BY id")
+    assert stored == [f"{each['id']}|{each['number']}|{each['title']}" for each in recorded]
+    networks = {each["process"]: each for each in ran.report["network"]}
+    assert {
+        process: {each["place"] for each in network["reached"]}
+        for process, network in networks.items()
+    } == {"source": {"api.github.com:443"}, "target": {"db.test:5432"}}
+    assert TOKEN not in ran.stdout + ran.stderr
