@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What one process may do. Paths are real and absolute, sizes in bytes, times in seconds."""
+    """What one process may do. Paths are real and absolute, sizes in bytes, times in seconds; ``environment`` are names."""
 
     network: tuple[NetworkGrant, ...] = ()
     read: tuple[Path, ...] = ()
@@ -42,6 +42,7 @@ class Grants:
     wall_time_s: int = limits.WALL_TIME_S
     idle_time_s: int = limits.IDLE_TIME_S
     secrets: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
     @classmethod
     def default(cls) -> Grants:
@@ -75,6 +76,7 @@ class Grants:
                     }
                 )
             )
+        changed["environment"] = tuple(sorted(set(given.get("environment", ()))))
         network = collect(given.get("network", ()), where(("network",)))
         return replace(cls.default(), network=network, secrets=secrets, **changed)
 
@@ -182,6 +184,13 @@ def permit(
                     f"secret {secret} is not listed by the policy",
                     Where(file=str(policy.file), pointer="/secrets"),
                 )
+    for name in requested.environment:
+        if name not in policy.environment:
+            raise NotPermitted(
+                f"environment variable {name} is not listed by the policy",
+                Where(file=str(policy.file), pointer="/environment"),
+                hint=f"The operator allows it there: environment: [{name}]; or take it out of {asked_in}",
+            )
     policy.network.permit(requested.network, policy.file)
     for path in (*requested.read, *requested.write, *others):
         for own in policy.protected:
@@ -204,7 +213,7 @@ def show(setting: str, value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One thing beyond the default: ``kind`` (read, write, network, secret, warehouse, limit) and what."""
+    """One thing beyond the default: ``kind`` (read, write, network, secret, environment, warehouse, limit) and what."""
 
     kind: str
     what: str
@@ -224,6 +233,7 @@ def beyond_default(
     asks += [Ask("read", str(path)) for path in grants.read]
     asks += [Ask("write", str(path)) for path in grants.write]
     asks += [Ask("secret", secret) for secret in grants.secrets]
+    asks += [Ask("environment", name) for name in grants.environment]
     if warehouse is not None:
         real = Path(os.path.realpath(workspace))
         if not Path(os.path.realpath(warehouse)).is_relative_to(real) or warehouse == real:

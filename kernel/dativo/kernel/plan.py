@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dativo.kernel import grants as kernel_grants
-from dativo.kernel import registry, secrets, verbs, waivers
+from dativo.kernel import registry, secrets, variables, verbs, waivers
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Networks
 from dativo.kernel.configuration import check_types
@@ -77,6 +77,7 @@ class Source:
     redactor: secrets.Redactor = field(repr=False)
     catalog_key: str
     waivers: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def document(self) -> dict[str, object]:
         """Return what it is and what it may do as plain JSON values."""
@@ -90,7 +91,7 @@ class Source:
 
     def walled(self) -> Walled:
         """Return the grants in the sandbox's terms."""
-        return verbs.walled(self.plugin, self.grants)
+        return verbs.walled(self.plugin, self.grants, self.environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +222,17 @@ def prepare_source(site: Site, job: Job) -> Source:
 
 
 def _ready(site: Site, job: Job, found: _Candidate) -> Source:
-    """Resolve the secrets of a connector whose request is approved."""
+    """Resolve the secrets and variables of a connector whose request is approved."""
     references = found.said.secrets
     values = secrets.resolve(references, site.env, frozenset(found.grants.secrets))
     for ref in references:
         site.audit.write(
             "secret_read", pipeline=job.pipeline, plugin=found.plugin.reference, secret=str(ref)
+        )
+    given = variables.resolve(found.grants.environment, site.env)
+    for name, _ in given:
+        site.audit.write(
+            "variable_read", pipeline=job.pipeline, plugin=found.plugin.reference, variable=name
         )
     # Each reference as its own text, so that a cache key can be made without any value.
     named = secrets.Secrets({ref: f"secret {ref}" for ref in references})
@@ -234,9 +240,12 @@ def _ready(site: Site, job: Job, found: _Candidate) -> Source:
         plugin=found.plugin,
         grants=found.grants,
         documents=verbs.Documents(secrets.inject(found.said.config, values)),
-        redactor=values.redactor(),
-        catalog_key=verbs.catalog_key(found.plugin, secrets.inject(found.said.config, named)),
+        redactor=secrets.Redactor((*values.values.values(), *dict(given).values())),
+        catalog_key=verbs.catalog_key(
+            found.plugin, secrets.inject(found.said.config, named), found.grants.environment
+        ),
         waivers=found.waivers,
+        environment=given,
     )
 
 

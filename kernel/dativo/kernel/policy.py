@@ -21,13 +21,18 @@ from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy as it was read. ``ceilings`` by setting name; ``secrets`` None = no list, an approval is enough."""
+    """The policy as it was read.
+
+    ``ceilings`` by setting name; ``secrets`` None = no list, an approval is enough; ``environment`` are the only variables that
+    processes may be given.
+    """
 
     file: Path
     protected: tuple[Path, ...]
     ceilings: Mapping[str, float] = field(default_factory=dict)
     listed_variables: tuple[str, ...] = ()
     secrets: frozenset[str] | None = None
+    environment: frozenset[str] = frozenset()
     walls: Mapping[str, str] = field(default_factory=dict)
     blocked: tuple[Block, ...] = ()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
@@ -95,6 +100,7 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
         ceilings=said.get("ceilings", {}),
         listed_variables=said.get("variables", ()),
         secrets=secrets,
+        environment=frozenset(said.get("environment", ())),
         walls=said.get("walls", {}),
         blocked=(
             *(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from dativo.kernel import blocks, network_text, quantities, waivers
+from dativo.kernel import blocks, network_text, quantities, variables, waivers
 from dativo.kernel.document import Document, Location
 from dativo.kernel.limits import NETWORK_GRANTS
 from dativo.protocol.errors import ConfigError
@@ -244,12 +244,14 @@ READ_LIMITS: Final[dict[str, Parse]] = {
     "max_staged_bytes": SIZE,
 }
 NETWORK_GRANT: Final = meant(network_text.parse)
+GIVEN_VARIABLE: Final = meant(variables.parse)
 GRANTS: Final = Shape(
     {},
     {
         "network": list_of(NETWORK_GRANT, most=NETWORK_GRANTS),
         "read": list_of(FILE_PATH, most=100),
         "write": list_of(FILE_PATH, most=100),
+        "environment": list_of(GIVEN_VARIABLE, most=100),
         **NUMBERS,
     },
     frozenset({"loopback", "srv", "devices", "secrets"}),
@@ -342,6 +344,7 @@ POLICY: Final = Shape(
         "ceilings": CEILINGS,
         "variables": list_of(VARIABLE),
         "secrets": list_of(TEXT),
+        "environment": list_of(GIVEN_VARIABLE),
         "walls": Shape({}, {"cgroup": one_of("degraded")}),
         "network": NETWORK,
         "blocked": list_of(

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dativo.kernel import grants, network, show, walls
+from dativo.kernel import grants, network, show, variables, walls
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Broker, Networks, start_broker
 from dativo.kernel.ledger import Ledger
@@ -94,29 +94,19 @@ def program(plugin: Installed, verb: commands.Verb, documents: Documents, *, nam
     )
 
 
-ENVIRONMENT: Final = (
-    ("HOME", "/tmp"),  # noqa: S108
-    ("TMPDIR", "/tmp"),  # noqa: S108
-    ("LANG", "C.UTF-8"),
-    ("DO_NOT_TRACK", "1"),
-    # What Airbyte's platform sets and connectors of the CDK read (notes of the reference launcher, RuntimeEnvVarFactory).
-    ("DEPLOYMENT_MODE", "OSS"),
-    ("DATA_CHANNEL_MEDIUM", "STDIO"),
-    ("USE_STREAM_CAPABLE_STATE", "true"),
-)
-
-
 # As Docker sets it where an image does not.
 IMAGE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def walled(plugin: Installed, granted: grants.Grants) -> Grants:
-    """Return what a connector was granted, in the sandbox's terms."""
+def walled(
+    plugin: Installed, granted: grants.Grants, passed: tuple[tuple[str, str], ...] = ()
+) -> Grants:
+    """Return what a connector was granted, in the sandbox's terms; ``passed`` are its variables, by name and value."""
     return Grants(
         read=granted.read,
         write=granted.write,
         network=network.walled(granted.network),
-        environment=_environment(plugin),
+        environment=(*_environment(plugin), *passed),
         limits=Limits(
             memory_bytes=granted.memory_bytes,
             cpus=granted.cpus,
@@ -134,8 +124,8 @@ def walled(plugin: Installed, granted: grants.Grants) -> Grants:
 def _environment(plugin: Installed) -> tuple[tuple[str, str], ...]:
     """Return the variables of a connector: ours, over those that an image asks for; its PATH is that of its own root."""
     if plugin.root is None:
-        return (*ENVIRONMENT, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"])))
-    return (("PATH", IMAGE_PATH), *plugin.environment, *ENVIRONMENT)
+        return (*variables.OURS, ("PATH", ":".join([*plugin.path, "/usr/bin", "/bin"])))
+    return (("PATH", IMAGE_PATH), *plugin.environment, *variables.OURS)
 
 
 def default_grants(plugin: Installed) -> Grants:
@@ -169,8 +159,9 @@ class Asked:
     outside: Outside | None = None
 
     def offline(self) -> Asked:
-        """Return the same without a network: what a plugin says of itself needs none."""
-        return replace(self, grants=replace(self.grants, network=None), outside=None)
+        """Return the same without a network and the operator's variables: what a plugin says of itself needs none."""
+        alone = replace(self.grants, network=None, environment=_environment(self.plugin))
+        return replace(self, grants=alone, outside=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,9 +339,12 @@ def check(asked: Asked, documents: Documents) -> airbyte.ConnectionStatus:
     return airbyte.ConnectionStatus(False, str(_failed(asked, "check", answer)))
 
 
-def catalog_key(plugin: Installed, config_as_written: bytes) -> str:
-    """Return the cache key of a catalogue. ``config_as_written`` names secrets and holds none."""
-    return hashlib.sha256(plugin.digest.encode() + b"\0" + config_as_written).hexdigest()
+def catalog_key(
+    plugin: Installed, config_as_written: bytes, environment: tuple[str, ...] = ()
+) -> str:
+    """Return the cache key of a catalogue. ``config_as_written`` names secrets, ``environment`` variables; no value is in it."""
+    named = "".join(f"\0{name}" for name in environment).encode()
+    return hashlib.sha256(plugin.digest.encode() + b"\0" + config_as_written + named).hexdigest()
 
 
 def discover(

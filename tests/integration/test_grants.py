@@ -1,0 +1,124 @@
+"""What a job grants a source beside network, files and the usual limits: refused without the grant, there with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.integration.conftest import ROOT, Result, Workspace
+
+JOB = """\
+pipeline: grants
+source:
+  connector: ./plugins/witness
+  config: {config}
+  grants: {{{grants}}}
+target:
+  connector: parquet
+  config: {{warehouse: ./lake, namespace: grants}}
+  mode: overwrite
+"""
+SECRET = "hush-hush-4711"
+
+
+@pytest.fixture
+def witness(workspace: Workspace) -> Workspace:
+    workspace.plugin(ROOT / "tests/plugins/witness", "witness")
+    return workspace
+
+
+def ask(workspace: Workspace, config: dict[str, Any], grants: str = "") -> None:
+    workspace.job(JOB.format(config=json.dumps(config), grants=grants))
+
+
+def policy(workspace: Workspace, text: str) -> None:
+    folder = workspace.home / "dativo" / "config"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / "policy.yaml"
+    file.write_text(text)
+    file.chmod(0o600)
+
+
+def approve(workspace: Workspace) -> Result:
+    approved = workspace.dativo("grants", "approve", "job.yaml")
+    assert approved.status == 0, approved.stderr
+    return approved
+
+
+def facts(workspace: Workspace) -> dict[str, str]:
+    """Run the job; return what the source told."""
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    found = workspace.read("parquet", "grants.facts", "map_from_entries(list((name, value)))")
+    return dict(found)
+
+
+# --- environment -----------------------------------------------------------------------------------------------------------
+
+
+def test_variables_reach_the_source_by_name_and_no_other(witness: Workspace) -> None:
+    witness.env |= {"SHOP_REGION": SECRET, "SHOP_OTHER": "not asked for"}
+    ask(witness, {"tell": ["environment"]})
+    assert not {"SHOP_REGION", "SHOP_OTHER"} & facts(witness).keys()
+
+    ask(witness, {"tell": ["environment"]}, "environment: [SHOP_REGION]")
+    refused = witness.run()
+    assert refused.status == 8
+    assert "environment variable SHOP_REGION is not listed by the policy" in refused.stderr
+
+    policy(witness, "environment: [SHOP_REGION]\n")
+    asked = witness.run()
+    assert asked.status == 8 and "environment SHOP_REGION" in asked.stderr
+    assert "environment SHOP_REGION" in witness.dativo("grants", "show", "job.yaml").stdout
+    approve(witness)
+    planned = witness.dativo("plan", "job.yaml", *witness.flags)
+    assert json.loads(planned.stdout)["source"]["grants"]["environment"] == ["SHOP_REGION"]
+    assert SECRET not in planned.stdout + planned.stderr
+    told = facts(witness)
+    assert told["SHOP_REGION"] == SECRET and "SHOP_OTHER" not in told
+    audit = "".join(
+        path.read_text()
+        for path in (witness.home / "dativo/state").rglob("*")
+        if path.is_file() and "audit" in str(path)
+    )
+    assert '"variable_read"' in audit and "SHOP_REGION" in audit and SECRET not in audit
+
+
+def test_one_variable_more_is_asked_for_anew(witness: Workspace) -> None:
+    witness.env |= {"SHOP_REGION": "eu", "SHOP_TIER": "2"}
+    policy(witness, "environment: [SHOP_REGION, SHOP_TIER]\n")
+    ask(witness, {}, "environment: [SHOP_REGION]")
+    approve(witness)
+    assert witness.run().status == 0
+    ask(witness, {}, "environment: [SHOP_REGION, SHOP_TIER]")
+    refused = witness.run()
+    assert refused.status == 8 and "environment SHOP_TIER" in refused.stderr
+
+
+def test_a_variable_that_is_not_set_is_an_error(witness: Workspace) -> None:
+    policy(witness, "environment: [SHOP_REGION]\n")
+    ask(witness, {}, "environment: [SHOP_REGION]")
+    approve(witness)
+    result = witness.run()
+    assert result.status == 3 and "environment variable SHOP_REGION is not set" in result.stderr
+
+
+def test_the_value_is_shown_nowhere(witness: Workspace) -> None:
+    witness.env["SHOP_REGION"] = SECRET
+    policy(witness, "environment: [SHOP_REGION]\n")
+    ask(witness, {"fails": True}, "environment: [SHOP_REGION]")
+    approve(witness)
+    result = witness.run()
+    assert result.status == 4 and "the environment is" in result.stderr
+    assert "[secret]" in result.stderr and SECRET not in result.stderr + result.stdout
+    for path in witness.home.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "PYTHONPATH", "PATH"])
+def test_what_steers_a_program_is_given_to_none(witness: Workspace, name: str) -> None:
+    ask(witness, {}, f"environment: [SHOP_REGION, {name}]")
+    result = witness.run()
+    assert result.status == 3 and name in result.stderr
+    assert "/source/grants/environment/1" in result.stderr or "job.yaml:5" in result.stderr
