@@ -26,6 +26,7 @@ from tests.integration.outside import audit
 SOURCES = ROOT / "tests/plugins/clients"
 LOCK = environments.LOCKS / "clients.txt"
 WEB = ("https://api.test/", "https://other.test/", f"https://{FAR}/")
+PLAIN = ("api.test:80", "other.test:80", f"{FAR}:80")
 CATALOG = {
     "streams": [
         {
@@ -146,7 +147,7 @@ def test_python(place: Workspace, world: Far) -> None:
     """Whatever Python's connectors use, in one run: the web, PostgreSQL in TLS with its name checked, Kafka."""
     url = f"postgresql://shop:{PASSWORD}@db.test/shop?sslmode=verify-full"
     clients = {
-        **dict.fromkeys(("urllib", "urllib3", "requests", "httpx", "aiohttp"), WEB),
+        **dict.fromkeys(("urllib", "urllib3", "requests", "httpx", "aiohttp", "aiodns"), WEB),
         "psycopg": (url, url.replace("db.test", "other.test"), url.replace("db.test", FAR)),
         "confluent_kafka": ("kafka.test:9092", "other.test:9092"),
     }
@@ -202,11 +203,19 @@ def test_go_without_cgo(place: Workspace, world: Far) -> None:
 def test_static_rust(place: Workspace, world: Far) -> None:
     """A static program on the C library's own resolver."""
     needs("rustc")
-    places = ("api.test:80", "other.test:80", f"{FAR}:80")
-    folder = plugin(place, world, "executable", "client", places)
+    folder = plugin(place, world, "executable", "client", PLAIN)
     flags = ("--edition", "2024", "-C", "target-feature=+crt-static", "-o", str(folder / "client"))
     build(folder, "rustc", *flags, str(SOURCES / "client.rs"))
-    assert_only_granted(tried(place), "rust", places)
+    assert_only_granted(tried(place), "rust", PLAIN)
+    assert told(place) == ({"api.test:80"}, {"other.test"})
+
+
+def test_static_c_with_musl(place: Workspace, world: Far) -> None:
+    """The resolver of Alpine's images: it asks for both families at once, and a name that one of them has not is no name."""
+    needs("musl-gcc")
+    folder = plugin(place, world, "executable", "client", PLAIN)
+    build(folder, "musl-gcc", "-static", "-Wall", "-o", "client", str(SOURCES / "client.c"))
+    assert_only_granted(tried(place), "c", PLAIN)
     assert told(place) == ({"api.test:80"}, {"other.test"})
 
 
@@ -215,6 +224,6 @@ def test_the_guide_names_the_locked_versions() -> None:
     locked = dict(
         re.findall(r"^([a-z0-9-]+)(?:\[\w+\])?==(\S+)$", LOCK.with_suffix(".in").read_text(), re.M)
     )
-    assert len(locked) == 6
+    assert len(locked) == 7
     for name, version in locked.items():
-        assert re.search(rf"^\| {name}( \(\w+\))? \| {re.escape(version)} \|", guide, re.M), name
+        assert re.search(rf"^\| {name}( \([^)]*\))? \| {re.escape(version)} \|", guide, re.M), name
