@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
-import resource
-import select
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import sysconfig
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 from tests.contract import broker_dns as dns
-
-from dativo.protocol import events
-
-Event = dict[str, Any]
+from tests.contract.played import Event as Event
+from tests.contract.played import Played, executable
 
 DEADLINE_S: Final = 20.0
 RESOLVER: Final = ("127.0.0.1", 53)
@@ -56,12 +47,6 @@ while request := channel.recv(16):
     with socket.socket(*struct.unpack("2i", request)) as made:
         socket.send_fds(channel, [b"made"], [made.fileno()])
 """
-
-
-def binary(name: str) -> str:
-    """Return an executable of dativo: in $DATIVO_BIN_DIR, else where the environment has its scripts."""
-    folder = os.environ.get("DATIVO_BIN_DIR") or sysconfig.get_path("scripts")
-    return str(Path(folder) / name)
 
 
 def host(
@@ -134,43 +119,27 @@ class Inside:
 
 
 @dataclass
-class Broker:
-    """One broker process with one client's namespace. Use it as a context manager: it is killed and reaped at the end.
+class Broker(Played):
+    """One broker process with one client's namespace.
 
     ``ports`` and ``networks`` are what stands in the namespace beside the resolver; without ``served`` nothing does.
     """
 
-    open_: Event
+    program: ClassVar[str] = "dativo-broker"
+
     ports: Sequence[int] = ()
     networks: Sequence[str] = ()
     served: bool = True
     open_files: int | None = None
-    events: list[Event] = field(default_factory=list)
-    status: int | None = None
-    usage: resource.struct_rusage | None = None
 
-    def __enter__(self) -> Broker:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __enter__(self) -> Self:
         self.sockets, stdin = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        self._pending = bytearray()
         self._stack = contextlib.ExitStack()
-        program = binary("dativo-broker")
-        argv = [program]
+        argv: list[str] | None = None
         if self.open_files is not None:
-            argv = ["/bin/sh", "-c", f'ulimit -n {self.open_files}; exec "$0"', program]
-        self.pid = os.posix_spawn(
-            argv[0],
-            argv,
-            {},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, stdin.fileno(), 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, self._stderr, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-            ],
-        )
-        theirs.close()
+            limited = f'ulimit -n {self.open_files}; exec "$0"'
+            argv = ["/bin/sh", "-c", limited, executable(self.program)]
+        self.spawn(stdin.fileno(), argv=argv)
         stdin.close()
         try:
             self.send(self.open_)
@@ -183,19 +152,11 @@ class Broker:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self.wait()
+    def close(self) -> None:
+        """Close what this side holds."""
         self._stack.close()
-        self._control.close()
         self.sockets.close()
-        os.close(self._stderr)
+        super().close()
 
     def serve(
         self, inside: Inside, client: str, ports: Sequence[int], networks: Sequence[str]
@@ -215,7 +176,7 @@ class Broker:
             os.write(plan, b"".join(str(word).encode() + b"\0" for word in words))
             os.lseek(plan, 0, os.SEEK_SET)
             subprocess.run(
-                [binary("dativo-confine"), "sockets", str(plan)],
+                [executable("dativo-confine"), "sockets", str(plan)],
                 pass_fds=[plan, namespace, sending],
                 check=True,
                 timeout=DEADLINE_S,
@@ -226,46 +187,6 @@ class Broker:
 
     # --- as the kernel
 
-    def send(self, event: Event) -> None:
-        """Send one control message; one that has ended is told nothing: its last event says why."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.sendall(json.dumps(event).encode() + b"\n")
-
-    def close_control(self) -> None:
-        """Be a kernel that is gone."""
-        self._control.close()
-
-    def next(self, timeout_s: float = DEADLINE_S) -> Event | None:
-        """Return the next message; None when the broker has closed the socket."""
-        deadline = time.monotonic() + timeout_s
-        while (end := self._pending.find(b"\n")) < 0:
-            left = max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([self._control], [], [], left)
-            if not ready:
-                raise TimeoutError(f"the broker said nothing for {timeout_s} s: {self.stderr()}")
-            try:
-                data = self._control.recv(1 << 20)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                return None
-            self._pending += data
-        event: Event = json.loads(self._pending[:end])
-        del self._pending[: end + 1]
-        events.parse(event)  # the kernel's own check: raises on what breaks the contract
-        self.events.append(event)
-        return event
-
-    def expect(self, kind: str, timeout_s: float = DEADLINE_S) -> Event:
-        """Return the next message of ``kind``, passing over others but errors."""
-        deadline = time.monotonic() + timeout_s
-        while (event := self.next(max(0.0, deadline - time.monotonic()))) is not None:
-            if event["type"] == kind:
-                return event
-            if event["type"] == "error":
-                raise AssertionError(f"waited for {kind}, got {event}")
-        raise AssertionError(f"waited for {kind}, the broker ended: {self.stderr()}")
-
     def finish(self) -> Event:
         """End it as the kernel does; return what ``source`` did in all."""
         self.send({"type": "finish"})
@@ -275,38 +196,8 @@ class Broker:
 
     def fails(self) -> Event:
         """Return the error that it ends with."""
-        while self.next() is not None:
-            pass
-        self.wait()
-        (error,) = self.of("error")
-        return error
-
-    def of(self, kind: str) -> list[Event]:
-        """Return the messages of ``kind`` so far."""
-        return [event for event in self.events if event["type"] == kind]
-
-    def wait(self) -> int:
-        """Reap the process and return its exit status, negative for a signal."""
-        deadline = time.monotonic() + DEADLINE_S
-        while self.status is None:
-            pid, raw, usage = os.wait4(self.pid, os.WNOHANG)
-            if pid:
-                self.status, self.usage = os.waitstatus_to_exitcode(raw), usage
-            elif time.monotonic() > deadline:
-                raise TimeoutError("the broker does not end")
-            else:
-                time.sleep(0.005)
-        return self.status
-
-    def stderr(self) -> str:
-        """Return what it wrote to stderr so far."""
-        size = os.fstat(self._stderr).st_size
-        return os.pread(self._stderr, size, 0).decode("utf-8", "replace")
-
-    def memory_bytes(self, field_: str = "VmHWM") -> int:
-        """Return the peak of its resident memory; with ``VmRSS`` the present one."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field_ + ":"))
+        self.drain()
+        return self.error()
 
     def cpu_s(self) -> float:
         """Return the CPU that it has used: utime and stime of proc(5)."""

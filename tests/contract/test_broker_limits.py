@@ -382,9 +382,9 @@ def test_many_ports_come_in_parts(stack: ExitStack) -> None:
 def test_it_tells_its_version() -> None:
     import subprocess
 
-    from tests.contract.broker_kernel import binary
+    from tests.contract.played import executable
 
     said = subprocess.run(
-        [binary("dativo-broker"), "--version"], capture_output=True, text=True, check=True
+        [executable("dativo-broker"), "--version"], capture_output=True, text=True, check=True
     )
     assert said.stdout.startswith("dativo-broker ") and "protocol 1.0" in said.stdout

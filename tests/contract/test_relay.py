@@ -452,7 +452,7 @@ def test_whatever_does_not_succeed_ends_with_half_a_line(end: str) -> None:
         if end == "abort":
             relay.send({"type": "abort"})
         elif end == "lost kernel":
-            relay._sock.close()
+            relay.close_control()
         elif end == "killed":
             os.kill(relay.pid, 9)
         elif end == "error":

@@ -303,7 +303,7 @@ def test_the_open_epoch_is_dropped(tmp_path: Path, end: str) -> None:
         if end == "abort":
             writer.send({"type": "abort"})
         else:
-            writer._sock.shutdown(2)
+            writer.close_control()
         assert writer.wait() == (0 if end == "abort" else 1)
     assert [path.name for path in tmp_path.iterdir()] == [file["path"] for file in sealed["files"]]
 
@@ -350,7 +350,7 @@ def test_a_plan_that_does_not_fit_is_dativos_fault(tmp_path: Path, change: dict[
 @pytest.mark.parametrize("command", ["{}", '{"type":"dance"}', "nonsense", '{"type":"open"}'])
 def test_a_command_that_does_not_fit_is_dativos_fault(tmp_path: Path, command: str) -> None:
     with Writer(airbyte(tmp_path)) as writer:
-        writer._sock.sendall(command.encode() + b"\n")
+        writer.send_text(command)
         writer.drain()
     assert (writer.error()["code"], writer.status) == ("internal.control", 1)
 
