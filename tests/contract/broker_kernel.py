@@ -135,11 +135,10 @@ class Broker(Played):
     def __enter__(self) -> Self:
         self.sockets, stdin = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack = contextlib.ExitStack()
-        argv: list[str] | None = None
+        through: Sequence[str] = ()
         if self.open_files is not None:
-            limited = f'ulimit -n {self.open_files}; exec "$0"'
-            argv = ["/bin/sh", "-c", limited, executable(self.program)]
-        self.spawn(stdin.fileno(), argv=argv)
+            through = ("/bin/sh", "-c", f'ulimit -n {self.open_files}; exec "$0"')
+        self.spawn(stdin.fileno(), through=through)
         stdin.close()
         try:
             self.send(self.open_)

@@ -12,7 +12,7 @@ import socket
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -45,14 +45,12 @@ class Played:
     status: int | None = field(default=None, init=False)
     usage: resource.struct_rusage | None = field(default=None, init=False)
 
-    def spawn(
-        self, stdin: int, stdout: int | None = None, *, argv: list[str] | None = None
-    ) -> None:
-        """Start it, with /dev/null as stdout where none is given; ``argv`` starts it where it is not started by itself."""
+    def spawn(self, stdin: int, stdout: int | None = None, *, through: Sequence[str] = ()) -> None:
+        """Start it, with /dev/null as stdout where none is given; ``through`` is a command that gets it as its last argument."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
         self._pending = bytearray()
-        argv = argv or [executable(self.program)]
+        argv = [*through, executable(self.program)]
         actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_DUP2, stdin, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
@@ -187,12 +185,12 @@ class Fed(Played):
 
     peak_bytes: int = field(default=0, init=False)
 
-    def begin(self, stdout: int | None = None) -> None:
+    def begin(self, stdout: int | None = None, through: Sequence[str] = ()) -> None:
         """Start it with a pipe on stdin and send what opens it."""
         self._threads: list[threading.Thread] = []
         stdin, self.stdin = os.pipe2(os.O_CLOEXEC)
         try:
-            self.spawn(stdin, stdout)
+            self.spawn(stdin, stdout, through=through)
         finally:
             os.close(stdin)
         self.beside(self._watch)

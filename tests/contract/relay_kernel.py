@@ -81,19 +81,20 @@ class Relay(Fed):
     """One relay process.
 
     Its output is collected in ``output`` unless ``read`` is false: then the test reads the descriptor ``stdout``.
-    With ``sink`` it writes to that descriptor instead of a pipe.
+    With ``sink`` it writes to that descriptor instead of a pipe. ``through`` is what it is started through.
     """
 
     program: ClassVar[str] = "dativo-relay"
 
     read: bool = True
     sink: int | None = None
+    through: Sequence[str] = ()
     output: bytearray = field(default_factory=bytearray, init=False)
 
     def __enter__(self) -> Self:
         self.stdout, stdout = os.pipe2(os.O_CLOEXEC)
         try:
-            self.begin(stdout if self.sink is None else self.sink)
+            self.begin(stdout if self.sink is None else self.sink, self.through)
         finally:
             os.close(stdout)
         if self.read:
@@ -138,9 +139,9 @@ class Relay(Fed):
         return bytes(self.output)
 
 
-def play(open_: Event, *chunks: bytes, complete: bool = True) -> Relay:
+def play(open_: Event, *chunks: bytes, complete: bool = True, through: Sequence[str] = ()) -> Relay:
     """Run a whole source: all of ``chunks``, end of file, ``finish``, until the relay is gone."""
-    with Relay(open_) as relay:
+    with Relay(open_, through=through) as relay:
         relay.feed_all(iter(chunks))
         relay.finish(complete=complete)
         relay.drain()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import sys
-import termios
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.relay_kernel import DEADLINE_S, Relay, acks, opening, play, stream
+from tests.contract.relay_kernel import Relay, acks, opening, play, stream
 
 USERS_SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}}}
 USERS = stream("users", schema=USERS_SCHEMA, key=["id"])
@@ -441,132 +437,3 @@ def test_a_finish_at_once_ends_acknowledgements_too() -> None:
         relay.expect("passed", timeout_s=5)
         relay.drain()
     assert relay.status == 0
-
-
-@pytest.mark.parametrize("end", ["abort", "lost kernel", "killed", "error", "half line"])
-def test_whatever_does_not_succeed_ends_with_half_a_line(end: str) -> None:
-    whole = text(SINGER_SCHEMA, singer('{"id":1}'))
-    with Relay(opening("singer", "singer", [USERS])) as relay:
-        relay.feed(whole)
-        relay.wait_for(len(whole) - 2)
-        if end == "abort":
-            relay.send({"type": "abort"})
-        elif end == "lost kernel":
-            relay.close_control()
-        elif end == "killed":
-            os.kill(relay.pid, 9)
-        elif end == "error":
-            relay.feed(b"{]\n")
-        else:
-            relay.feed(HALF)
-            relay.close_stdin()
-            relay.finish()
-        relay.wait()
-        expected = {"abort": 0, "lost kernel": 1, "killed": -9, "error": 7, "half line": 7}
-        assert relay.status == expected[end]
-    assert relay.output == whole[:-2]
-
-
-def test_an_output_that_fails_before_its_first_line_is_not_empty() -> None:
-    relay = play(opening("singer", "singer", [USERS]), b"{]\n")
-    assert relay.status == 7 and relay.output == b"{"
-    with Relay(opening("singer", "singer", [USERS])) as relay:
-        relay.expect("hello")
-        relay.send({"type": "abort"})
-        relay.drain()
-    assert relay.output == b"{"
-
-
-def test_a_slow_reader_that_took_whole_lines_sees_half_a_line() -> None:
-    # A pipe of one page, filled to the last byte by lines that divide it: what stdout has taken ends with a line.
-    page, length = os.sysconf("SC_PAGE_SIZE"), 64
-    line = singer('{"id":1,"x":"' + "y" * (length - 1 - len(singer('{"id":1,"x":""}'))) + '"}')
-    titled = SINGER_SCHEMA.replace('{"properties"', '{"title":"","properties"')
-    padding = "x" * (-(len(titled) + 1) % length)
-    schema = titled.replace('"title":""', f'"title":"{padding}"')
-    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
-        fcntl.fcntl(relay.stdout, fcntl.F_SETPIPE_SZ, page)
-        relay.feed(text(schema, *[line] * 200))
-        deadline = time.monotonic() + DEADLINE_S
-        while fcntl.ioctl(relay.stdout, termios.FIONREAD, b"\0" * 4) != page.to_bytes(
-            4, sys.byteorder
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        relay.feed(b"{nonsense}\n")
-        while relay.next() is not None:
-            pass
-        assert relay.error()["code"] == "json.invalid"
-        taken = bytearray()
-        while data := os.read(relay.stdout, 1 << 16):
-            taken += data
-        assert taken[:page].endswith(b"}\n") and taken[page:] == b"{"
-        assert relay.wait() == 7
-
-
-def test_an_empty_source_gives_an_empty_output() -> None:
-    relay = play(opening("singer", "singer", [USERS]))
-    assert relay.status == 0 and relay.output == b""
-
-
-def test_a_reader_that_is_gone_ends_the_run_even_while_the_source_is_silent() -> None:
-    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
-        relay.expect("hello")
-        relay.close_stdout()
-        relay.drain()
-    assert relay.status == 5
-    assert (relay.error()["code"], relay.error()["blame"]) == ("target.closed", "user")
-
-
-def test_a_reader_that_goes_away_in_the_middle_ends_the_run() -> None:
-    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
-        relay.feed_all(iter([text(SINGER_SCHEMA), *[text(singer('{"id":1}')) * 1000] * 100]))
-        os.read(relay.stdout, 100_000)
-        relay.close_stdout()
-        relay.drain()
-    assert relay.status == 5 and relay.error()["code"] == "target.closed"
-
-
-def test_a_reader_that_takes_nothing_blocks_the_source_but_not_the_kernel() -> None:
-    with Relay(opening("singer", "singer", [USERS]), read=False) as relay:
-        relay.feed_all(iter([text(SINGER_SCHEMA), *[text(singer('{"id":1}')) * 1000] * 1000]))
-        stats = relay.expect("stats")
-        while stats["blocked_s"] < 0.5:
-            stats = relay.expect("stats")
-        assert stats["bytes"] < 2_000_000 and stats["idle_s"] == 0
-        assert relay.peak_bytes < 16_000_000
-        relay.send({"type": "abort"})
-        relay.drain()
-        assert relay.status == 0
-        taken = b""
-        while data := os.read(relay.stdout, 1 << 16):
-            taken += data
-    assert not taken.endswith(b"}\n") and taken.startswith(SINGER_SCHEMA.encode())
-
-
-def test_an_output_that_cannot_be_asked_not_to_wait_is_written_in_small_pieces(
-    tmp_path: Path,
-) -> None:
-    """As on a kernel whose pipes do not know RWF_NOWAIT; a file takes the same way."""
-    rows = [singer(f'{{"id":{number}}}') for number in range(20_000)]
-    with (tmp_path / "out").open("wb") as file:
-        with Relay(opening("singer", "singer", [USERS]), sink=file.fileno()) as relay:
-            relay.feed_all(iter([text(SINGER_SCHEMA, *rows)]))
-            relay.finish()
-            relay.drain()
-        assert relay.status == 0
-    assert (tmp_path / "out").read_bytes() == text(SINGER_SCHEMA, *rows)
-
-
-def test_the_readers_pipe_stays_as_it_is() -> None:
-    """O_NONBLOCK belongs to the open file description, which others may share."""
-    with Relay(opening("singer", "singer", [USERS])) as relay:
-        relay.feed(text(SINGER_SCHEMA))
-        relay.wait_for(len(SINGER_SCHEMA) - 1)
-        for fd in (0, 1):
-            flags = (
-                Path(f"/proc/{relay.pid}/fdinfo/{fd}").read_text().split("flags:\t")[1].split()[0]
-            )
-            assert not int(flags, 8) & os.O_NONBLOCK
-        relay.send({"type": "abort"})
-        relay.drain()
