@@ -57,9 +57,11 @@ ORDERS = {
     "blocked_hosts": [],
     "blocked": [],
     "permit_special": [],
+    "own": [],
     "resolvers": ["127.0.0.1:53"],
     "hosts": [],
     "proxy": None,
+    "proxy_authorization": None,
     "observe": False,
     "limits": {
         "max_connections": 1024,

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,6 +327,9 @@ def records(*addresses: str) -> list[Record]:
         (["64:ff9b::a9fe:a9fe"], "address_cloud", "64:ff9b::a9fe:a9fe"),
         (["127.0.0.1", "0.0.0.0"], "address_special", "127.0.0.1"),
         (["10.0.0.5", "198.18.0.7"], "address_special", "198.18.0.7"),
+        (["8.8.4.4"], "address_own", "8.8.4.4"),
+        (["127.0.0.1", "2002:808:404::1"], "address_own", "2002:808:404::1"),
+        (["8.8.4.4", "169.254.169.254"], "address_cloud", "169.254.169.254"),
         (["10.0.0.5", "203.0.113.9", "169.254.169.254", "172.30.0.1"], "address_blocked", "172.30.0.1"),
     ],
 )  # fmt: skip
@@ -333,7 +337,11 @@ def test_the_worst_reason_is_the_verdict(
     start: Start, addresses: list[str], expected: str, address: str
 ) -> None:
     broker = start(
-        port=4431, records=records(*addresses), permit_special=[], blocked=["172.30.0.0/16"]
+        port=4431,
+        records=records(*addresses),
+        permit_special=[],
+        blocked=["172.30.0.0/16"],
+        own=["8.8.4.4/32"],
     )
     assert verdict(broker.refusal(NAME, 4431)) == (expected, NAME, address)
 
@@ -555,6 +563,30 @@ def test_a_proxy_is_asked_instead(stack: ExitStack, start: Start, server: Server
     # Grants and server names are checked as ever.
     assert broker.refusal("198.18.0.9", server.port)["verdict"] == "not_granted"
     assert broker.refusal(NAME, server.port, client_hello("x.test"))["verdict"] == "sni_mismatch"
+
+
+def test_a_proxy_is_given_its_credentials_and_nobody_else(
+    stack: ExitStack, start: Start, server: Server
+) -> None:
+    asked: list[bytes] = []
+    answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    proxy = stack.enter_context(Server(tunnel(answer, asked, lambda: server.port)))
+    broker = start(
+        server,
+        resolvers=[],
+        proxy=f"127.0.0.1:{proxy.port}",
+        proxy_authorization="Basic bWU6b3BlbiBzZXNhbWU=",
+    )
+    with broker.connect(NAME, server.port) as client:
+        client.sendall(b"hello")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"HELLO"
+    [head] = asked
+    assert b"\r\nProxy-Authorization: Basic bWU6b3BlbiBzZXNhbWU=\r\n\r\n" in head
+    told = f"{broker.expect('connection')}{broker.events}"
+    for place in ("cmdline", "environ"):
+        told += Path(f"/proc/{broker.pid}/{place}").read_text()
+    assert "bWU6" not in told
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from dativo.kernel.audit import Audit
 from dativo.kernel.network import Granted, NetworkGrant, Ports, walled
 from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.network_record import PROGRAM, NetworkRecord
+from dativo.kernel.own_addresses import own_networks
 from dativo.kernel.peer import Peer, await_message, greet, last_line
 from dativo.kernel.processes import Processes, Service, own_identity, tool_limits
 from dativo.protocol import control, events
@@ -216,7 +217,9 @@ class Starting:
         self._selector = selector
         self._networks = networks
         self._on_ready = on_ready
-        self._orders = control.encode(_orders(networks))
+        self._orders = control.encode(
+            _orders(networks, networks.policy.proxy_authorization(processes.env))
+        )
         self._broker: Broker | None = None
         stack = processes.stack
         binary = registry.executable(PROGRAM, processes.env)
@@ -311,7 +314,8 @@ def _grants() -> Grants:
 # --- its orders ------------------------------------------------------------------------------------------------------------
 
 
-def _orders(networks: Networks) -> dict[str, object]:
+def _orders(networks: Networks, authorization: str | None = None) -> dict[str, object]:
+    """Return them; ``authorization`` is a secret of the proxy's."""
     policy = networks.policy
     return {
         "type": "open",
@@ -325,11 +329,13 @@ def _orders(networks: Networks) -> dict[str, object]:
         "blocked_hosts": list(policy.blocked_hosts),
         "blocked": list(policy.blocked),
         "permit_special": list(policy.permit_special),
+        "own": list(own_networks()),
         "resolvers": list(policy.resolvers or resolvers(_read(_RESOLV_CONF))),
         "hosts": hosts(
             _read(_HOSTS), [grant for grants in networks.clients.values() for grant in grants]
         ),
         "proxy": policy.proxy,
+        "proxy_authorization": authorization,
         "observe": networks.observe,
         "limits": {
             "max_connections": int(limits.NETWORK_CONNECTIONS),

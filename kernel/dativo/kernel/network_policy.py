@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from dativo.kernel import network_text
+from dativo.kernel import network_text, secrets
 from dativo.kernel.network import NetworkGrant, enclosing
-from dativo.protocol.errors import NotPermitted, Where
+from dativo.kernel.secrets import SecretRef
+from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 # Everything is denied but what is granted, so that to block these means nothing more.
 _EVERYTHING: Final = frozenset(("0.0.0.0/0", "::/0"))
+_MAX_CREDENTIALS_CHARS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class NetworkPolicy:
 
     ``permit_special``: networks that names may lead to although they are the machine's own, a cloud's or reserved.
     ``resolvers`` None: those of /etc/resolv.conf. ``allowed`` None: no ceiling, an approval is enough.
+    ``proxy_credentials``: where USER:PASSWORD for the proxy is kept; its value is in none of these.
     """
 
     blocked_hosts: tuple[str, ...] = ()
@@ -34,6 +37,7 @@ class NetworkPolicy:
     resolvers: tuple[str, ...] | None = None
     proxy: str | None = None
     allowed: tuple[NetworkGrant, ...] | None = None
+    proxy_credentials: SecretRef | None = None
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> NetworkPolicy:
@@ -47,7 +51,26 @@ class NetworkPolicy:
             resolvers=said.get("resolvers"),
             proxy=said.get("proxy"),
             allowed=said.get("allowed"),
+            proxy_credentials=said.get("proxy_credentials"),
         )
+
+    def proxy_authorization(self, env: Mapping[str, str]) -> str | None:
+        """Return the value of the proxy's ``Proxy-Authorization``, a secret (RFC 7617); None without credentials.
+
+        ``env`` is the kernel's own. Raises ConfigError, never showing a value.
+        """
+        ref = self.proxy_credentials
+        if ref is None:
+            return None
+        from base64 import b64encode
+
+        value = secrets.resolve((ref,), env, frozenset((str(ref),))).values[ref]
+        user, colon, _ = value.partition(":")
+        if not (user and colon and value.isprintable() and len(value) <= _MAX_CREDENTIALS_CHARS):
+            raise ConfigError(
+                f"secret {ref} is not USER:PASSWORD", hint="It is for the policy's network.proxy"
+            )
+        return f"Basic {b64encode(value.encode()).decode('ascii')}"
 
     def permit(self, grants: Iterable[NetworkGrant], file: Path) -> None:
         """Raise NotPermitted, placed in the policy ``file``, for the first grant that the operator rules out."""

@@ -27,6 +27,7 @@ _BY_POLICY: Final = {
     "host_blocked": "policy: network.blocked",
     "address_blocked": "policy: network.blocked",
     "address_special": "policy: network.permit_special",
+    "address_own": "policy: network.permit_special",
     "address_cloud": "policy: network.permit_special",
 }
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dativo.kernel import blocks, document, expansion, shapes, waivers
 from dativo.kernel.blocks import Block
+from dativo.kernel.document import Document
 from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.paths import Paths
 from dativo.kernel.secrets import SecretRef
@@ -113,5 +115,13 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
             Waiver(*(entry[key] for key in ("plugin", "ceilings", "reason", "until")))
             for entry in said.get("waivers", ())
         ),
-        network=NetworkPolicy.of(said.get("network", {})),
+        network=NetworkPolicy.of(_network(said.get("network", {}), expanded)),
     )
+
+
+def _network(said: Mapping[str, Any], expanded: Document) -> Mapping[str, Any]:
+    """Return ``network`` of the policy with its reference parsed."""
+    if "proxy_credentials" not in said:
+        return said
+    where = expanded.where(("network", "proxy_credentials"))
+    return {**said, "proxy_credentials": SecretRef.parse(said["proxy_credentials"], where)}

@@ -327,6 +327,11 @@ def _block(parsed: dict[str, Any], location: Location) -> None:
 
 
 _PLACES: Final = 10_000
+def _credentials_of_a_proxy(parsed: dict[str, Any], location: Location) -> None:
+    if "proxy_credentials" in parsed and "proxy" not in parsed:
+        raise Fault(location, "`proxy_credentials` needs `proxy`")
+
+
 NETWORK: Final = Shape(
     {},
     {
@@ -335,8 +340,11 @@ NETWORK: Final = Shape(
         "resolvers": list_of(meant(lambda text: network_text.endpoint(text, 53)), 1, 8),
         "proxy": meant(network_text.host_and_port),
         "allowed": list_of(NETWORK_GRANT, most=_PLACES),
+        # Parsed by whoever reads the policy, since no error may show what stands here.
+        "proxy_credentials": TEXT,
     },
 )
+    check=_credentials_of_a_proxy,
 CEILINGS: Final = Shape({}, {**NUMBERS, **READ_LIMITS}, frozenset({"network"}))
 POLICY: Final = Shape(
     {},

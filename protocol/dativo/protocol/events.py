@@ -35,6 +35,7 @@ VERDICTS: Final = (
     "resolver_failed",
     "address_blocked",
     "address_cloud",
+    "address_own",
     "address_special",
     "address_private",
     "connect_failed",

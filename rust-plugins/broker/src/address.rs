@@ -147,6 +147,8 @@ pub struct Reach {
     pub blocked: Vec<Prefix>,
     /// Whatever their class.
     pub permit_special: Vec<Prefix>,
+    /// Those of this machine, unless they are permitted.
+    pub own: Vec<Prefix>,
 }
 
 impl Reach {
@@ -154,11 +156,16 @@ impl Reach {
     pub fn check(&self, address: IpAddr, by: By) -> Result<(), &'static str> {
         let address = address.to_canonical();
         let is_in = |networks: &[Prefix], address| networks.iter().any(|one| one.contains(address));
+        // What loopback is by its class already.
+        let is_own = |address| is_in(&self.own, address) && classify(address) < Class::Special;
         if is_in(&self.blocked, address) || inner(address).any(|one| is_in(&self.blocked, one)) {
             return Err("address_blocked");
         }
         if is_in(&self.permit_special, address) {
             return Ok(());
+        }
+        if is_own(address) || inner(address).any(is_own) {
+            return Err("address_own");
         }
         match (classify(address), by) {
             (Class::Global, _) => Ok(()),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::client::{Client, Held};
 use crate::grants::Grant;
 use crate::name::Name;
-use crate::orders::{Host, Proxy};
+use crate::orders::{Authorization, Host, Proxy};
 use crate::run::Broker;
 
 /// What a proxy answers before the connection begins.
@@ -124,6 +124,7 @@ fn permitted(broker: &Broker, addresses: &[IpAddr], grant: &Grant) -> Result<Vec
         let order = [
             "address_private",
             "address_special",
+            "address_own",
             "address_cloud",
             "address_blocked",
         ];
@@ -218,7 +219,11 @@ async fn by_proxy(
         Place::Name(name) => (format!("{name}:{port}"), None),
         Place::Literal(address) => (SocketAddr::new(address, port).to_string(), Some(address)),
     };
-    let asked = timeout_at(deadline, ask(&mut stream, &authority)).await;
+    let asked = timeout_at(
+        deadline,
+        ask(&mut stream, &authority, proxy.authorization.as_ref()),
+    )
+    .await;
     let early = asked.unwrap_or_else(|_| Err(Refusal::new("connect_timeout")))?;
     Ok(Dialled {
         stream,
@@ -228,9 +233,16 @@ async fn by_proxy(
 }
 
 /// Ask for the tunnel; return what came behind the answer.
-async fn ask(stream: &mut TcpStream, authority: &str) -> Result<Vec<u8>, Refusal> {
+async fn ask(
+    stream: &mut TcpStream,
+    authority: &str,
+    authorization: Option<&Authorization>,
+) -> Result<Vec<u8>, Refusal> {
     let refused = |text: &str| Refusal::new("proxy_refused").detail(text);
-    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let credentials = authorization.map_or_else(String::new, |found| {
+        format!("Proxy-Authorization: {}\r\n", found.value())
+    });
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{credentials}\r\n");
     let written = stream.write_all(request.as_bytes()).await;
     written.map_err(|error| refused(&error.to_string()))?;
     let mut head = Vec::new();

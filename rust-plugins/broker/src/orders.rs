@@ -16,6 +16,7 @@ const MAX_CLIENT_CHARS: usize = 128;
 const MAX_RESOLVERS: usize = 8;
 /// Of each list that the operator writes.
 const MAX_ENTRIES: usize = 100_000;
+const MAX_AUTHORIZATION_CHARS: usize = 4096;
 const MAX_SECONDS: f64 = 86_400.0;
 
 #[derive(Deserialize)]
@@ -31,9 +32,11 @@ pub struct Open {
     blocked_hosts: Vec<String>,
     blocked: Vec<String>,
     permit_special: Vec<String>,
+    own: Vec<String>,
     resolvers: Vec<String>,
     hosts: Vec<(String, String)>,
     proxy: Option<String>,
+    proxy_authorization: Option<String>,
     observe: bool,
     limits: Limits,
 }
@@ -66,6 +69,29 @@ impl Limits {
 pub struct Proxy {
     pub host: Host,
     pub port: u16,
+    pub authorization: Option<Authorization>,
+}
+
+/// The value of a `Proxy-Authorization` field (RFC 9110 11.7.2): a secret, that nothing shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authorization(String);
+
+impl Authorization {
+    fn parse(text: String) -> Option<Authorization> {
+        let is_value = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let has_length = (1..=MAX_AUTHORIZATION_CHARS).contains(&text.len());
+        (is_value && has_length).then_some(Authorization(text))
+    }
+
+    pub fn value(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authorization(…)")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,15 +132,13 @@ impl TryFrom<Open> for Orders {
                     MAX_ENTRIES,
                     Prefix::parse,
                 )?,
+                own: each("own", &open.own, MAX_ENTRIES, Prefix::parse)?,
             },
             resolvers: each("resolvers", &open.resolvers, MAX_RESOLVERS, |text| {
                 text.parse().ok()
             })?,
             hosts: hosts(&open.hosts)?,
-            proxy: open
-                .proxy
-                .map(|text| proxy(&text).ok_or_else(|| bad("proxy", &text)))
-                .transpose()?,
+            proxy: upstream(open.proxy, open.proxy_authorization)?,
             observe: open.observe,
             limits,
         })
@@ -151,6 +175,26 @@ fn hosts(entries: &[(String, String)]) -> Result<HashMap<Name, Vec<IpAddr>>, Box
     Ok(hosts)
 }
 
+fn upstream(
+    text: Option<String>,
+    authorization: Option<String>,
+) -> Result<Option<Proxy>, Box<Fault>> {
+    let Some(text) = text else {
+        return if authorization.is_none() {
+            Ok(None)
+        } else {
+            Err(bad("proxy_authorization", "without a proxy"))
+        };
+    };
+    let mut proxy = proxy(&text).ok_or_else(|| bad("proxy", &text))?;
+    proxy.authorization = authorization
+        .map(|value| {
+            Authorization::parse(value).ok_or_else(|| bad("proxy_authorization", "not a value"))
+        })
+        .transpose()?;
+    Ok(Some(proxy))
+}
+
 fn proxy(text: &str) -> Option<Proxy> {
     let (host, port) = text.rsplit_once(':')?;
     let bare = host
@@ -162,7 +206,11 @@ fn proxy(text: &str) -> Option<Proxy> {
         Err(_) => Host::Name(Name::parse(host)?),
     };
     let port = port.parse().ok().filter(|&port| port > 0)?;
-    Some(Proxy { host, port })
+    Some(Proxy {
+        host,
+        port,
+        authorization: None,
+    })
 }
 
 fn each<T>(
@@ -217,7 +265,8 @@ mod tests {
             proxy("10.0.0.1:3128").unwrap(),
             Proxy {
                 host: address("10.0.0.1"),
-                port: 3128
+                port: 3128,
+                authorization: None,
             }
         );
         assert_eq!(proxy("[fd00::1]:3128").unwrap().host, address("fd00::1"));
@@ -239,10 +288,26 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_shown_by_nothing() {
+        let proxy = upstream(
+            Some("proxy.corp:80".into()),
+            Some("Basic czNjcjN0OnB3".into()),
+        );
+        let proxy = proxy.unwrap().unwrap();
+        assert_eq!(
+            proxy.authorization.as_ref().unwrap().value(),
+            "Basic czNjcjN0OnB3"
+        );
+        assert!(!format!("{proxy:?}").contains("czNjcjN0OnB3"));
+        let fault = upstream(Some("proxy.corp:80".into()), Some("czNjcjN0\n".into())).unwrap_err();
+        assert!(!format!("{fault:?}").contains("czNjcjN0"));
+    }
+
+    #[test]
     fn what_cannot_be_obeyed_names_itself() {
         let open = |more: &str| -> Result<Orders, Box<Fault>> {
             let base = r#"{"type":"open","clients":[{"name":"a","grants":[]}],"blocked_hosts":[],"blocked":[],"permit_special":[],
-                "resolvers":["127.0.0.1:53"],"hosts":[["db","10.0.0.5"],["-_ odd","10.0.0.6"]],"proxy":null,"observe":false,
+                "own":[],"resolvers":["127.0.0.1:53"],"hosts":[["db","10.0.0.5"],["-_ odd","10.0.0.6"]],"proxy":null,"observe":false,
                 "limits":{"max_connections":1,"max_rate":1,"max_names":1,"connect_timeout_s":30,"max_events_per_s":1}}"#;
             let mut value: serde_json::Value = serde_json::from_str(base).unwrap();
             let more: serde_json::Map<_, _> = serde_json::from_str(more).unwrap();
@@ -269,6 +334,7 @@ mod tests {
                 "config.network",
                 Some("permit_special"),
             ),
+            (r#"{"own":["10.0.0.1"]}"#, "config.network", Some("own")),
             (
                 r#"{"resolvers":["localhost:53"]}"#,
                 "config.network",
@@ -280,6 +346,16 @@ mod tests {
                 Some("hosts"),
             ),
             (r#"{"proxy":"proxy"}"#, "config.network", Some("proxy")),
+            (
+                r#"{"proxy_authorization":"Basic YTpi"}"#,
+                "config.network",
+                Some("proxy_authorization"),
+            ),
+            (
+                r#"{"proxy":"proxy:1","proxy_authorization":"Basic YTpi\r\nX: y"}"#,
+                "config.network",
+                Some("proxy_authorization"),
+            ),
             (
                 r#"{"clients":[{"name":"a","grants":[]},{"name":"a","grants":[]}]}"#,
                 "config.network",

@@ -194,6 +194,7 @@ fn what_an_operator_says_of_addresses() {
     let reach = Reach {
         blocked: vec![network("10.0.0.0/8"), network("2606::/16")],
         permit_special: vec![network("127.0.0.0/8"), network("10.0.0.0/8")],
+        own: vec![],
     };
     for (address, expected) in [
         ("127.0.0.1", Ok(())),
@@ -207,6 +208,37 @@ fn what_an_operator_says_of_addresses() {
         ("2606::1", Err("address_blocked")),
         ("169.254.169.254", Err("address_cloud")),
         ("8.8.8.8", Ok(())),
+    ] {
+        let address: IpAddr = address.parse().unwrap();
+        assert_eq!(reach.check(address, By::Literal), expected, "{address}");
+    }
+}
+
+#[test]
+fn the_machine_itself_is_no_place_outside() {
+    let network = |text: &str| Prefix::parse(text).expect("a network");
+    let reach = Reach {
+        blocked: vec![],
+        permit_special: vec![network("9.9.9.8/32")],
+        own: vec![
+            network("127.0.0.0/8"),
+            network("9.9.9.8/31"),
+            network("192.168.7.7/32"),
+            network("2606::7/128"),
+        ],
+    };
+    for (address, expected) in [
+        ("9.9.9.9", Err("address_own")),
+        ("::ffff:9.9.9.9", Err("address_own")),
+        ("2002:909:909::1", Err("address_own")),
+        ("64:ff9b::909:909", Err("address_own")),
+        ("9.9.9.8", Ok(())),
+        ("9.9.9.10", Ok(())),
+        ("192.168.7.7", Err("address_own")),
+        ("192.168.7.8", Ok(())),
+        ("2606::7", Err("address_own")),
+        ("2606::8", Ok(())),
+        ("127.0.0.1", Err("address_special")),
     ] {
         let address: IpAddr = address.parse().unwrap();
         assert_eq!(reach.check(address, By::Literal), expected, "{address}");

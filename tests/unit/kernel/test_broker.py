@@ -78,6 +78,7 @@ def test_orders_fit_the_schema() -> None:
     assert len(client["grants"]) == 4
     assert orders["blocked"] == ["10.9.0.0/16"]
     assert orders["resolvers"] == ["10.0.0.2:53"]
+    assert "127.0.0.0/8" in orders["own"]
 
 
 @pytest.mark.parametrize(

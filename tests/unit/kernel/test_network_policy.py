@@ -13,7 +13,7 @@ from dativo.kernel.network_policy import NetworkPolicy, notices
 from dativo.kernel.network_text import parse
 from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
-from dativo.protocol.errors import NotPermitted, Where
+from dativo.protocol.errors import ConfigError, NotPermitted, Where
 
 
 def policy(tmp_path: Path, network: str) -> Policy:
@@ -42,6 +42,36 @@ def test_what_it_says_is_canonical(tmp_path: Path) -> None:
     assert found.resolvers == ("10.0.0.2:53", "[fd00::2]:53")
     assert found.allowed == (parse("*.a.com:443,444"),)
     assert policy(tmp_path, "{}").network == NetworkPolicy()
+
+
+def test_credentials_of_a_proxy_are_a_reference(tmp_path: Path) -> None:
+    kept = tmp_path / "proxy"
+    kept.write_text("me:open sesame\n")
+    kept.chmod(0o600)
+    said = f"{{proxy: 'proxy.corp:3128', proxy_credentials: 'file://{kept}'}}"
+    found = policy(tmp_path, said).network
+    assert found.proxy_authorization({}) == "Basic bWU6b3BlbiBzZXNhbWU="
+    assert "sesame" not in repr(found)
+    by_name = policy(tmp_path, "{proxy: 'p:1', proxy_credentials: 'env://PROXY'}").network
+    assert by_name.proxy_authorization({"PROXY": "a:"}) == "Basic YTo="
+    assert policy(tmp_path, "{proxy: 'p:1'}").network.proxy_authorization({}) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "value", "message"),
+    [
+        ("{proxy_credentials: 'env://PROXY'}", "", "`proxy_credentials` needs `proxy`"),
+        ("{proxy: 'p:1', proxy_credentials: 'me:sesame'}", "", "not a reference"),
+        ("{proxy: 'p:1', proxy_credentials: 'env://PROXY'}", "", "is not set"),
+        ("{proxy: 'p:1', proxy_credentials: 'env://PROXY'}", "sesame", "is not USER:PASSWORD"),
+        ("{proxy: 'p:1', proxy_credentials: 'env://PROXY'}", ":sesame", "is not USER:PASSWORD"),
+        ("{proxy: 'p:1', proxy_credentials: 'env://PROXY'}", "a:ses\name", "is not USER:PASSWORD"),
+    ],
+)
+def test_credentials_that_are_none(tmp_path: Path, said: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        policy(tmp_path, said).network.proxy_authorization({"PROXY": value})
+    assert "ses" not in f"{error.value}{error.value.value}{error.value.hint}"
 
 
 @pytest.mark.parametrize(
