@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.integration.conftest import ROOT, Workspace
 
+from dativo.sandbox import WallMissing, cgroup
+
 JOB = """\
 pipeline: bad
 source:
@@ -106,3 +108,21 @@ def test_what_was_committed_before_a_failure_stays(workspace: Workspace) -> None
     assert result.report["epoch"] == 1
     assert workspace.count("bad.rows") == 10
     assert "the API said 500" in result.stderr
+
+
+@pytest.mark.parametrize("grant", ["memory: 200KiB", "pids: 1"])
+def test_a_grant_that_is_too_small_to_start_with_is_a_limit(
+    workspace: Workspace, grant: str
+) -> None:
+    try:
+        cgroup.find_base()
+    except WallMissing:
+        pytest.skip("no cgroup can be written here")
+    prepare(workspace, "dies")
+    job = workspace.folder / "job.yaml"
+    job.write_text(job.read_text().replace("pids: 32, ", grant))
+    result = workspace.run()
+    assert result.status == 6, result.stderr
+    error = result.report["error"]
+    assert error["message"].startswith("./plugins/bad")
+    assert error["message"].endswith("are too little to start") and error["blame"] == "user"

@@ -23,6 +23,7 @@ from dativo.sandbox import (
     Grants,
     Identity,
     Limits,
+    LimitsTooSmall,
     Program,
     SandboxError,
     StartFailed,
@@ -244,7 +245,7 @@ def test_limits_too_small_to_start_are_named(start: Launch, walls: Walls) -> Non
     if walls.cgroup == "degraded":
         pytest.skip("no cgroup can be written here")
     for limits in (Limits(memory_bytes=200 << 10), Limits(pids=1)):
-        with pytest.raises(StartFailed, match="too little to start"):
+        with pytest.raises(LimitsTooSmall, match="too little to start"):
             start("/usr/bin/true", limits=limits)
 
 

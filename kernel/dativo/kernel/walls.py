@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dativo.kernel import show
 from dativo.kernel.limits import MAX_VALUE_CHARS
-from dativo.protocol.errors import Blame, DativoError, ExitStatus, Where
-from dativo.sandbox import SandboxError, StartFailed
+from dativo.protocol.errors import Blame, DativoError, ExitStatus, LimitExceeded, Where
+from dativo.sandbox import LimitsTooSmall, SandboxError, StartFailed
 from dativo.sandbox import WallMissing as Missing
 
 
@@ -34,9 +34,16 @@ def missing(error: SandboxError, policy: Path) -> WallMissing:
 
 @contextmanager
 def starting(plugin: str, kind: type[DativoError]) -> Iterator[None]:
-    """Turn a StartFailed into ``kind``, with the last words of the program."""
+    """Turn a StartFailed into ``kind``, with the last words of the program; one for want of memory or processes is a limit's."""
     try:
         yield
+    except LimitsTooSmall as error:
+        raise LimitExceeded(
+            f"{plugin} could not be started: {show.foreign(error.reason)}",
+            Where(plugin=plugin),
+            hint="Grant more: memory and pids below grants in the job.",
+            blame=Blame.USER,
+        ) from error
     except StartFailed as error:
         said = error.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
         raise kind(

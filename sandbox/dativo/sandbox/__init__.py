@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dativo.sandbox.doctor import probes as probes
     from dativo.sandbox.ending import Exit as Exit
     from dativo.sandbox.ending import Usage as Usage
+    from dativo.sandbox.errors import LimitsTooSmall as LimitsTooSmall
     from dativo.sandbox.errors import SandboxError as SandboxError
     from dativo.sandbox.errors import StartFailed as StartFailed
     from dativo.sandbox.errors import WallMissing as WallMissing
@@ -44,6 +45,7 @@ __all__ = [
     "Identity",
     "Launching",
     "Limits",
+    "LimitsTooSmall",
     "Network",
     "PrivateFile",
     "Program",
@@ -68,6 +70,7 @@ _HOMES = {
     "Identity": "program",
     "Launching": "launching",
     "Limits": "program",
+    "LimitsTooSmall": "errors",
     "Network": "network",
     "PrivateFile": "program",
     "Program": "program",

@@ -3,6 +3,7 @@
 SandboxError            something about walls; ``hint`` says what to do
 ├── WallMissing         a wall cannot be built here, or was found not to stand
 └── StartFailed         the walls stood, the program could not be started
+    └── LimitsTooSmall  for want of memory or processes
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class StartFailed(SandboxError):
         self.reason = reason
         self.stderr = stderr
         self.errno = errno
+
+
+class LimitsTooSmall(StartFailed):
+    """What the limits leave is too little for the walls and the start of the program."""

@@ -14,7 +14,7 @@ from dativo.sandbox.attestation import Asked, Attestation, verify
 from dativo.sandbox.cgroup import Leaf
 from dativo.sandbox.confined import Confined, Handles
 from dativo.sandbox.descriptors import Descriptors
-from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
+from dativo.sandbox.errors import LimitsTooSmall, SandboxError, StartFailed, WallMissing
 from dativo.sandbox.exchange import Exchange, abort
 from dativo.sandbox.network import Network
 from dativo.sandbox.program import Identity, Limits
@@ -114,7 +114,7 @@ class Building(Launching):
                 self._stderr.drain()
                 error.stderr = self._stderr.tail()
             if self._clear() and isinstance(error, SandboxError):
-                raise StartFailed(
+                raise LimitsTooSmall(
                     f"{self._limits.memory_bytes} bytes and {self._limits.pids} processes are too little to start"
                 ) from error
             raise
