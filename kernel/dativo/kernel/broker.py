@@ -14,9 +14,11 @@ In a loop of one's own::
 
 from __future__ import annotations
 
+import fcntl
 import select
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -33,9 +35,11 @@ from dativo.kernel.peer import Peer, await_message, greet, last_line
 from dativo.kernel.processes import Processes, Service, own_identity, tool_limits
 from dativo.protocol import control, events
 from dativo.protocol.errors import ConfigError, InternalError, ProtocolViolation, Where
-from dativo.sandbox import Confined, Grants, Network, Program
+from dativo.sandbox import Confined, Grants, Network, Program, WallMissing
 
 _DIES_WITHIN_S: Final = 2.0
+_TICK_S: Final = 0.002
+_SIOCOUTQ: Final = 0x5411  # unix(7): bytes that the other end has not taken
 # What an observed process may connect to, so that it is seen: ports that services are usually found at.
 OBSERVED_PORTS: Final[Ports] = (
     (21, 22), (25, 25), (80, 80), (88, 88), (110, 110), (143, 143), (389, 389), (443, 443), (445, 445), (465, 465),
@@ -272,6 +276,22 @@ class Starting:
             poll.poll(_DIES_WITHIN_S * 1000)
             self._broker.watch()
 
+    def taken(self) -> None:
+        """Wait until it has taken every socket that was handed to it.
+
+        Raises WallMissing when it does not within BROKER_SOCKETS_TIMEOUT_S, though it lives; InternalError when it has died.
+        """
+        deadline = time.monotonic() + limits.BROKER_SOCKETS_TIMEOUT_S
+        while _untaken(self.sockets):
+            if self._broker is not None:
+                self._broker.watch()
+            if time.monotonic() > deadline:
+                raise WallMissing(
+                    "network",
+                    f"the broker did not take its sockets within {limits.BROKER_SOCKETS_TIMEOUT_S:.0f} s",
+                )
+            time.sleep(_TICK_S)
+
     def _order(self) -> None:
         self._sock.settimeout(limits.HELLO_TIMEOUT_S)
         try:
@@ -301,7 +321,14 @@ def start_broker(
         {name: networks.network(name) for name in networks.record.processes},
         starting.ready,
         starting.refused,
+        starting.taken,
     )
+
+
+def _untaken(sock: socket.socket) -> bool:
+    """Whether packets that were sent wait to be read. They hold memory of their sender until then, or until the reader is gone."""
+    (waiting,) = struct.unpack("i", fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)))
+    return bool(waiting)
 
 
 def _grants() -> Grants:

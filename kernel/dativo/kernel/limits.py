@@ -146,6 +146,9 @@ BROKER_FINISH_TIMEOUT_S: Final = Limit(10, "", "From `finish` to the end of the 
 
 # --- of an operator's word while it runs ---------------------------------------------------------
 
+BROKER_SOCKETS_TIMEOUT_S: Final = Limit(
+    5, "", "Until the broker has taken the sockets of a process that starts"
+)
 POLICY_TICK_S: Final = Limit(1, "", "How often a run looks whether its plugins were blocked")
 POLICY_GRACE_S: Final = Limit(
     10, "", "How long the policy may be unreadable under a run, as while it is being edited"

@@ -35,13 +35,14 @@ class Service:
     """The broker as launches need it: the socket that takes what listens, and the network of each process that it serves.
 
     ``ready`` waits for it, and is called before anything is handed over; ``refused`` raises what became of it, where it is gone,
-    and is called when nothing could be handed over.
+    and is called when nothing could be handed over; ``taken`` waits until it has taken what was, and raises when it does not.
     """
 
     sockets: int
     networks: Mapping[str, Network | None]
     ready: Callable[[], None]
     refused: Callable[[], None]
+    taken: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -89,11 +90,13 @@ class Processes:
             return self.finish(launching)
         served.ready()
         try:
-            return self.finish(launching)
+            confined = self.finish(launching)
         except WallMissing as error:
             if error.wall == "network":
                 served.refused()
             raise
+        served.taken()
+        return confined
 
     def begin(
         self,
