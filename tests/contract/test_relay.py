@@ -368,10 +368,18 @@ def test_acknowledgements_of_an_airbyte_destination() -> None:
         (b"x" * 9000 + b"\n", "framing.line_too_long"),
         (b"[" * 80 + b"]" * 80 + b"\n", "json.too_deep"),
         (b"text\n" * 11, "limit.text_lines"),
+        (b"x" * 4000 + b"\n" + b"x" * 4000 + b"\n" + b"y" * 4000, "limit.output"),
     ],
 )
 def test_a_target_is_bounded_too(line: bytes, code: str) -> None:
-    relay = play(acks("singer", max_state_bytes=2000, max_line_bytes=8000, max_text_lines=10), line)
+    opened = acks(
+        "singer",
+        max_state_bytes=2000,
+        max_line_bytes=8000,
+        max_text_lines=10,
+        max_output_bytes=10_000,
+    )
+    relay = play(opened, line)
     assert relay.status in (6, 7) and relay.error()["code"] == code
     assert not relay.of("acknowledged")
 

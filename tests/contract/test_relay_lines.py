@@ -212,6 +212,23 @@ def test_an_endless_line_ends_at_the_limit(chunk: bytes) -> None:
     assert relay.peak_bytes < FLAT_BYTES
 
 
+@pytest.mark.parametrize("dialect", ["airbyte", "singer"])
+def test_all_that_was_granted_passes_and_not_a_byte_more(dialect: str) -> None:
+    lines = start(dialect) + (message(dialect, '{"id":1}') + "\n").encode() * 3
+    limits = {"max_output_bytes": len(lines)}
+    relay = play(opening(dialect, dialect, [USERS], limits=limits), lines)
+    assert relay.status == 0 and relay.output.count(b'"RECORD"') == 3
+    limits = {"max_output_bytes": len(lines) - 1}
+    relay = play(opening(dialect, dialect, [USERS], limits=limits), lines)
+    error = relay.error()
+    assert relay.status == 6 and error["code"] == "limit.output"
+    assert (error["line"], error["message"]) == (
+        lines.count(b"\n"),
+        f"more than {len(lines) - 1} bytes of output",
+    )
+    assert relay.output.count(b"}\n") < 3 + lines.count(b"SCHEMA")
+
+
 def test_text_without_end_stops_at_its_limit() -> None:
     with Relay(opening("airbyte", "singer", [USERS])) as relay:
         relay.feed_all(endless(b"yes\n" * 10_000))

@@ -202,6 +202,27 @@ def test_a_line_without_end_is_cut_off_early(tmp_path: Path) -> None:
     assert 0 < writer.peak_bytes < 80 << 20
 
 
+def test_all_that_was_granted_is_taken_and_not_a_byte_more(tmp_path: Path) -> None:
+    """What a state has covered is sealed; the line that goes beyond the cap is no row, and leaves no file."""
+    lines = f"{GOOD}\n{state()}\n{GOOD}\n{GOOD}\n".encode()
+    staging = [tmp_path / name for name in ("whole", "less")]
+    for folder in staging:
+        folder.mkdir()
+    limits = {"max_output_bytes": len(lines)}
+    writer = play(airbyte(staging[0], limits=limits, epoch={"max_rows": 1}), lines)
+    assert writer.status == 0
+    assert sum(f["rows"] for e in writer.of("sealed") for f in e["files"]) == 3
+    limits = {"max_output_bytes": len(lines) - 1}
+    writer = play(airbyte(staging[1], limits=limits, epoch={"max_rows": 1}), lines)
+    error = writer.error()
+    assert writer.status == 6
+    assert (error["code"], error["line"]) == ("limit.output", 4)
+    assert error["byte"] == len(lines) - len(GOOD) - 1
+    assert "grants.output" in error["hint"]
+    assert sum(f["rows"] for e in writer.of("sealed") for f in e["files"]) == 1
+    assert len(list(staging[1].rglob("*.parquet"))) == 1
+
+
 def test_a_long_line_within_the_limit_is_read(tmp_path: Path) -> None:
     name = "é" * 15_000_000
     writer = play(

@@ -24,6 +24,8 @@ CASES = [
     ("kills_itself", 4, "signal 9", ""),
     ("eats_memory", 6, "memory", "memory: 96MiB"),
     ("never_ends", 6, "longer than 4 s", "time: 4s"),
+    ("never_ends", 6, "limit.output: more than 65536 bytes", "output: 64KiB"),
+    ("floods_stderr", 6, "wrote more than 65536 bytes to stderr", "output: 64KiB"),
     ("silent", 6, "silent", "idle: 2s"),
     ("forks", 6, "longer than 5 s", "time: 5s"),
     ("writes_forever_to_disk", 4, "exit status 1", "file_size: 4MiB"),
@@ -38,7 +40,7 @@ def prepare(workspace: Workspace, mode: str, grants: str = "", target: str = "ic
 
 
 @pytest.mark.parametrize(
-    ("mode", "status", "said", "grants"), CASES, ids=[case[0] for case in CASES]
+    ("mode", "status", "said", "grants"), CASES, ids=[f"{case[0]} {case[3]}" for case in CASES]
 )
 def test_bad_source(workspace: Workspace, mode: str, status: int, said: str, grants: str) -> None:
     prepare(workspace, mode, grants)

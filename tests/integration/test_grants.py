@@ -122,3 +122,58 @@ def test_what_steers_a_program_is_given_to_none(witness: Workspace, name: str) -
     result = witness.run()
     assert result.status == 3 and name in result.stderr
     assert "/source/grants/environment/1" in result.stderr or "job.yaml:5" in result.stderr
+
+
+# --- output ----------------------------------------------------------------------------------------------------------------
+
+ROWS = """\
+pipeline: output
+source:
+  connector: ./plugins/resumable
+  config: {{rows: 3000, state_every: 100}}
+  grants: {{output: {output}}}
+target:
+  connector: parquet
+  config: {{warehouse: ./lake, namespace: output}}
+  epoch: {{rows: 500}}
+"""
+
+
+def test_a_source_at_its_cap_is_ended_and_gone_on_from(workspace: Workspace) -> None:
+    """What its states had covered stays, nothing is lost and nothing comes twice, however often the cap is met."""
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    workspace.job(ROWS.format(output="200KiB"))
+    counts: list[int] = []
+    for _ in range(10):
+        result = workspace.run()
+        counts.append(workspace.read("parquet", "output.numbers"))
+        if result.status == 0:
+            break
+        assert result.status == 6
+        assert "limit.output: more than 204800 bytes of output" in result.stderr
+        assert "source" in result.stderr and "grants.output" in result.stderr
+        assert counts[-1] % 100 == 0 and counts[-1] < 3000
+    assert len(counts) > 2 and counts == sorted(set(counts)), counts
+    what = "count(*), count(DISTINCT id), sum(value)"
+    truth = sum(i * 2654435761 % 2**32 for i in range(3000))
+    assert workspace.read("parquet", "output.numbers", what) == (3000, 3000, truth)
+
+
+def test_more_output_than_the_default_is_asked_for(workspace: Workspace) -> None:
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    workspace.job(ROWS.format(output="2TiB"))
+    refused = workspace.run()
+    assert refused.status == 8 and "limit output 2TiB" in refused.stderr
+    policy(workspace, "ceilings: {output: 1GiB}\n")
+    refused = workspace.run()
+    assert refused.status == 8 and "output is above the policy's ceiling" in refused.stderr
+
+
+def test_a_read_keeps_to_the_ceiling(workspace: Workspace) -> None:
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    (workspace.folder / "config.json").write_text('{"rows": 3000, "state_every": 100}')
+    policy(workspace, "ceilings: {output: 100KiB}\n")
+    read = ("read", "./plugins/resumable", "--config", "config.json", *workspace.flags)
+    result = workspace.dativo(*read)
+    assert result.status == 6 and "limit.output: more than 102400 bytes" in result.stderr
+    assert 0 < result.stdout.count('"RECORD"') < 3000 and not result.stdout.endswith("\n")

@@ -107,6 +107,19 @@ def test_wall_time(start: Launch) -> None:
     assert gone(confined)
 
 
+def test_bytes_of_stderr(start: Launch) -> None:
+    script = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo 0123456789 >&2; done"
+    end = start("/bin/sh", "-c", script, limits=Limits(output_bytes=11_000)).wait(WITHIN_S)
+    assert (end.cause, end.hit_limit) == ("exited", False)
+    flood = start(
+        "/bin/sh", "-c", "while :; do echo 0123456789 >&2; done", limits=Limits(output_bytes=11_000)
+    )
+    end = flood.wait(WITHIN_S)
+    assert (end.cause, end.hit_limit) == ("output", True)
+    assert end.detail == "wrote more than 11000 bytes to stderr"
+    assert gone(flood)
+
+
 def test_file_size(act: Launch) -> None:
     confined = act("grow", "/tmp/x", str(8 * MIB), limits=Limits(file_bytes=MIB, wall_time_s=60))
     end = confined.wait(WITHIN_S)

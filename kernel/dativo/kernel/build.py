@@ -307,7 +307,7 @@ def _ended(sdist: Sdist, ended: Exit, stderr: bytes) -> ConfigError | LimitExcee
     said = stderr.decode("utf-8", "backslashreplace").strip().splitlines()
     value = show.foreign(said[-1], max_chars=limits.MAX_VALUE_CHARS) if said else None
     where = Where(plugin=sdist.package)
-    if ended.cause in ("memory", "pids", "wall_time", "file_size"):
+    if ended.hit_limit:
         return LimitExceeded(f"{what} hit its limit: {ended.detail}", where, value=value)
     how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
     return _failed(sdist, f"{how}{'; it ' + ended.detail if ended.detail else ''}", value)

@@ -451,7 +451,7 @@ class Conversation(ABC):
         """Return the error of a process that ended badly: a limit that it hit, else one of ``kind``."""
         tail = show.foreign(confined.stderr_tail()[-400:]) or None if confined is not None else None
         where = Where(plugin=program if confined is not None else self._source_name)
-        if ended.cause in ("memory", "pids", "wall_time", "file_size"):
+        if ended.hit_limit:
             return LimitExceeded(f"{program} hit its limit: {ended.detail}", where, value=tail)
         how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
         verb = "failed" if confined is None else "ended"

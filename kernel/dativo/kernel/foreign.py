@@ -171,6 +171,7 @@ def passage(plan: Plan, states: tuple[StateEntry, ...]) -> Passage:
         strict=plan.job.source.strict,
         statuses=to == "airbyte",
         initial=states,
+        max_output_bytes=plan.source.grants.output_bytes,
     )
 
 

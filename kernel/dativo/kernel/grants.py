@@ -41,6 +41,7 @@ class Grants:
     tmp_bytes: int = limits.TMP_BYTES
     wall_time_s: int = limits.WALL_TIME_S
     idle_time_s: int = limits.IDLE_TIME_S
+    output_bytes: int = limits.OUTPUT_BYTES
     secrets: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
 
@@ -98,6 +99,7 @@ NUMBERS: Final = {
     "tmp": "tmp_bytes",
     "time": "wall_time_s",
     "idle": "idle_time_s",
+    "output": "output_bytes",
 }
 """Settings of a job and of the policy's ceilings → fields of Grants."""
 
@@ -201,7 +203,7 @@ def permit(
 
 def show(setting: str, value: float) -> str:
     """Return the value of a setting with its unit."""
-    if setting in ("memory", "file_size", "tmp") or setting.endswith("_bytes"):
+    if setting in ("memory", "file_size", "tmp", "output") or setting.endswith("_bytes"):
         return quantities.show_bytes(int(value))
     if setting in ("time", "idle"):
         return quantities.show_seconds(int(value))

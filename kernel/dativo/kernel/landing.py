@@ -54,7 +54,7 @@ class Input:
     """What the writer is to read.
 
     ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first one is
-    committed at once.
+    committed at once; ``max_output_bytes`` None is any number.
     """
 
     dialect: Dialect
@@ -67,6 +67,7 @@ class Input:
 
 
 def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
+    max_output_bytes: int | None = None
     """Return the writer's ``open`` message (docs/spec/events.md)."""
     limits = source.limits
     return {
@@ -96,6 +97,7 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
             "max_staged_bytes": limits.max_staged_bytes,
             "memory_bytes": int(WRITER_MEMORY_BYTES),
         },
+            "max_output_bytes": source.max_output_bytes,
         "epoch": {
             "max_bytes": epoch.max_bytes,
             "max_rows": epoch.max_rows,

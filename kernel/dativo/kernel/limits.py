@@ -56,6 +56,9 @@ OPEN_FILES_PLAIN_USER: Final = Limit(
 )
 FILE_BYTES: Final = Limit(4 * GIB, "source.grants.file_size", "Size of one file a process writes")
 TMP_BYTES: Final = Limit(512 * MIB, "source.grants.tmp", "Private /tmp of a process, in memory")
+OUTPUT_BYTES: Final = Limit(
+    1024 * GIB, "source.grants.output", "Stdout of a process in all; of stderr as much again"
+)
 SHM_BYTES: Final = Limit(64 * MIB, "", "Private /dev/shm of a process, in memory")
 STOP_GRACE_S: Final = Limit(10, "", "Between SIGTERM and SIGKILL")
 STDERR_TAIL_BYTES: Final = Limit(64 * KIB, "", "Kept of a process's stderr")

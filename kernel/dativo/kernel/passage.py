@@ -28,7 +28,7 @@ class Passage:
     """What a relay is to do.
 
     ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that
-    the source starts from.
+    the source starts from; ``max_output_bytes`` None is any number.
     """
 
     dialect: Dialect
@@ -40,6 +40,7 @@ class Passage:
     statuses: bool = False
     max_records: int | None = None
     initial: tuple[StateEntry, ...] = ()
+    max_output_bytes: int | None = None
 
 
 def passed_streams(discovered: Catalog, selected: Catalog, to: Dialect) -> Iterator[PassedStream]:
@@ -56,8 +57,9 @@ def passed_streams(discovered: Catalog, selected: Catalog, to: Dialect) -> Itera
         )
 
 
-def _limits(limits: ReadLimits) -> dict[str, int]:
+def _limits(limits: ReadLimits, max_output_bytes: int | None) -> dict[str, int | None]:
     return {
+        "max_output_bytes": max_output_bytes,
         "max_line_bytes": limits.max_line_bytes,
         "max_depth": limits.max_depth,
         "max_columns": limits.max_columns,
@@ -68,7 +70,9 @@ def _limits(limits: ReadLimits) -> dict[str, int]:
     }
 
 
-def open_acknowledgements(dialect: Dialect, limits: ReadLimits) -> dict[str, object]:
+def open_acknowledgements(
+    dialect: Dialect, limits: ReadLimits, max_output_bytes: int | None
+) -> dict[str, object]:
     """Return the ``open`` message of the relay that reads what a target acknowledges."""
     return {
         "type": "open",
@@ -76,7 +80,7 @@ def open_acknowledgements(dialect: Dialect, limits: ReadLimits) -> dict[str, obj
         "role": "acks",
         "dialect": dialect,
         "strict": False,
-        "limits": _limits(limits),
+        "limits": _limits(limits, max_output_bytes),
     }
 
 
@@ -105,5 +109,5 @@ def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
         "report_states": report_states,
         "statuses": passage.statuses,
         "max_records": passage.max_records,
-        "limits": _limits(passage.limits),
+        "limits": _limits(passage.limits, passage.max_output_bytes),
     }

@@ -133,7 +133,11 @@ class Passing(Conversation):
                 )
             self._acks = acks
             self.open(
-                {acks: open_acknowledgements(target.dialect, passage.limits)},
+                {
+                    acks: open_acknowledgements(
+                        target.dialect, passage.limits, target.grants.limits.output_bytes
+                    )
+                },
                 until=lambda: True,
             )
             self._held_input = os.dup(output_end)

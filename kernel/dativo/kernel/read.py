@@ -125,6 +125,7 @@ def make_plan(
                 statuses=to == "airbyte",
                 max_records=wanted.max_records,
                 initial=states,
+                max_output_bytes=granted.output_bytes,
             )
             documents = read_documents(
                 source,

@@ -111,7 +111,14 @@ def _input(plan: Plan) -> Input:
         Table(entry.stream, entry.key, entry.selected_schema() if dialect == "airbyte" else None)
         for entry in plan.selected.streams
     )
-    return Input(dialect, tables, plan.job.limits, strict=plan.job.source.strict)
+    said = plan.job
+    return Input(
+        dialect,
+        tables,
+        said.limits,
+        strict=said.source.strict,
+        max_output_bytes=plan.source.grants.output_bytes,
+    )
 
 
 def _lost_state(plan: Plan, site: Site, target: Target, opened: Opened) -> Iterator[str]:

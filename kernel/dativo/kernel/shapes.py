@@ -233,6 +233,7 @@ NUMBERS: Final[dict[str, Parse]] = {
     "tmp": SIZE,
     "time": SECONDS,
     "idle": SECONDS,
+    "output": SIZE,
 }
 READ_LIMITS: Final[dict[str, Parse]] = {
     "max_line_bytes": SIZE,

@@ -116,6 +116,7 @@ def walled(
             tmp_bytes=granted.tmp_bytes,
             shm_bytes=SHM_BYTES,
             wall_time_s=granted.wall_time_s,
+            output_bytes=granted.output_bytes,
             stderr_bytes=STDERR_TAIL_BYTES,
         ),
     )
@@ -253,7 +254,7 @@ def _failed(asked: Asked, verb: str, answer: Answer) -> PluginFailed | LimitExce
         said = lines[-1] if lines else None
     where = Where(plugin=asked.plugin.reference)
     value = show.foreign(said) if said else None
-    if answer.exit.cause in ("memory", "pids", "wall_time", "file_size"):
+    if answer.exit.hit_limit:
         return LimitExceeded(
             f"{verb} hit its limit: {answer.exit.detail}", where, value=value, hint=answer.refused
         )

@@ -11,7 +11,7 @@ use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
 
 use crate::Control;
-use crate::events::{Acknowledged, Command, Dialect, OpenAcks};
+use crate::events::{Acknowledged, Command, Dialect, Limits, OpenAcks};
 use crate::output::Output;
 use crate::run::Role;
 
@@ -87,8 +87,8 @@ impl Role for Acks {
         &self.open.input
     }
 
-    fn max_line_bytes(&self) -> usize {
-        self.open.limits.max_line_bytes
+    fn limits(&self) -> Limits {
+        self.open.limits
     }
 
     fn begin(&mut self, _: &mut Control<Command>) -> Result<(), Stop> {

@@ -83,6 +83,9 @@ pub struct Limits {
     pub max_streams: usize,
     pub max_state_bytes: usize,
     pub max_text_lines: u64,
+    /// Bytes in all; absent for what nobody was granted.
+    #[serde(default)]
+    pub max_output_bytes: Option<u64>,
     pub max_withheld_bytes: usize,
 }
 

@@ -45,7 +45,8 @@ fn pass_with(
         return Err(unexpected("not the role pass"));
     };
     let mut pass = Pass::new(open)?;
-    let mut framer = Framer::new(pass.max_line_bytes());
+    let mut framer =
+        Framer::new(pass.limits().max_line_bytes).bounded(pass.limits().max_output_bytes);
     loop {
         while let Some(line) = framer.line()? {
             pass.take(control, line)?;

@@ -429,8 +429,8 @@ impl Role for Pass {
         &self.input
     }
 
-    fn max_line_bytes(&self) -> usize {
-        self.limits.max_line_bytes
+    fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn begin(&mut self, control: &mut Control<Command>) -> Result<(), Stop> {

@@ -13,15 +13,14 @@ use dativo_wire::oddity::Oddities;
 
 use crate::Control;
 use crate::acks::Acks;
-use crate::events::{Command, Open, Passed};
+use crate::events::{Command, Limits, Open, Passed};
 use crate::output::{CHUNK_BYTES, Left, Output, STDOUT, closed};
 use crate::pass::Pass;
 
 /// What is done with the lines of stdin.
 pub trait Role {
     fn input(&self) -> &str;
-    /// The longest line.
-    fn max_line_bytes(&self) -> usize;
+    fn limits(&self) -> Limits;
     /// Before the first line.
     fn begin(&mut self, control: &mut Control<Command>) -> Result<(), Stop>;
     fn take(&mut self, control: &mut Control<Command>, line: Line<'_>) -> Result<(), Stop>;
@@ -70,7 +69,8 @@ struct Loop<'c, R> {
 impl<R: Role> Loop<'_, R> {
     fn new(role: R, control: &mut Control<Command>) -> Loop<'_, R> {
         Loop {
-            framer: Framer::new(role.max_line_bytes()),
+            framer: Framer::new(role.limits().max_line_bytes)
+                .bounded(role.limits().max_output_bytes),
             role,
             control,
             ended: false,

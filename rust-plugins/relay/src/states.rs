@@ -193,6 +193,7 @@ mod tests {
         max_streams: 10,
         max_state_bytes: 200,
         max_text_lines: 10,
+        max_output_bytes: None,
         max_withheld_bytes: 4000,
     };
 

@@ -78,6 +78,8 @@ pub struct Framer {
     /// No line end lies before this.
     scanned: usize,
     max_line_bytes: usize,
+    /// The most that may come in all.
+    max_bytes: u64,
     lines: u64,
     /// Offset in the stream of `buffer[start]`.
     offset: u64,
@@ -92,9 +94,17 @@ impl Framer {
             end: 0,
             scanned: 0,
             max_line_bytes,
+            max_bytes: u64::MAX,
             lines: 0,
             offset: 0,
         }
+    }
+
+    /// At most `max_bytes` in all, line ends counted: the first line that goes beyond them is a fault, whole or not.
+    #[must_use]
+    pub fn bounded(mut self, max_bytes: Option<u64>) -> Framer {
+        self.max_bytes = max_bytes.unwrap_or(u64::MAX);
+        self
     }
 
     /// Read once. Call it when [`Framer::line`] has returned none; 0 means the end of the stream.
@@ -145,6 +155,9 @@ impl Framer {
                 .value(shown)
                 .hint("limits.max_line_bytes sets the longest line"));
         }
+        if self.offset + (stop - self.start) as u64 + u64::from(found.is_some()) > self.max_bytes {
+            return Err(self.too_much());
+        }
         if found.is_none() {
             self.scanned = self.end;
             return Ok(None);
@@ -165,6 +178,16 @@ impl Framer {
             bytes: &self.buffer[bytes],
             odd,
         }))
+    }
+
+    #[cold]
+    fn too_much(&self) -> Box<Fault> {
+        let message = format!("more than {} bytes of output", self.max_bytes);
+        Fault::plugin("limit.output", message)
+            .at(self.lines + 1, self.offset)
+            .hint(
+                "grants.output is the cap: let the job ask for more, and the operator approve it or raise the policy's ceiling",
+            )
     }
 
     /// What stands after the last line end.
@@ -265,6 +288,44 @@ mod tests {
                 .value
                 .is_some_and(|value| value.chars().count() <= 200)
         );
+    }
+
+    #[test]
+    fn the_last_byte_that_is_allowed_is_taken_and_no_further_one() {
+        let text = b"one\r\ntwo\nthree".as_slice();
+        let bounded = |max, chunk: usize| {
+            let mut framer = Framer::new(100).bounded(Some(max));
+            let (mut lines, mut rest) = (0, text);
+            loop {
+                while let Some(_) = framer.line()? {
+                    lines += 1;
+                }
+                let read = framer.fill(|room| {
+                    let count = chunk.min(room.len()).min(rest.len());
+                    room[..count].copy_from_slice(&rest[..count]);
+                    rest = &rest[count..];
+                    Ok(count)
+                });
+                if read.expect("reads") == 0 {
+                    return Ok(lines);
+                }
+            }
+        };
+        for chunk in 1..=text.len() {
+            assert_eq!(bounded(text.len() as u64, chunk), Ok(2), "{chunk}");
+            for max in 0..text.len() as u64 {
+                let fault: Box<Fault> = bounded(max, chunk).expect_err("too much");
+                assert_eq!(
+                    (fault.code, fault.line, fault.byte),
+                    match max {
+                        ..5 => ("limit.output", Some(1), Some(0)),
+                        5..9 => ("limit.output", Some(2), Some(5)),
+                        _ => ("limit.output", Some(3), Some(9)),
+                    },
+                    "{max} {chunk}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Loop {
 impl Loop {
     fn new(session: &Session<'_>) -> Loop {
         Loop {
-            framer: Framer::new(session.max_line_bytes()),
+            framer: Framer::new(session.max_line_bytes()).bounded(session.max_output_bytes()),
             ended: false,
             told_end: false,
             stopwatch: Stopwatch::new(),

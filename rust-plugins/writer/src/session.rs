@@ -108,6 +108,10 @@ impl<'c> Session<'c> {
         self.open.limits.max_line_bytes.min(1 << 30)
     }
 
+    pub fn max_output_bytes(&self) -> Option<u64> {
+        self.open.limits.max_output_bytes
+    }
+
     // --- commands ---------------------------------------------------------------------------------------------
 
     pub fn control(&mut self) -> &mut Control {

@@ -111,12 +111,14 @@ class Confined:
         self._end("killed", "killed by the launcher")
 
     def watch(self) -> None:
-        """Enforce the wall time and, without a cgroup, memory and process count; end the tree after an OOM kill in it."""
+        """Enforce wall time, bytes of stderr and, without a cgroup, memory and processes; end the tree after an OOM kill in it."""
         if self._ended is not None or self._reason is not None:
             return
         wall_time_s = self.limits.wall_time_s
         if wall_time_s is not None and time.monotonic() - self._started_s > wall_time_s:
             self._end("wall_time", f"ran longer than {wall_time_s:g} s")
+        elif self._has_flooded():
+            self._end("output", f"wrote more than {self.limits.output_bytes} bytes to stderr")
         elif self._handles.leaf is None:
             self._watch_tree()
         elif self._handles.leaf.counted().memory_kills:
@@ -201,6 +203,10 @@ class Confined:
         if self._handles.leaf is not None:
             self._handles.leaf.kill()
         _send_kill(self._handles.tree_fd)
+
+    def _has_flooded(self) -> bool:
+        most = self.limits.output_bytes
+        return most is not None and self._handles.stderr.total > most
 
     def _watch_tree(self) -> None:
         limits = self.limits

@@ -12,6 +12,7 @@ Cause = Literal[
     "pids",
     "wall_time",
     "file_size",
+    "output",
     "killed",
     "lost",
 ]
@@ -48,6 +49,11 @@ class Exit:
     cause: Cause
     usage: Usage
     detail: str = ""
+
+    @property
+    def hit_limit(self) -> bool:
+        """Whether it was ended by a limit that it was given; ``detail`` says which."""
+        return self.cause in ("memory", "pids", "wall_time", "file_size", "output")
 
     @property
     def succeeded(self) -> bool:

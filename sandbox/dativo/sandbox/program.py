@@ -18,7 +18,8 @@ class Limits:
     ``memory_bytes`` and ``pids`` (processes and threads, two of them the walls' own) are of the whole tree; ``cpus`` is a
     share of time, 1.0 for one core; ``open_files`` is of each process; ``file_bytes`` is of each file written;
     ``tmp_bytes`` and ``shm_bytes`` size /tmp and /dev/shm, which count as memory too; ``wall_time_s`` None is no end; of
-    stderr the last ``stderr_bytes`` are kept.
+    stderr the last ``stderr_bytes`` are kept, and where it comes to the launcher it may be ``output_bytes`` in all, None for any
+    number. Who reads stdout counts what comes there.
     """
 
     memory_bytes: int = 512 * MIB
@@ -30,6 +31,7 @@ class Limits:
     shm_bytes: int = 64 * MIB
     wall_time_s: float | None = None
     stderr_bytes: int = 64 * 1024
+    output_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

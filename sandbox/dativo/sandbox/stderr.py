@@ -12,12 +12,16 @@ _CHUNK_BYTES: Final = 65536
 
 
 class StderrTail:
-    """Reads ``fd`` (made non-blocking here). What it holds is bounded by ``kept_bytes`` and one line."""
+    """Reads ``fd`` (made non-blocking here). What it holds is bounded by ``kept_bytes`` and one line.
+
+    ``total`` is how many bytes have come.
+    """
 
     def __init__(self, fd: int, kept_bytes: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.closed = False
+        self.total = 0
         self._kept_bytes = kept_bytes
         self._tail = bytearray()
         self._line = bytearray()
@@ -33,6 +37,7 @@ class StderrTail:
             except BlockingIOError:
                 break
             taken += len(chunk)
+            self.total += len(chunk)
             self._keep(chunk)
             if chunk:
                 self._split(chunk, lines)

@@ -62,6 +62,11 @@ def never_ends():
         rows(10, 100)
 
 
+def floods_stderr():
+    while True:
+        sys.stderr.write("x" * 1000 + "\n")
+
+
 def silent():
     write({"type": "LOG", "log": {"level": "WARN", "message": "nothing more"}})
     time.sleep(3600)

@@ -60,6 +60,7 @@ def with_ceilings(paths: Paths, text: str) -> Policy:
         ("idle: 4h", "idle: 30m", "saw 4h, ceiling 30m"),
         ("pids: 1000", "pids: 999", "saw 1000, ceiling 999"),
         ("file_size: 5GiB", "file_size: 4GiB", "saw 5GiB, ceiling 4GiB"),
+        ("", "output: 1GiB", "saw 1TiB, ceiling 1GiB"),
     ],
 )
 def test_above_a_ceiling_is_refused_by_name(
@@ -132,6 +133,7 @@ def test_the_default_asks_for_nothing(tmp_path: Path, paths: Paths) -> None:
         ({"asked": "memory: 513MiB"}, "limit memory 513MiB"),
         ({"asked": "cpus: 1.5"}, "limit cpus 1.5"),
         ({"asked": "time: 1d"}, "limit time 1d"),
+        ({"asked": "output: 2TiB"}, "limit output 2TiB"),
         ({"more": "limits: {max_columns: 2001}\n"}, "limit max_columns 2001"),
     ],
 )
