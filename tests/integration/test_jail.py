@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import DATIVO, Result, Workspace
+from tests.integration.outside import audit
 
 PREFIX = str(Path(sys.base_prefix))
 PYTHON = str(Path(sys.executable).resolve())
@@ -144,6 +145,36 @@ def test_status(jail: Jail, status: int, arguments: tuple[str, ...], told: str) 
     assert told in found.stderr
     assert bool(found.stderr) == bool(told)
     assert "Traceback" not in found.stderr
+
+
+def test_each_is_on_record(jail: Jail) -> None:
+    assert (
+        jail("--env", "TOKEN=sesame", "--memory", "100MiB", *CODE, "import sys; sys.exit(7)").status
+        == 7
+    )
+    assert jail("--", "/nowhere/at/all").status == 127
+    started, failed = audit(jail.workspace, "jail_started")
+    plan = started["plan"]
+    assert (plan["program"], plan["arguments"], plan["read"]) == (PYTHON, 4, [PREFIX])
+    assert (plan["environment"], plan["network"], plan["write"]) == (["TOKEN"], [], [])
+    assert plan["limits"]["memory_bytes"] == 100 * MIB
+    assert plan["walls"] == {"cgroup": "degraded" if jail.workspace.flags else "required"}
+    ends = {each["run"]: each for each in audit(jail.workspace, "jail_ended")}
+    assert (ends[started["run"]]["status"], ends[started["run"]]["error"]) == (7, None)
+    assert ends[failed["run"]]["status"] == 127
+    assert "/nowhere/at/all" in ends[failed["run"]]["error"]
+    kept = (jail.workspace.home / "dativo/state/audit.jsonl").read_text()
+    # What a command line holds besides its program may be a secret.
+    assert "sesame" not in kept
+    assert "sys.exit" not in kept
+
+
+def test_what_cannot_be_recorded_does_not_begin(jail: Jail) -> None:
+    kept = jail.workspace.home / "dativo/state/audit.jsonl"
+    kept.mkdir(parents=True)
+    ran = jail("--", "/usr/bin/echo", "begun")
+    assert (ran.status, ran.stdout) == (125, "")
+    assert "cannot write the audit" in ran.stderr
 
 
 def test_help_is_no_failure(jail: Jail) -> None:

@@ -322,11 +322,34 @@ def test_verbs_have_the_network_that_their_line_gives(web: Workspace, world: Out
     read = web.dativo("read", *line, *net)
     assert read.status == 0, read.stderr
     assert "hello from api.test" in read.stdout
+    assert "dativo read: refused" not in read.stderr
     failed = web.dativo("read", *line, "--net", "www.test", "--refresh-catalog")
     assert failed.status == 4
     assert "to allow it: api.test in --net" in failed.stderr
     assert web.dativo("spec", "./plugins/web", *web.flags, *net).status == 0
     assert {line["plugin"] for line in audit(web, "connection") if "plugin" in line}
+
+
+def test_a_read_that_succeeds_tells_what_it_was_refused(web: Workspace, world: Outside) -> None:
+    urls = [world.url(name) for name in ("api.test", "evil.test", "private.test", "private.test")]
+    (web.folder / "web.json").write_text(json.dumps({"urls": urls}))
+    port = world.port
+    net = ("--net", f"api.test:{port}", "--net", f"private.test:{port}")
+    ran = web.dativo("read", "./plugins/web", "--config", "web.json", *web.flags, *net)
+    assert ran.status == 0, ran.stderr
+    told = [line for line in ran.stderr.splitlines() if line.startswith("dativo read: ")]
+    assert len(told) == 2
+    private = (
+        f"private.test:{port} (address_private); to allow it: --net 'private.test:{port} private'"
+    )
+    assert f"dativo read: refused 2 times: {private}" in told
+    assert re.search(
+        r"^dativo read: refused( \d+ times)?: evil\.test \(not_granted\); to allow it: --net evil\.test$",
+        ran.stderr,
+        re.M,
+    )
+    # Its data is the source's alone.
+    assert "refused:" not in ran.stdout
 
 
 def test_command_lines_stay_within_what_the_policy_allows(web: Workspace, world: Outside) -> None:
@@ -353,6 +376,9 @@ def test_a_jail_reaches_what_its_line_grants(web: Workspace, world: Outside) -> 
     assert "dativo jail: refused: www.test (not_granted); to allow it: --net www.test" in ran.stderr
     (ended,) = audit(web, "network_ended")
     assert (ended["client"], ended["connections"]) == ("jail", 1)
+    (started,) = audit(web, "jail_started")
+    assert started["run"] == ended["run"]
+    assert started["plan"]["network"] == [f"api.test:{world.port}"]
 
 
 def test_curl_works_as_it_is(web: Workspace, world: Outside) -> None:

@@ -326,7 +326,7 @@ def start_broker(
 
 
 def _untaken(sock: socket.socket) -> bool:
-    """Whether packets that were sent wait to be read. They hold memory of their sender until then, or until the reader is gone."""
+    """Whether packets that were sent wait to be read: until then, or until the reader is gone, they count as their sender's."""
     (waiting,) = struct.unpack("i", fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)))
     return bool(waiting)
 

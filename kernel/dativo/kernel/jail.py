@@ -13,22 +13,20 @@ import errno
 import os
 import secrets as random
 import selectors
-import shlex
 import signal
 import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
-from dativo.kernel import show
+from dativo.kernel import refusals, show
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Broker, Networks, start_broker
 from dativo.kernel.network import NetworkGrant, walled
 from dativo.kernel.network_policy import NetworkPolicy
-from dativo.kernel.network_record import NetworkRecord
 from dativo.kernel.paths import Paths
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Name, Pair, Pump, readable, release, start_pump
@@ -42,6 +40,7 @@ from dativo.sandbox import (
     Identity,
     Limits,
     Program,
+    SandboxError,
     StartFailed,
     Walls,
 )
@@ -61,7 +60,6 @@ _OF_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
 TICK_S: Final = 0.1
 # What a command that was ended by a signal had written is given this long to go out.
 DRAIN_AFTER_SIGNAL_S: Final = 2.0
-MAX_REPORTED: Final = 20
 _NAMES: Final[tuple[Name, ...]] = ("stdin", "stdout", "stderr")
 _LIMITS: Final = {
     "memory": "--memory",
@@ -129,6 +127,21 @@ class Jail:
         granted = any(here.is_relative_to(path) for path in (*self.read, *self.write))
         return str(here) if granted else "/tmp"  # noqa: S108 - inside, a tmpfs of its own
 
+    def document(self) -> dict[str, object]:
+        """Return what it may do as plain JSON values, for the audit. Arguments and values may hold secrets and stay out."""
+        return {
+            "program": self.command[0],
+            "arguments": len(self.command) - 1,
+            "cwd": self.folder(),
+            "read": [str(path) for path in self.read],
+            "write": [str(path) for path in self.write],
+            "network": [str(grant) for grant in self.network],
+            "environment": sorted(name for name, _ in self.environment),
+            "limits": {each.name: getattr(self.limits, each.name) for each in fields(self.limits)},
+            "walls": {"cgroup": self.walls.cgroup},
+            "observe": self.observe,
+        }
+
     def program(self) -> Program:
         """Return what is started. Raises NotFound, NotExecutable."""
         cwd = self.folder()
@@ -148,21 +161,43 @@ def run(jail: Jail, env: Mapping[str, str]) -> int:
     before = take_snapshot(jail.write)
     name = f"jail-{os.getpid()}-{random.token_hex(3)}"
     paths = Paths.from_environment(env)
-    networks = Networks(
-        {"jail": jail.network},
-        jail.policy,
-        Audit.below(paths.state),
-        jail.observe,
-        {"run": name},
-    )
+    audit = Audit.below(paths.state)
+    networks = Networks({"jail": jail.network}, jail.policy, audit, jail.observe, {"run": name})
     with contextlib.ExitStack() as stack:
+        ended = stack.enter_context(_on_record(audit, name, jail))
         stack.enter_context(registered(paths, Running.now(name, "jail", "jail", Path.cwd())))
         identity = stack.enter_context(_identity(jail.write))
         going = _Going(jail, before.protected(jail.write), identity, stack, env, name, networks)
-        status = going.carry_out()
+        status = ended.status = going.carry_out()
     _tell_changes(jail, before)
-    _tell_network(networks.record)
+    refusals.tell("dativo jail", networks.record)
     return status
+
+
+@dataclass(slots=True)
+class _Ended:
+    status: int = ExitStatus.JAIL_FAILED
+    error: str | None = None
+
+
+@contextlib.contextmanager
+def _on_record(audit: Audit, name: str, jail: Jail) -> Iterator[_Ended]:
+    """Have the audit tell of the jail, before anything is started and when everything is gone; ``status`` is put in."""
+    audit.write("jail_started", run=name, plan=jail.document())
+    ended = _Ended(error="it was left by an unexpected exception")
+    try:
+        yield ended
+        ended.error = None
+    except DativoError as error:
+        ended.error = error.message
+        if isinstance(error, JailFailed):
+            ended.status = error.status
+        raise
+    except SandboxError as error:
+        ended.error = show.foreign(error.message)
+        raise
+    finally:
+        audit.write("jail_ended", run=name, status=int(ended.status), error=ended.error)
 
 
 class _Going:
@@ -374,30 +409,12 @@ def _tell_changes(jail: Jail, before: Snapshot) -> None:
         raise JailFailed(
             f"what the command left cannot be looked through: {error.message}", error.where
         ) from error
-    for path in changed[:MAX_REPORTED]:
+    for path in changed[: refusals.MAX_REPORTED]:
         show.note(
             f"dativo jail: new or replaced, and obeyed by other programs: {show.foreign(str(path))}"
         )
-    if len(changed) > MAX_REPORTED:
-        show.note(f"dativo jail: and {len(changed) - MAX_REPORTED} more")
-
-
-def _tell_network(record: NetworkRecord) -> None:
-    """Tell what the command was refused, and of an observed one what it would have needed."""
-    for each in record.reports():
-        for refused in each.refusals[:MAX_REPORTED]:
-            allow = f"; to allow it: --net {shlex.quote(refused.allow)}" if refused.allow else ""
-            if refused.allow and refused.allow.startswith("policy: "):
-                allow = f"; {refused.allow}"
-            times = f" {refused.count} times" if refused.count > 1 else ""
-            show.note(
-                f"dativo jail: refused{times}: {show.foreign(refused.place)} ({refused.reason}){allow}"
-            )
-        if len(each.refusals) > MAX_REPORTED:
-            show.note(f"dativo jail: and {len(each.refusals) - MAX_REPORTED} more were refused")
-        if each.proposed is not None:
-            line = " ".join(f"--net {shlex.quote(text)}" for text in each.proposed)
-            show.note(f"dativo jail: proposed, and not applied: {line or 'nothing'}")
+    if len(changed) > refusals.MAX_REPORTED:
+        show.note(f"dativo jail: and {len(changed) - refusals.MAX_REPORTED} more")
 
 
 class _Signals:

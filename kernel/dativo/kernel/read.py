@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import configuration, named, registry, show, verbs
+from dativo.kernel import configuration, named, refusals, registry, show, verbs
 from dativo.kernel.conversation import Observer
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
@@ -194,6 +194,8 @@ def _carry(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
                 reading.start(processes, plan.passage, stdin=read_end, stdout=stdout)
             started = start_source(source, plan.documents, processes, stdout=write_end)
         reading.carry(started)
+    # One that failed has it in its hint.
+    refusals.tell("dativo read", networks.record, source.redactor.redact)
 
 
 class _Reading(Passing):
