@@ -124,6 +124,46 @@ def test_what_steers_a_program_is_given_to_none(witness: Workspace, name: str) -
     assert "/source/grants/environment/1" in result.stderr or "job.yaml:5" in result.stderr
 
 
+# --- exec ------------------------------------------------------------------------------------------------------------------
+
+
+def test_programs_of_the_machine_and_none(witness: Workspace) -> None:
+    tell = {"tell": ["run:/usr/bin/env", "run:/bin/sh"]}
+    ask(witness, tell)
+    assert facts(witness)["/usr/bin/env"].startswith("status 0")
+    ask(witness, tell, "exec: []")
+    assert set(facts(witness).values()) == {"FileNotFoundError"}
+    ask(witness, tell, "exec: [/usr/bin/env]")
+    told = facts(witness)
+    assert told["/usr/bin/env"].startswith("status 0") and told["/bin/sh"] == "FileNotFoundError"
+
+
+def test_a_program_of_the_workspace_is_asked_for(witness: Workspace) -> None:
+    tool = witness.folder / "tool"
+    tool.write_text("#!/bin/sh\necho tool of the workspace\n")
+    tool.chmod(0o755)
+    tell = {"tell": [f"run:{tool}"]}
+    ask(witness, tell)
+    assert facts(witness) == {str(tool): "FileNotFoundError"}
+    ask(witness, tell, "exec: [/usr, ./tool]")
+    refused = witness.run()
+    assert refused.status == 8 and f"exec {tool}" in refused.stderr
+    assert f"exec {tool}" in witness.dativo("grants", "show", "job.yaml").stdout
+    approve(witness)
+    assert facts(witness) == {str(tool): "status 0: tool of the workspace\n"}
+
+
+def test_a_policy_permits_no_programs(witness: Workspace) -> None:
+    policy(witness, "exec: []\n")
+    ask(witness, {"tell": ["run:/bin/sh"]})
+    refused = witness.run()
+    assert refused.status == 8
+    assert "executing /usr is not permitted by the policy" in refused.stderr
+    assert "exec: []" in refused.stderr
+    ask(witness, {"tell": ["run:/bin/sh"]}, "exec: []")
+    assert facts(witness) == {"/bin/sh": "FileNotFoundError"}
+
+
 # --- output ----------------------------------------------------------------------------------------------------------------
 
 ROWS = """\

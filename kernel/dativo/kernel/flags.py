@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from dativo.kernel import quantities
-from dativo.kernel.limits import ReadLimits
+from dativo.kernel.limits import SYSTEM, ReadLimits
 from dativo.protocol.errors import Where
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class GrantFlags:
             for name in ("memory", "cpus", "pids", "time", "idle")
             if (value := getattr(self, name)) is not None
         }
+        if policy.execute is not None and not any(
+            SYSTEM.is_relative_to(listed) for listed in policy.execute
+        ):
+            given["exec"] = ()
         given |= {"read": self.ro, "write": self.rw, "network": tuple(map(parse, self.net))}
         found = Grants.requested(given, Path.cwd(), secrets)
         permit(

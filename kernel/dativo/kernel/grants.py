@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What one process may do. Paths are real and absolute, sizes in bytes, times in seconds; ``environment`` are names."""
+    """What one process may do. Paths are real and absolute, sizes in bytes, times in seconds; ``environment`` are names.
+
+    ``execute`` is what it may execute beside its own program; below /usr it may be a link of the machine's.
+    """
 
     network: tuple[NetworkGrant, ...] = ()
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    execute: tuple[Path, ...] = (limits.SYSTEM,)
     memory_bytes: int = limits.MEMORY_BYTES
     cpus: float = float(limits.CPUS)
     pids: int = limits.PIDS
@@ -77,6 +81,8 @@ class Grants:
                     }
                 )
             )
+        if "exec" in given:
+            changed["execute"] = _programs(given["exec"], base, where)
         changed["environment"] = tuple(sorted(set(given.get("environment", ()))))
         network = collect(given.get("network", ()), where(("network",)))
         return replace(cls.default(), network=network, secrets=secrets, **changed)
@@ -102,6 +108,28 @@ NUMBERS: Final = {
     "output": "output_bytes",
 }
 """Settings of a job and of the policy's ceilings → fields of Grants."""
+
+
+def _programs(
+    given: Sequence[str], base: Path, where: Callable[[tuple[str | int, ...]], Where]
+) -> tuple[Path, ...]:
+    """Return what ``exec`` of a job names; /usr holds what lies below it."""
+    found = set()
+    for index, text in enumerate(given):
+        path = Path(os.path.normpath(base / text))
+        # /bin is /usr/bin; only the machine's administrator makes links there.
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if not path.is_relative_to(limits.SYSTEM):
+            path = _plain_path(text, base, where(("exec", index)))
+        if not path.exists():
+            raise ConfigError(
+                "what is to be executed is not there", where(("exec", index)), value=text
+            )
+        found.add(path)
+    if limits.SYSTEM in found:
+        found = {path for path in found if not path.is_relative_to(limits.SYSTEM)}
+        found.add(limits.SYSTEM)
+    return tuple(sorted(found))
 
 
 def _plain_path(text: str, base: Path, where: Where) -> Path:
@@ -194,7 +222,14 @@ def permit(
                 hint=f"The operator allows it there: environment: [{name}]; or take it out of {asked_in}",
             )
     policy.network.permit(requested.network, policy.file)
-    for path in (*requested.read, *requested.write, *others):
+    for path in requested.execute if policy.execute is not None else ():
+        if not any(path.is_relative_to(listed) for listed in policy.execute or ()):
+            raise NotPermitted(
+                f"executing {path} is not permitted by the policy",
+                Where(file=str(policy.file), pointer="/exec"),
+                hint=f"Ask for less in {asked_in}, such as exec: [], or have the operator list it there",
+            )
+    for path in (*requested.read, *requested.write, *requested.execute, *others):
         for own in policy.protected:
             real = Path(os.path.realpath(own))
             if path.is_relative_to(real) or real.is_relative_to(path):
@@ -215,7 +250,7 @@ def show(setting: str, value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One thing beyond the default: ``kind`` (read, write, network, secret, environment, warehouse, limit) and what."""
+    """One thing beyond the default: ``kind`` (read, write, exec, network, secret, environment, warehouse, limit) and what."""
 
     kind: str
     what: str
@@ -234,6 +269,9 @@ def beyond_default(
     asks = [Ask("network", str(grant)) for grant in grants.network]
     asks += [Ask("read", str(path)) for path in grants.read]
     asks += [Ask("write", str(path)) for path in grants.write]
+    asks += [
+        Ask("exec", str(path)) for path in grants.execute if not path.is_relative_to(limits.SYSTEM)
+    ]
     asks += [Ask("secret", secret) for secret in grants.secrets]
     asks += [Ask("environment", name) for name in grants.environment]
     if warehouse is not None:

@@ -6,6 +6,7 @@ A limit is an ``int`` in the unit that its name ends in, and knows where it can 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from dativo.kernel import quantities
@@ -14,6 +15,9 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 HOUR: Final = 3600
+
+SYSTEM: Final = Path("/usr")
+"""What a process may execute beside its own program, unless a job says less: the machine's programs (``grants.exec``)."""
 
 
 class Limit(int):

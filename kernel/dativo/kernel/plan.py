@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -304,7 +304,7 @@ def _check_target(
     site: Site, target: Source, job: Job, identity: Identity | None, run: str
 ) -> None:
     # Its SPEC is asked without its grants: what it may write need not be there yet.
-    walled = verbs.default_grants(target.plugin)
+    walled = replace(verbs.default_grants(target.plugin), execute=target.grants.execute)
     how = verbs.Asked(target.plugin, walled, identity, site.walls, run)
     with target.redactor.errors():
         _check_config(verbs.spec(how, site.ledger), target, job, "target")

@@ -26,7 +26,7 @@ class Policy:
     """The policy as it was read.
 
     ``ceilings`` by setting name; ``secrets`` None = no list, an approval is enough; ``environment`` are the only variables that
-    processes may be given.
+    processes may be given, ``execute`` the only programs beside their own that they may execute, None for any that is approved.
     """
 
     file: Path
@@ -35,6 +35,7 @@ class Policy:
     listed_variables: tuple[str, ...] = ()
     secrets: frozenset[str] | None = None
     environment: frozenset[str] = frozenset()
+    execute: tuple[Path, ...] | None = None
     walls: Mapping[str, str] = field(default_factory=dict)
     blocked: tuple[Block, ...] = ()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
@@ -103,6 +104,7 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
         listed_variables=said.get("variables", ()),
         secrets=secrets,
         environment=frozenset(said.get("environment", ())),
+        execute=None if "exec" not in said else tuple(map(Path, said["exec"])),
         walls=said.get("walls", {}),
         blocked=(
             *(

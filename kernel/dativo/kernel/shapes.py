@@ -218,6 +218,7 @@ NAMESPACE: Final = text(
     r"[A-Za-z][A-Za-z0-9_]{0,62}", "a letter, then at most 62 letters, digits and _"
 )
 FILE_PATH: Final = text(wanted="a path")
+ABSOLUTE_PATH: Final = text(r"/[^\0]*", "an absolute path")
 VARIABLE: Final = text(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable")
 VERSION: Final = text(r"[0-9][0-9A-Za-z.+!_-]{0,63}", "a version")
 DIGEST: Final = text(r"[0-9a-f]{64}", "a SHA-256 in hexadecimal")
@@ -252,6 +253,7 @@ GRANTS: Final = Shape(
         "network": list_of(NETWORK_GRANT, most=NETWORK_GRANTS),
         "read": list_of(FILE_PATH, most=100),
         "write": list_of(FILE_PATH, most=100),
+        "exec": list_of(FILE_PATH, most=100),
         "environment": list_of(GIVEN_VARIABLE, most=100),
         **NUMBERS,
     },
@@ -354,6 +356,7 @@ POLICY: Final = Shape(
         "variables": list_of(VARIABLE),
         "secrets": list_of(TEXT),
         "environment": list_of(GIVEN_VARIABLE),
+        "exec": list_of(ABSOLUTE_PATH),
         "walls": Shape({}, {"cgroup": one_of("degraded")}),
         "network": NETWORK,
         "blocked": list_of(

@@ -105,6 +105,7 @@ def walled(
     return Grants(
         read=granted.read,
         write=granted.write,
+        execute=granted.execute,
         network=network.walled(granted.network),
         environment=(*_environment(plugin), *passed),
         limits=Limits(

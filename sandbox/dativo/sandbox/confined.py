@@ -111,7 +111,7 @@ class Confined:
         self._end("killed", "killed by the launcher")
 
     def watch(self) -> None:
-        """Enforce wall time, bytes of stderr and, without a cgroup, memory and processes; end the tree after an OOM kill in it."""
+        """Enforce wall time, bytes of stderr and, without a cgroup, memory and processes; end a tree that had an OOM kill."""
         if self._ended is not None or self._reason is not None:
             return
         wall_time_s = self.limits.wall_time_s

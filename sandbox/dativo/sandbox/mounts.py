@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from dativo.sandbox import roots
+from dativo.sandbox import roots, system
 from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.program import MIB, Grants, Identity, PrivateFile, Program
 
@@ -34,10 +34,12 @@ _HOST_READ: Final = (
 )
 # Settings of a Java of the distribution, whose own folder below /usr only links there (Debian; Fedora).
 _HOST_JAVA: Final = ("java-*-openjdk", "java")
+_PROGRAM_FOLDERS: Final = ("/bin", "/sbin")
 _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 # What Rust's own library and its getrandom open.
 _BARE_DEVICES: Final = ("null", "random", "urandom")
+_USR: Final = str(system.SYSTEM)
 _OWN: Final = ("/", "/etc", "/run", "/tmp")  # noqa: S108 - inside
 _CLOSED: Final = ("/proc", "/dev", "/sys", "/.dativo")
 _PRIVATE: Final = ("/tmp/", "/run/")  # noqa: S108 - inside
@@ -84,17 +86,24 @@ def plan_view(program: Program, grants: Grants) -> View:
         *((path, str(path), "read") for path in grants.read),
         *((path, str(path), "write") for path in grants.write),
         *((path, inside, "write" if rw else "read") for path, inside, rw in program.binds),
+        *((path, str(path), "execute") for path in grants.execute if not _below(str(path), _USR)),
     ]
+    of_host = program.root is None and not program.bare
+    narrowed = of_host and system.SYSTEM not in grants.execute
+    links: list[tuple[str, str]] = []
+    if narrowed:
+        links, programs = system.programs(program.argv[0], grants.execute)
+        asked.extend((Path(path), path, "execute") for path in programs)
     # An image has links of its own.
     linked = _LINKED_FOLDERS if program.root is None else ()
     wanted = [_mount(path, inside, access, linked) for path, inside, access in asked]
     files = tuple(_private(file) for file in program.files)
     has_run = any(_below(file.path, "/run") for file in files)
     image: list[Mount] = []
-    links: list[tuple[str, str]] = []
     base: list[Mount] = []
-    if program.root is None and not program.bare:
-        links, base = _host()
+    if of_host:
+        found, base = _host(narrowed=narrowed)
+        links += found
     elif program.root is not None:
         targets = [mount.inside for mount in wanted] + (["/run"] if has_run else [])
         links, binds = roots.entries(program.root, targets)
@@ -108,6 +117,8 @@ def plan_view(program: Program, grants: Grants) -> View:
     ]
     if has_run:
         rules.append(("write", "/run"))
+    if narrowed:
+        rules.extend(("execute", path) for path in system.loaders())
     if not program.bare:
         rules.append(("read", "/etc"))
         rules.append(("read", "/sys"))
@@ -261,10 +272,13 @@ def _linked_folders() -> tuple[list[tuple[str, str]], list[Mount]]:
     return links, folders
 
 
-def _host() -> tuple[list[tuple[str, str]], list[Mount]]:
-    """Return the links and mounts of what every program sees of the host."""
+def _host(*, narrowed: bool) -> tuple[list[tuple[str, str]], list[Mount]]:
+    """Return the links and mounts of what every program sees of the host; ``narrowed``: without its programs."""
     links, folders = _linked_folders()
-    base = [Mount("/usr", "/usr", "execute"), *folders]
+    base = [Mount(_USR, _USR, "execute"), *folders]
+    if narrowed:
+        libraries = [mount.source for mount in folders if mount.source not in _PROGRAM_FOLDERS]
+        base = [Mount(path, path, "read") for path in (*system.folders(), *libraries)]
     java = (path for pattern in _HOST_JAVA for path in Path("/etc").glob(pattern))
     read = (path for path in (*map(Path, _HOST_READ), *java) if path.exists())
     base += [_mount(path, str(path), "read") for path in read]

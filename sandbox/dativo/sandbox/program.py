@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dativo.sandbox.network import Network
+from dativo.sandbox.system import SYSTEM
 
 MIB: Final = 1024 * 1024
 
@@ -39,7 +40,8 @@ class Grants:
     """What the operator gave. A granted path is seen inside at the same absolute path.
 
     ``protected`` are existing files and folders below a ``write`` path that stay read-only; they are opened without following a
-    link, so each is written as its real path. ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are
+    link, so each is written as its real path. ``execute`` is what may be executed beside the program's runtime, seen at the same path
+    too; without ``/usr`` the machine's programs are not even there, but for the program's own interpreter. ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are
     always set. ``network`` None is a namespace with nothing but a loopback that nobody may listen on. ``host_network`` is the
     launcher's own network, for dativo's broker alone.
     """
@@ -47,6 +49,7 @@ class Grants:
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     protected: tuple[Path, ...] = ()
+    execute: tuple[Path, ...] = (SYSTEM,)
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     network: Network | None = None
     host_network: bool = False
@@ -73,7 +76,7 @@ class Container:
 class Program:
     """What to run. ``name`` is for messages and the cgroup; ``argv[0]`` is an absolute path inside.
 
-    ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix); /usr always is. ``root`` is the
+    ``runtime`` are trees that are read and executed (an environment, an interpreter's prefix). ``root`` is the
     root file system of an image (docs/spec/images.md), read and executed instead of the host's /usr, links and certificates.
     ``container`` has Docker Engine run it in the image's own root (docs/spec/docker.md), without ``root`` and ``runtime``.
     ``binds`` are (host source, path inside, writable) for folders that are seen under another name. ``bare``: nothing of the host

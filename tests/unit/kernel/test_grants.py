@@ -126,6 +126,8 @@ def test_the_default_asks_for_nothing(tmp_path: Path, paths: Paths) -> None:
     [
         ({"asked": "read: [./data]"}, "read {workspace}/data"),
         ({"asked": "write: [./out]"}, "write {workspace}/out"),
+        ({"asked": "exec: [./job.yaml]"}, "exec {workspace}/job.yaml"),
+        ({"asked": "exec: [/usr, /etc/passwd]"}, "exec /etc/passwd"),
         ({"config": "{a: {secret: 'env://A'}}"}, "secret env://A"),
         ({"warehouse": "/srv/lake"}, "warehouse /srv/lake"),
         ({"warehouse": "../lake"}, "warehouse {tmp}/lake"),
@@ -216,3 +218,51 @@ def test_a_plain_user_has_fewer_open_files(monkeypatch: pytest.MonkeyPatch) -> N
     assert Grants.default().open_files == limits.OPEN_FILES_PLAIN_USER
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert Grants.default().open_files == limits.OPEN_FILES
+
+
+# --- programs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("", ["/usr"]),
+        ("exec: []", []),
+        ("exec: [/usr/bin/env, /usr]", ["/usr"]),
+        ("exec: [/bin/env, /usr/bin/sort]", ["/usr/bin/env", "/usr/bin/sort"]),
+        ("exec: [/bin/sh]", ["/usr/bin/sh"]),
+    ],
+)
+def test_programs_of_the_machine_need_no_approval(
+    tmp_path: Path, paths: Paths, asked: str, found: list[str]
+) -> None:
+    asking = wanted(job(tmp_path, asked), load_policy(paths, {}))
+    assert [str(path) for path in asking.grants.execute] == found
+    assert asking.asks == ()
+    assert asking.grants.document()["execute"] == found
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not there") as error:
+        job(tmp_path, "exec: [/usr/bin/nothing-of-this-name]")
+    assert error.value.where.pointer == "/source/grants/exec/0"
+
+
+def test_a_link_outside_usr_is_no_program(tmp_path: Path) -> None:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "tool").symlink_to("/usr/bin/env")
+    with pytest.raises(ConfigError, match="symbolic link"):
+        job(tmp_path, "exec: [./tool]")
+
+
+def test_only_programs_that_the_policy_lists(tmp_path: Path, paths: Paths) -> None:
+    paths.policy.write_text("exec: [/usr/bin/env, /etc]\n")
+    paths.policy.chmod(0o600)
+    policy = load_policy(paths, {})
+    for asked in ("exec: []", "exec: [/usr/bin/env]", "exec: [/etc/passwd]"):
+        effective(job(tmp_path, asked), policy)
+    for asked in ("", "exec: [/usr/bin/sort]", "exec: [./job.yaml]"):
+        with pytest.raises(NotPermitted, match="not permitted by the policy") as error:
+            effective(job(tmp_path, asked), policy)
+        assert error.value.where.pointer == "/exec"
