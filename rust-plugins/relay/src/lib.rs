@@ -14,6 +14,7 @@ mod run;
 mod states;
 mod stream;
 mod time;
+mod unwaiting;
 
 use std::process::ExitCode;
 

@@ -4,15 +4,15 @@
 //! is completed, so that whoever reads an output that was not completed finds half a line at its end.
 //!
 //! stdout may be a pipe of the user's that other programs write to as well, so `O_NONBLOCK`, a property of the open
-//! file description, is left alone: pwritev2(2) with `RWF_NOWAIT` asks for the same in one call. Where the system
-//! cannot do that for a pipe (before Linux 6.5), at most `PIPE_BUF` bytes are written when poll(2) says that the pipe
-//! takes some, which does not block: pipe(7).
+//! file description, is left alone: see [`crate::unwaiting`].
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
 use dativo_channel::Stop;
 use dativo_wire::fault::{Blame, Fault};
+
+use crate::unwaiting::Writer;
 
 pub const STDOUT: RawFd = 1;
 /// So much is written in one go, while there is more to read.
@@ -29,8 +29,7 @@ pub struct Output {
     open: bool,
     /// The last byte that stdout took; a line feed while it has taken none.
     last: u8,
-    /// stdout is a pipe that takes what fits.
-    nowait: bool,
+    writer: Writer,
 }
 
 impl Output {
@@ -40,7 +39,7 @@ impl Output {
             start: 0,
             open: false,
             last: b'\n',
-            nowait: is_pipe(STDOUT),
+            writer: Writer::new(STDOUT),
         }
     }
 
@@ -88,8 +87,7 @@ impl Output {
     /// Write what stdout takes at once; call it when poll(2) says that it takes some.
     pub fn flush(&mut self) -> Result<(), Stop> {
         while self.pending() > 0 {
-            let written = write_some(&self.buffer[self.start..], &mut self.nowait);
-            match written {
+            match self.writer.write(&self.buffer[self.start..]) {
                 Ok(count) => {
                     self.start += count;
                     self.last = self.buffer[self.start - 1];
@@ -99,7 +97,7 @@ impl Output {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(closed()),
                 Err(error) => return Err(unwritable(&error)),
             }
-            if !self.nowait {
+            if !self.writer.never_waits() {
                 break;
             }
         }
@@ -156,7 +154,7 @@ impl Left {
             if found == 1 && asked.revents & libc::POLLOUT == 0 {
                 return;
             }
-            match write_some(b"{", &mut is_pipe(STDOUT)) {
+            match Writer::new(STDOUT).write(b"{") {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 // Nobody is left who could be told of a failure.
@@ -179,45 +177,6 @@ pub fn closed() -> Stop {
 fn unwritable(error: &io::Error) -> Stop {
     let message = format!("the output cannot be written: {error}");
     Fault::new("target.io", Blame::Machine, message).into()
-}
-
-fn is_pipe(fd: RawFd) -> bool {
-    // SAFETY: fstat fills the struct of a descriptor or fails.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFIFO
-    }
-}
-
-fn write_some(bytes: &[u8], nowait: &mut bool) -> io::Result<usize> {
-    if *nowait {
-        let part = libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        };
-        // SAFETY: the system reads at most `bytes.len()` bytes from `bytes`.
-        let count = unsafe { libc::pwritev2(STDOUT, &part, 1, -1, libc::RWF_NOWAIT) };
-        if count >= 0 {
-            return Ok(count as usize);
-        }
-        let error = io::Error::last_os_error();
-        let missing = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL];
-        if !error
-            .raw_os_error()
-            .is_some_and(|code| missing.contains(&code))
-        {
-            return Err(error);
-        }
-        *nowait = false;
-    }
-    let most = bytes.len().min(libc::PIPE_BUF);
-    // SAFETY: as above.
-    let count = unsafe { libc::write(STDOUT, bytes.as_ptr().cast(), most) };
-    if count < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(count as usize)
-    }
 }
 
 #[cfg(test)]
