@@ -14,6 +14,16 @@ WISHES = (
     "VOLUME /data", "LABEL com.example.steer=yes", "ENV LD_PRELOAD=/nonexistent.so", "ENV SECRET=of-the-image",
     'ENTRYPOINT ["/bin/sh", "-c", "exit 77"]', "HEALTHCHECK --interval=1s CMD /bin/sh", "USER 0", "WORKDIR /data", "EXPOSE 80",
 )  # fmt: skip
+LEFT_OUT = {
+    "test", "dist-packages", "site-packages", "pydoc_data", "lib2to3", "distutils", "ensurepip",
+    "idlelib", "tkinter", "turtledemo", "unittest",
+}  # fmt: skip
+OPEN = (Path("/"), Path("/etc"))
+
+
+def left_out(name: str) -> bool:
+    """Whether a part of the standard library is not needed."""
+    return name in LEFT_OUT or name.startswith("config-")
 
 
 def python_image() -> bytes:
@@ -25,9 +35,9 @@ def python_image() -> bytes:
     library = Path(said.stdout.strip())
     modules = [
         path for path in library.rglob("*")
-        if path.suffix in (".py", ".so") and not {"test", "dist-packages", "site-packages"} & set(path.parts)
+        if path.suffix in (".py", ".so") and not left_out(path.relative_to(library).parts[0])
     ]  # fmt: skip
-    programs = [Path(PYTHON), Path("/bin/sh")]
+    programs = [Path(PYTHON), Path("/bin/sh"), Path("/usr/bin/true")]
     loaded = subprocess.run(
         ["ldd", *programs, *(path for path in modules if path.suffix == ".so")],
         capture_output=True, text=True, check=True,
@@ -37,9 +47,10 @@ def python_image() -> bytes:
     folders = {parent for path in files for parent in path.parents if parent.name}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for folder in sorted({*folders, Path("/etc"), Path("/tmp")}):
-            info = tarfile.TarInfo(str(folder)[1:])
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        for folder in sorted({*folders, Path("/"), Path("/etc"), Path("/tmp")}):
+            info = tarfile.TarInfo(f".{folder}")
+            # Anybody may change the root and /etc, as far as their owner has a say.
+            info.type, info.mode = tarfile.DIRTYPE, 0o777 if folder in OPEN else 0o755
             tar.addfile(info)
         for path in sorted(files):
             tar.add(path.resolve(), str(path)[1:])

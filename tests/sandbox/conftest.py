@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sandbox.probes.report import FOUND
+from tests.sandbox.probes.report import FOUND, found
 from tests.sandbox.seen import Outcome
 
 from dativo.sandbox import (
@@ -42,9 +42,9 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the table of probes."""
-    if lines := config.stash.get(FOUND, None):
+    if matrices := config.stash.get(FOUND, None):
         terminalreporter.section("probes")
-        for line in lines:
+        for line in found(matrices):
             terminalreporter.line(line)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,21 @@ from tests.sandbox.probes import report
 from tests.sandbox.probes.catalogue import (
     IS_ROOT,
     LANDLOCK_ABI,
+    STAYS,
     WALLS,
     Elsewhere,
     Probe,
     Residual,
+    Setting,
 )
-from tests.sandbox.probes.matrix import PROBES, Matrix, measure
+from tests.sandbox.probes.matrix import PROBES, Matrix, measure, probes_at, residuals_at
 from tests.sandbox.probes.off import STAMP, TAKES_ALONG
+from tests.sandbox.probes.places import HERE, NO_ENGINE, scene_at
 from tests.sandbox.probes.residual import ACTS, PATTERNS, RESIDUALS
 from tests.sandbox.probes.runner import inside
 from tests.sandbox.probes.scene import Scene
 
-from dativo.sandbox import Identity, WallMissing, allocate_identity
+from dativo.sandbox import Identity, WallMissing
 
 # Which wall an attestation names when one is off. The others it takes from what was asked for: mounts by the order of the
 # plan, the filter as one more than the launcher's own, Landlock as the ABI that it reports.
@@ -35,33 +37,57 @@ ATTESTED = {
     **dict.fromkeys(("net", "ipc", "uts", "cgroup-ns"), "namespaces"),
 }
 TESTS = Path(__file__).parents[1]
-HERE = [probe for probe in PROBES if probe.applies()]
-OUTSIDE = [probe for probe in HERE if probe.outside]
-EACH = pytest.mark.parametrize("probe", HERE, ids=[probe.id for probe in HERE])
+
+
+def each(kept: Callable[[Probe], bool]) -> pytest.MarkDecorator:
+    """A test for each probe of each place."""
+    found = [
+        pytest.param(at, probe, id=f"{at}-{probe.id}")
+        for at in HERE
+        for probe in probes_at(at)
+        if kept(probe)
+    ]
+    return pytest.mark.parametrize(("matrix", "probe"), found, indirect=["matrix"])
+
+
+EACH = each(lambda _: True)
+EVERYWHERE = pytest.mark.parametrize("matrix", HERE, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
-    """Everything that is tried, once."""
-    with ExitStack() as stack:
-        identity = None
-        if IS_ROOT:
-            identity = stack.enter_context(allocate_identity()).identity
-        measured = measure(stack.enter_context(Scene(identity)))
-    request.config.stash[report.FOUND] = report.found(measured)
-    yield measured
+def measured() -> dict[Setting, Matrix]:
+    """What was tried so far."""
+    return {}
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest, measured: dict[Setting, Matrix]) -> Matrix:
+    """Everything that is tried at one place, once."""
+    setting: Setting = request.param
+    if setting not in measured:
+        with scene_at(setting) as scene:
+            measured[setting] = measure(scene)
+        request.config.stash[report.FOUND] = list(measured.values())
+    return measured[setting]
+
+
+def test_docker_is_here() -> None:
+    """What is left out is named."""
+    if NO_ENGINE:
+        pytest.skip(f"no probes in Docker: {NO_ENGINE}")
+    assert "docker" in HERE
 
 
 @EACH
 def test_refused_inside(matrix: Matrix, probe: Probe) -> None:
     said = matrix.answer(probe).said
-    assert said in probe.held_by.values()
+    assert said in (*probe.held_by.values(), *probe.stays.values())
     # Where the filter is among the walls it comes first, and a filter with another errno shows that it was the one.
     by_filter = probe.held_by.get("seccomp") == "EPERM" == said
     assert (matrix.stamped[probe.id].said == errno.errorcode[STAMP]) == by_filter
 
 
-@pytest.mark.parametrize("probe", OUTSIDE, ids=[probe.id for probe in OUTSIDE])
+@each(lambda probe: probe.outside)
 def test_works_outside(matrix: Matrix, probe: Probe) -> None:
     answer = matrix.outside[probe.id]
     assert answer.done(probe), answer
@@ -83,6 +109,7 @@ def test_works_with_its_walls_off(matrix: Matrix, probe: Probe) -> None:
         assert answer.done(probe), answer
 
 
+@EVERYWHERE
 def test_every_wall_holds_something_alone(matrix: Matrix) -> None:
     """The mutation run: each wall taken off by itself makes possible what nothing else refuses."""
     held = {probe.id: set(probe.held_by) for probe in matrix.probes}
@@ -91,16 +118,20 @@ def test_every_wall_holds_something_alone(matrix: Matrix) -> None:
     untried = set(WALLS) - set(matrix.turned)
     if not IS_ROOT:
         untried -= {"identity", "attach", "cgroup-ns"}
+    if matrix.setting == "docker":
+        untried -= STAYS
     if LANDLOCK_ABI < 1:
         untried -= {"landlock"}
     assert untried == set()
 
 
+@EVERYWHERE
 def test_a_wall_off_makes_nothing_possible_that_others_hold(matrix: Matrix) -> None:
     held = {probe.id: set(probe.held_by) for probe in matrix.probes}
     for wall, turned in matrix.turned.items():
         for probe in turned:
-            assert held[probe] <= {wall} | TAKES_ALONG.get(wall, set()), f"{probe} without {wall}"
+            along = TAKES_ALONG[matrix.setting].get(wall, set())
+            assert held[probe] <= {wall} | along, f"{probe} without {wall}"
 
 
 @pytest.mark.parametrize("wall", [wall for wall in ATTESTED if IS_ROOT or wall != "identity"])
@@ -111,7 +142,11 @@ def test_the_attestation_misses_it(identity: Identity | None, wall: str) -> None
     assert caught.value.wall == ATTESTED[wall]
 
 
-@pytest.mark.parametrize("residual", RESIDUALS, ids=[one.id for one in RESIDUALS])
+@pytest.mark.parametrize(
+    ("matrix", "residual"),
+    [pytest.param(at, one, id=f"{at}-{one.id}") for at in HERE for one in residuals_at(at)],
+    indirect=["matrix"],
+)
 def test_what_is_left_possible_is(matrix: Matrix, residual: Residual) -> None:
     """The list of what remains is honest both ways: an act that is refused one day moves to the probes."""
     assert matrix.residual[residual.id].said is None
@@ -121,7 +156,8 @@ def test_names_are_unique_and_walls_known() -> None:
     names = Counter(one.id for one in (*PROBES, *RESIDUALS))
     assert [name for name, count in names.items() if count > 1] == ["A6loader"]
     for probe in PROBES:
-        assert set(probe.walls) | set(probe.as_root) <= set(WALLS)
+        named = (probe.walls, probe.as_root, probe.image or {}, probe.docker or {})
+        assert {wall for walls in named for wall in walls} <= set(WALLS)
 
 
 @pytest.mark.parametrize("entry", [*ACTS, *PATTERNS], ids=lambda entry: entry.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dativo.sandbox.errors import WallMissing
-from dativo.sandbox.mounts import Access, View
+from dativo.sandbox.mounts import DEVICES, Access, View
 
 # Never executed from, whatever the image has there.
 _NOT_OF_IMAGE: Final = frozenset(("proc", "sys", "dev", "tmp", ".dativo"))
@@ -18,7 +18,9 @@ _MAX_ENTRIES: Final = 256
 
 
 def view_with_image(view: View, pid: int) -> View:
-    """Return the rules of the container: what the image has at its root is executed, unless something writable lies in it."""
+    """Return the rules of the container: what the image has at its root is executed, unless something writable lies in it. Of the
+    engine's /dev, which has terminals too, the devices that every process has.
+    """
     fd = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with os.scandir(fd) as found:
@@ -32,8 +34,12 @@ def view_with_image(view: View, pid: int) -> View:
         os.close(fd)
     written = [*volumes, *(mount.inside for mount in view.given if mount.writable)]
     rules: list[tuple[Access, str]] = [
-        rule for rule in view.rules if rule[0] != "execute" and not rule[1].startswith("/etc/")
+        rule
+        for rule in view.rules
+        if rule[0] not in ("execute", "device") and not rule[1].startswith("/etc/")
     ]
+    rules.append(("list", "/dev"))
+    rules.extend(("device", f"/dev/{name}") for name in DEVICES)
     rules.extend(("write", path) for path in volumes)
     for name in sorted(set(entries) - _NOT_OF_IMAGE):
         above = any(path == f"/{name}" or path.startswith(f"/{name}/") for path in written)

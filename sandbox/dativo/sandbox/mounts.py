@@ -36,7 +36,7 @@ _HOST_READ: Final = (
 _HOST_JAVA: Final = ("java-*-openjdk", "java")
 _PROGRAM_FOLDERS: Final = ("/bin", "/sbin")
 _LINKED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 # What Rust's own library and its getrandom open.
 _BARE_DEVICES: Final = ("null", "random", "urandom")
 _USR: Final = str(system.SYSTEM)
@@ -169,7 +169,7 @@ def bubblewrap_options(
         size = _RUN_SLACK_BYTES + sum(len(file.content) for file in view.files)
         options += ["--perms", "0755", "--size", str(size), "--tmpfs", "/run"]
     options += ["--proc", "/proc", "--size", "65536", "--tmpfs", "/dev"]
-    for device in _BARE_DEVICES if view.bare else _DEVICES:
+    for device in _BARE_DEVICES if view.bare else DEVICES:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     options += ["--symlink", "/proc/self/fd", "/dev/fd"]
     for number, stream in enumerate(("stdin", "stdout", "stderr")):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import ExitStack
 
 from tests.sandbox.probes import report
-from tests.sandbox.probes.matrix import measure
-from tests.sandbox.probes.scene import Scene
-
-from dativo.sandbox import allocate_identity
+from tests.sandbox.probes.matrix import Matrix, measure
+from tests.sandbox.probes.places import HERE, NO_ENGINE, scene_at
 
 
 def main() -> None:
     if sys.argv[1:] == ["--write"]:
         report.PAGE.write_text(report.page())
         return
-    with ExitStack() as stack:
-        identity = None
-        if os.geteuid() == 0:
-            identity = stack.enter_context(allocate_identity()).identity
-        print("\n".join(report.found(measure(stack.enter_context(Scene(identity))))))
+    matrices: list[Matrix] = []
+    for setting in HERE:
+        with scene_at(setting) as scene:
+            matrices.append(measure(scene))
+    print("\n".join(report.found(matrices)))
+    if NO_ENGINE:
+        print(f"not in Docker: {NO_ENGINE}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.sandbox.probes import table_files, table_kernel, table_network, table_processes
-from tests.sandbox.probes.catalogue import WALLS, Probe
+from tests.sandbox.probes.catalogue import WALLS, Probe, Residual, Setting
 from tests.sandbox.probes.residual import RESIDUALS
 from tests.sandbox.probes.runner import Answer, inside, outside
 from tests.sandbox.probes.scene import Scene
@@ -23,11 +23,12 @@ NOTHING: Final[frozenset[str]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What every probe got. ``stamped``: with a filter whose refusals can be told from those of the other walls.
+    """What every probe got, tried from ``setting``. ``stamped``: with a filter whose refusals can be told from others.
 
     ``turned`` is the mutation run: for each wall, the probes that became possible when it alone was taken off, of all probes.
     """
 
+    setting: Setting
     probes: tuple[Probe, ...]
     outside: dict[str, Answer]
     stamped: dict[str, Answer]
@@ -40,9 +41,19 @@ class Matrix:
         return self.off[off][probe.id]
 
 
+def probes_at(setting: Setting) -> tuple[Probe, ...]:
+    """Return those that apply there, with the walls of there."""
+    return tuple(probe for each in PROBES if (probe := each.at(setting)).applies())
+
+
+def residuals_at(setting: Setting) -> tuple[Residual, ...]:
+    """Return what is left possible there."""
+    return tuple(residual for residual in RESIDUALS if setting in residual.settings)
+
+
 def measure(scene: Scene) -> Matrix:
     """Try everything that applies here: a launch for each set of walls to be taken off."""
-    probes = tuple(probe for probe in PROBES if probe.applies())
+    probes = probes_at(scene.setting)
     tried: defaultdict[frozenset[str], dict[str, Probe]] = defaultdict(dict)
     for probe in probes:
         walls = frozenset(probe.held_by)
@@ -53,12 +64,13 @@ def measure(scene: Scene) -> Matrix:
         tried[frozenset({wall})].update({probe.id: probe for probe in probes})
     found = {off: inside(scene, some.values(), off) for off, some in tried.items()}
     return Matrix(
+        scene.setting,
         probes,
         outside(scene, [probe for probe in probes if probe.outside]),
         inside(scene, probes, stamped=True),
         found,
         {wall: _turned(probes, found[frozenset({wall})]) for wall in mutants},
-        inside(scene, RESIDUALS),
+        inside(scene, residuals_at(scene.setting)),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from tests.sandbox.probes.catalogue import MACHINE, WALLS
+from tests.sandbox.probes.catalogue import MACHINE, WALLS, Setting
 from tests.sandbox.probes.scene import LAUNCHERS_SECRET, PYTHON, SECRET, Scene
 
 from dativo.sandbox import Attestation, WallMissing, cgroup, launching, mounts, pipeline, stages
@@ -118,6 +118,11 @@ def options_without(walls: Collection[str], options: list[str], scene: Scene) ->
             for option in (run[:1], run[1:]) if name == "uts" else (run,):
                 drop(*option)
     if "mounts" in walls:
+        if scene.image is not None:
+            # Bubblewrap unlinks the source of such a file, and over what is unlinked nothing is mounted.
+            at = options.index("/etc/passwd")
+            assert options[at - 4 : at - 1] == ["--perms", "0444", "--ro-bind-data"]
+            del options[at - 4 : at + 1]
         put_before(("--remount-ro", "/dev"), "--dev-bind", "/dev/tty", "/dev/tty")
         shown: list[tuple[str, str]] = [
             ("--bind", str(scene.hidden)),
@@ -182,7 +187,13 @@ def stamp(program: bytes) -> bytes:
 def writable_view(*planned: Any) -> mounts.View:
     """What was granted to be read is mounted to be written."""
     view = mounts.plan_view(*planned)
-    given = tuple(replace(mount, access="write") for mount in view.given)
+    # Of an image /etc alone, since stage 1 attaches what is writable so that nothing of it is executed.
+    given = tuple(
+        replace(mount, access="write")
+        if mount.access == "read" or mount.inside == "/etc"
+        else mount
+        for mount in view.given
+    )
     return replace(view, given=given)
 
 
@@ -236,8 +247,14 @@ os.execve(fields[at + 1], ["bwrap", *argv], {})
 """
 
 
-# What falls with a wall by itself: stage 1 attaches before it gives up its uid, and CAP_SYS_PTRACE looks into anybody.
-TAKES_ALONG: Final = {"identity": {"attach"}, "capabilities": {"undumpable"}}
+_OWN_STAGES: Final = {"identity": {"attach"}, "capabilities": {"undumpable"}}
+# What falls with a wall by itself: stage 1 attaches before it gives up its uid, and CAP_SYS_PTRACE looks into anybody. In Docker
+# the host's network comes with its name, and its ipc namespace with its /dev/shm.
+TAKES_ALONG: Final[dict[Setting, dict[str, set[str]]]] = {
+    "host": _OWN_STAGES,
+    "image": _OWN_STAGES,
+    "docker": {"net": {"uts"}, "ipc": {"sizes"}},
+}
 
 
 def find_cgroup() -> bool:

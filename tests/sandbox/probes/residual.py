@@ -13,7 +13,9 @@ LOADER: Final = {
 
 RESIDUALS: Final = (
     Residual("A6loader", "execute from /tmp through the loader", "execute_copy", ("/tmp", LOADER),
-             "an interpreter runs what it reads: no execution from /tmp is hygiene, not a wall"),
+             "an interpreter runs what it reads: no execution from /tmp is hygiene, not a wall", ("host", "image")),
+    Residual("A6bind", "execute from a granted folder through the loader", "execute_copy", ("{out}", LOADER),
+             "the engine cannot mount what is granted so that nothing of it is executed", ("docker",)),
     Residual("A3mounts", "read the own mounts", "read_file", ("/proc/self/mountinfo",),
              "shows the host's paths of what was granted"),
     Residual("C44memory", "make memory writable and executable", "executable_memory", (),

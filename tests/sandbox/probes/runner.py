@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.sandbox.probes.catalogue import Probe, Residual
 from tests.sandbox.probes.off import find_cgroup, without
+from tests.sandbox.probes.off_docker import without_in_docker
 from tests.sandbox.probes.scene import LAUNCHERS_SECRET, SECRET, Scene, Victim
 
 from dativo.sandbox import Grants, Limits, Program, Walls, launch
@@ -76,12 +77,13 @@ def inside(
         environment=((LAUNCHERS_SECRET, SECRET),) if "environment" in off else (),
         limits=limits,
     )
-    program = Program("probe", scene.runner)
+    program = Program("probe", scene.runner, root=scene.image, container=scene.container)
     with ExitStack() as stack:
         jobs_out, jobs_in = os.pipe()
         stack.callback(os.close, jobs_out)
         into = stack.enter_context(os.fdopen(jobs_in, "w"))
-        with without(off, scene, stamped=stamped, believed=believed):
+        taken_off = without if scene.container is None else without_in_docker
+        with taken_off(off, scene, stamped=stamped, believed=believed):
             confined = launch(
                 program,
                 grants,
@@ -95,7 +97,8 @@ def inside(
         stack.enter_context(confined)
         victim = None
         if "pid" in off:
-            victim = Victim(scene.identity, sharing=confined.attestation.pid)
+            own_users = scene.container is None
+            victim = Victim(scene.identity, confined.attestation.pid, own_users=own_users)
             stack.callback(victim.close)
         into.write(_jobs(probes, scene, victim))
         into.close()

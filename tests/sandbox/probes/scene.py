@@ -12,7 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from dativo.sandbox import Identity, executables
+from tests.docker.image import python_image
+from tests.sandbox.probes.catalogue import Setting
+
+from dativo.sandbox import Container, Identity, executables
+from dativo.sandbox.roots import ETC
 
 SECRET: Final = "a-secret-of-the-host"
 LAUNCHERS_SECRET: Final = "LAUNCHERS_SECRET"
@@ -35,18 +39,22 @@ signal.pause()
 class Victim:
     """A process of the same uid as the confined one, with a secret in its environment and memory."""
 
-    def __init__(self, identity: Identity | None, sharing: int | None = None) -> None:
+    def __init__(
+        self, identity: Identity | None, sharing: int | None = None, *, own_users: bool = True
+    ) -> None:
         """With ``sharing``, a process as seen from here, it lives in that one's pid namespace.
 
-        And in its user namespace, across which nobody may trace: no run can do without that wall.
+        And in its user namespace, across which nobody may trace, unless that is not its own: no run can do without that wall.
         """
         command = [PYTHON, "-I", "-c", _VICTIM]
-        if sharing is not None:
-            enter = ("--user", "--preserve-credentials", "--pid")
-            command = ["nsenter", f"--target={sharing}", *enter, *command]
+        enter = ["nsenter", f"--target={sharing}", "--pid"]
+        if sharing is not None and own_users:
+            command = [*enter, "--user", "--preserve-credentials", *command]
         if identity is not None:
             who = (f"--reuid={identity.uid}", f"--regid={identity.gid}", "--clear-groups")
             command = ["setpriv", *who, *command]
+        if sharing is not None and not own_users:
+            command = [*enter, *command]  # as root, who owns it
         environment = {"VICTIMS_SECRET": SECRET, "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, env=environment, text=True
@@ -63,10 +71,17 @@ class Victim:
 
 
 class Scene:
-    """Everything there is to get at. ``names`` fills the arguments of acts."""
+    """Everything there is to get at, and where the acts are tried from. ``names`` fills the arguments of acts."""
 
-    def __init__(self, identity: Identity | None) -> None:
+    def __init__(
+        self,
+        identity: Identity | None,
+        setting: Setting = "host",
+        container: Container | None = None,
+    ) -> None:
         self.identity = identity
+        self.setting: Setting = setting
+        self.container = container
         self._stack = ExitStack()
         self.root = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dativo-", dir=FOLDER))
@@ -82,6 +97,7 @@ class Scene:
         self.confine = self.root / "confine"
         shutil.copyfile(executables.confine(), self.confine)
         self.confine.chmod(0o755)
+        self.image = self._unpacked() if setting == "image" else None
         self.victim = Victim(identity)
         self._stack.callback(self.victim.close)
         self.leaked = os.open(self.hidden / "secret", os.O_RDONLY)
@@ -103,6 +119,24 @@ class Scene:
             self._listen_unix(str(path))
             path.chmod(0o777)
         self._listen_unix("\0" + self.names["abstract"])
+
+    def _unpacked(self) -> Path:
+        """The root of an image with a Python of its own."""
+        root = self.root / "image"
+        root.mkdir()
+        unpack = [
+            "tar",
+            "--extract",
+            "--preserve-permissions",
+            "--no-same-owner",
+            "--directory",
+            root,
+        ]
+        subprocess.run(unpack, input=python_image(), check=True)
+        # The last one so that the host's can be shown there, where that wall is off.
+        for name in (*ETC, "shadow"):
+            (root / "etc" / name).write_text("")
+        return root
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
