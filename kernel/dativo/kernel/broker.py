@@ -25,12 +25,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import limits, network_text, registry, show, walls
+from dativo.kernel import limits, network_text, registry, show, trust, walls
 from dativo.kernel.audit import Audit
 from dativo.kernel.network import Granted, NetworkGrant, Ports, walled
 from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.network_record import PROGRAM, NetworkRecord
 from dativo.kernel.own_addresses import own_networks
+from dativo.kernel.paths import Paths
 from dativo.kernel.peer import Peer, await_message, greet, last_line
 from dativo.kernel.processes import Processes, Service, own_identity, tool_limits
 from dativo.protocol import control, events
@@ -315,6 +316,7 @@ def start_broker(
     """
     if not networks.needed:
         return
+    ca = networks.policy.ca
     starting = Starting(processes, selector, networks, on_ready)
     processes.service = Service(
         starting.sockets.fileno(),
@@ -322,6 +324,7 @@ def start_broker(
         starting.ready,
         starting.refused,
         starting.taken,
+        trust.prepare(ca, Paths.from_environment(processes.env).state) if ca is not None else None,
     )
 
 

@@ -171,6 +171,7 @@ NUMBER_CHARS: Final = Limit(1000, "", "Digits of a number in such a file")
 LOCK_BYTES: Final = Limit(16 * MIB, "", "dativo.lock")
 SECRET_BYTES: Final = Limit(64 * KIB, "", "The value of one secret")
 SECRET_REDACTED_CHARS: Final = Limit(8, "", "Shorter secrets are not redacted")
+CA_BYTES: Final = Limit(4 * MIB, "", "A file of certificate authorities")
 
 # --- of a jail -----------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class NetworkPolicy:
     ``permit_special``: networks that names may lead to although they are the machine's own, a cloud's or reserved.
     ``resolvers`` None: those of /etc/resolv.conf. ``allowed`` None: no ceiling, an approval is enough.
     ``proxy_credentials``: where USER:PASSWORD for the proxy is kept; its value is in none of these.
+    ``ca``: the file of authorities that processes are to trust beside the public ones.
     """
 
     blocked_hosts: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class NetworkPolicy:
     proxy: str | None = None
     allowed: tuple[NetworkGrant, ...] | None = None
     proxy_credentials: SecretRef | None = None
+    ca: Path | None = None
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> NetworkPolicy:
@@ -52,6 +54,7 @@ class NetworkPolicy:
             proxy=said.get("proxy"),
             allowed=said.get("allowed"),
             proxy_credentials=said.get("proxy_credentials"),
+            ca=Path(said["ca"]) if "ca" in said else None,
         )
 
     def proxy_authorization(self, env: Mapping[str, str]) -> str | None:

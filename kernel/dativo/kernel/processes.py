@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dativo.kernel import trust
 from dativo.kernel.limits import FILE_BYTES, OPEN_FILES, STDERR_TAIL_BYTES, TOOL_PIDS
 from dativo.protocol.errors import Conflict, Where
 from dativo.sandbox import (
@@ -36,6 +37,7 @@ class Service:
 
     ``ready`` waits for it, and is called before anything is handed over; ``refused`` raises what became of it, where it is gone,
     and is called when nothing could be handed over; ``taken`` waits until it has taken what was, and raises when it does not.
+    ``trust``: the folder of the operator's authorities, for each process that it serves.
     """
 
     sockets: int
@@ -43,6 +45,7 @@ class Service:
     ready: Callable[[], None]
     refused: Callable[[], None]
     taken: Callable[[], None]
+    trust: Path | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class Processes:
         if network is not None:
             grants = replace(grants, network=network)
         served = service if network is not None and network.named else None
+        if served is not None and served.trust is not None:
+            program, grants = trust.shown(program, grants, served.trust)
         launching = self.begin(
             program,
             grants,

@@ -344,6 +344,8 @@ NETWORK: Final = Shape(
         "proxy": meant(network_text.host_and_port),
         "allowed": list_of(NETWORK_GRANT, most=_PLACES),
         # Parsed by whoever reads the policy, since no error may show what stands here.
+        "ca": text(r"/[^\0]+", "an absolute path"),
+        "allowed": list_of(NETWORK_GRANT, most=_PLACES),
         "proxy_credentials": TEXT,
     },
 )

@@ -42,6 +42,9 @@ def test_what_it_says_is_canonical(tmp_path: Path) -> None:
     assert found.resolvers == ("10.0.0.2:53", "[fd00::2]:53")
     assert found.allowed == (parse("*.a.com:443,444"),)
     assert policy(tmp_path, "{}").network == NetworkPolicy()
+    assert policy(tmp_path, "{ca: /etc/corp/ca.pem}").network.ca == Path("/etc/corp/ca.pem")
+    with pytest.raises(ConfigError, match="expected an absolute path"):
+        policy(tmp_path, "{ca: ca.pem}")
 
 
 def test_credentials_of_a_proxy_are_a_reference(tmp_path: Path) -> None:
