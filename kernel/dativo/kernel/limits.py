@@ -149,13 +149,13 @@ NETWORK_EVENTS: Final = Limit(
 NETWORK_REPORTED: Final = Limit(1000, "", "Places of a process that are counted one by one")
 BROKER_MEMORY_BYTES: Final = Limit(256 * MIB, "", "Memory of the broker")
 BROKER_OPEN_FILES: Final = Limit(16_384, "", "Open files of the broker")
+BROKER_SOCKETS_TIMEOUT_S: Final = Limit(
+    5, "", "Until the broker has taken the sockets of a process that starts"
+)
 BROKER_FINISH_TIMEOUT_S: Final = Limit(10, "", "From `finish` to the end of the broker")
 
 # --- of an operator's word while it runs ---------------------------------------------------------
 
-BROKER_SOCKETS_TIMEOUT_S: Final = Limit(
-    5, "", "Until the broker has taken the sockets of a process that starts"
-)
 POLICY_TICK_S: Final = Limit(1, "", "How often a run looks whether its plugins were blocked")
 POLICY_GRACE_S: Final = Limit(
     10, "", "How long the policy may be unreadable under a run, as while it is being edited"
@@ -170,8 +170,8 @@ JOB_NODES: Final = Limit(50_000, "", "Values in such a file")
 NUMBER_CHARS: Final = Limit(1000, "", "Digits of a number in such a file")
 LOCK_BYTES: Final = Limit(16 * MIB, "", "dativo.lock")
 SECRET_BYTES: Final = Limit(64 * KIB, "", "The value of one secret")
-SECRET_REDACTED_CHARS: Final = Limit(8, "", "Shorter secrets are not redacted")
 CA_BYTES: Final = Limit(4 * MIB, "", "A file of certificate authorities")
+SECRET_REDACTED_CHARS: Final = Limit(8, "", "Shorter secrets are not redacted")
 
 # --- of a jail -----------------------------------------------------------------------------------
 

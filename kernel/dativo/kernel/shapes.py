@@ -329,12 +329,12 @@ def _block(parsed: dict[str, Any], location: Location) -> None:
         raise Fault(location, "`version` needs `name`")
 
 
-_PLACES: Final = 10_000
 def _credentials_of_a_proxy(parsed: dict[str, Any], location: Location) -> None:
     if "proxy_credentials" in parsed and "proxy" not in parsed:
         raise Fault(location, "`proxy_credentials` needs `proxy`")
 
 
+_PLACES: Final = 10_000
 NETWORK: Final = Shape(
     {},
     {
@@ -342,14 +342,13 @@ NETWORK: Final = Shape(
         "permit_special": list_of(meant(network_text.cidr), most=_PLACES),
         "resolvers": list_of(meant(lambda text: network_text.endpoint(text, 53)), 1, 8),
         "proxy": meant(network_text.host_and_port),
-        "allowed": list_of(NETWORK_GRANT, most=_PLACES),
         # Parsed by whoever reads the policy, since no error may show what stands here.
+        "proxy_credentials": TEXT,
         "ca": text(r"/[^\0]+", "an absolute path"),
         "allowed": list_of(NETWORK_GRANT, most=_PLACES),
-        "proxy_credentials": TEXT,
     },
-)
     check=_credentials_of_a_proxy,
+)
 CEILINGS: Final = Shape({}, {**NUMBERS, **READ_LIMITS}, frozenset({"network"}))
 POLICY: Final = Shape(
     {},
