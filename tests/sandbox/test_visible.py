@@ -58,10 +58,12 @@ def test_nobody_learns_or_changes_who_is_in_a_cgroup(inside: Run) -> None:
     assert not names & {"cgroup.procs", "cgroup.threads", "tasks", "release_agent"}
 
 
-def test_a_jvm_takes_the_limit_for_the_machine(start: Launch) -> None:
+def test_a_jvm_takes_the_limit_for_the_machine(start: Launch, walls: Walls) -> None:
     """OpenJDK 17 gives its heap at most half of what it takes for small memory, else a quarter."""
     if shutil.which("java") is None:
         pytest.skip("java is not installed here")
+    if walls.cgroup == "degraded" and Path(FOLDER, "cgroup.controllers").exists():
+        pytest.skip("without a cgroup and version 1, newer JVMs see no limit: docs/spec/sandbox.md")
     flags = ("-Xshare:auto", "-XX:+PrintFlagsFinal", "-Xlog:os+container=trace", "-version")
     confined = start("/usr/bin/java", *flags, grants=Grants(limits=LIMITS))
     text = b""
