@@ -49,12 +49,19 @@ class Far:
     certificates: Path
     servers: Environment
 
-    def seen_from(self, workspace: Workspace) -> None:
-        """Have a workspace's commands run in the near namespace from now on, with the far one's resolver."""
+    def seen_from(self, workspace: Workspace, *, trusted: bool = False) -> None:
+        """Have a workspace's commands run in the near namespace from now on, with the far one's resolver.
+
+        ``trusted``: by its policy processes trust the far one's authority too.
+        """
         folder = workspace.home / "dativo/config"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        said = f"network:\n  resolvers: ['{self.resolver.address}']\n"
+        if trusted:
+            shutil.copy(self.certificates / "ca.pem", folder)
+            said += f"  ca: {folder}/ca.pem\n"
         file = folder / "policy.yaml"
-        file.write_text(f"network:\n  resolvers: ['{self.resolver.address}']\n")
+        file.write_text(said)
         file.chmod(0o600)
         workspace.prefix = ("nsenter", f"--net={self.near.path}")
 

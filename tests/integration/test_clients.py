@@ -55,15 +55,13 @@ def world(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
 
 @pytest.fixture
 def place(workspace: Workspace, world: Far) -> Workspace:
-    world.seen_from(workspace)
+    world.seen_from(workspace, trusted=True)
     (workspace.folder / "config.json").write_text("{}")
     (workspace.folder / "catalog.json").write_text(json.dumps(CATALOG))
     return workspace
 
 
-def plugin(
-    place: Workspace, world: Far, entry: str, program: str, arguments: Sequence[str]
-) -> Path:
+def plugin(place: Workspace, entry: str, program: str, arguments: Sequence[str]) -> Path:
     """Make the plugin ``client`` of one program of tests/plugins/clients; return its folder."""
     folder = place.folder / "plugins/client"
     folder.mkdir(parents=True)
@@ -78,7 +76,6 @@ def plugin(
     }
     # JSON is YAML too.
     (folder / "plugin.yaml").write_text(json.dumps(said))
-    shutil.copy(world.certificates / "ca.pem", folder / "ca.pem")
     return folder
 
 
@@ -134,7 +131,7 @@ def build(folder: Path, *command: str, **env: str) -> None:
 
 def test_curl(place: Workspace, world: Far) -> None:
     needs("curl")
-    folder = plugin(place, world, "executable", "client.sh", WEB)
+    folder = plugin(place, "executable", "client.sh", WEB)
     shutil.copy(SOURCES / "client.sh", folder)
     assert_only_granted(tried(place), "curl", WEB)
     assert told(place) == ({"api.test:443"}, {"other.test"})
@@ -152,7 +149,7 @@ def test_python(place: Workspace, world: Far) -> None:
         "confluent_kafka": ("kafka.test:9092", "other.test:9092"),
     }
     given = [f"{client}={each}" for client, places in clients.items() for each in places]
-    folder = plugin(place, world, "file", "client.py", given)
+    folder = plugin(place, "file", "client.py", given)
     shutil.copy(SOURCES / "client.py", folder)
     # Copied: a linked file has a second owner.
     where = ("--link-mode=copy", "--python", sys.executable, "--target", str(folder / "site"))
@@ -168,9 +165,16 @@ def test_python(place: Workspace, world: Far) -> None:
 
 def test_java(place: Workspace, world: Far) -> None:
     needs("java", "javac", "keytool")
-    folder = plugin(place, world, "executable", "start.sh", WEB)
+    folder = plugin(place, "executable", "start.sh", WEB)
     build(folder, "javac", "-d", str(folder), str(SOURCES / "Client.java"))
-    trust = ("-keystore", "trust.p12", "-storepass", "changeit", "-file", "ca.pem")
+    trust = (
+        "-keystore",
+        "trust.p12",
+        "-storepass",
+        "changeit",
+        "-file",
+        str(world.certificates / "ca.pem"),
+    )
     build(folder, "keytool", "-importcert", "-noprompt", *trust)
     options = "-Djavax.net.ssl.trustStore=trust.p12 -Djavax.net.ssl.trustStorePassword=changeit"
     starter(folder, f'exec java {options} -cp . Client "$@"')
@@ -180,9 +184,9 @@ def test_java(place: Workspace, world: Far) -> None:
 
 def test_node(place: Workspace, world: Far) -> None:
     needs("node")
-    folder = plugin(place, world, "executable", "start.sh", WEB)
+    folder = plugin(place, "executable", "start.sh", WEB)
     shutil.copy(SOURCES / "client.mjs", folder)
-    starter(folder, 'NODE_EXTRA_CA_CERTS=ca.pem exec node client.mjs "$@"')
+    starter(folder, 'exec node client.mjs "$@"')
     found = tried(place)
     assert_only_granted(found, "node fetch", WEB)
     assert_only_granted(found, "node https", WEB)
@@ -192,10 +196,9 @@ def test_node(place: Workspace, world: Far) -> None:
 def test_go_without_cgo(place: Workspace, world: Far) -> None:
     """A static program with a resolver and TLS of its own."""
     needs("go")
-    folder = plugin(place, world, "executable", "start.sh", WEB)
+    folder = plugin(place, "executable", "client", WEB)
     build(folder, "go", "build", "-o", str(folder / "client"), str(SOURCES / "client.go"),
           CGO_ENABLED="0", GOTOOLCHAIN="local", GOPROXY="off")  # fmt: skip
-    starter(folder, 'SSL_CERT_FILE=ca.pem exec ./client "$@"')
     assert_only_granted(tried(place), "go", WEB)
     assert told(place) == ({"api.test:443"}, {"other.test"})
 
@@ -203,7 +206,7 @@ def test_go_without_cgo(place: Workspace, world: Far) -> None:
 def test_static_rust(place: Workspace, world: Far) -> None:
     """A static program on the C library's own resolver."""
     needs("rustc")
-    folder = plugin(place, world, "executable", "client", PLAIN)
+    folder = plugin(place, "executable", "client", PLAIN)
     flags = ("--edition", "2024", "-C", "target-feature=+crt-static", "-o", str(folder / "client"))
     build(folder, "rustc", *flags, str(SOURCES / "client.rs"))
     assert_only_granted(tried(place), "rust", PLAIN)
@@ -213,7 +216,7 @@ def test_static_rust(place: Workspace, world: Far) -> None:
 def test_static_c_with_musl(place: Workspace, world: Far) -> None:
     """The resolver of Alpine's images: it asks for both families at once, and a name that one of them has not is no name."""
     needs("musl-gcc")
-    folder = plugin(place, world, "executable", "client", PLAIN)
+    folder = plugin(place, "executable", "client", PLAIN)
     build(folder, "musl-gcc", "-static", "-Wall", "-o", "client", str(SOURCES / "client.c"))
     assert_only_granted(tried(place), "c", PLAIN)
     assert told(place) == ({"api.test:80"}, {"other.test"})

@@ -1,10 +1,9 @@
 #!/bin/sh
 # A tap of what curl is told at each place, the arguments before the options; for tests alone.
-cd "$(dirname "$0")" || exit 1
 echo '{"type": "SCHEMA", "stream": "tries", "schema": {"type": "object"}, "key_properties": []}'
 for place; do
     case $place in --*) exit 0 ;; esac
-    if said=$(curl --silent --max-time 20 --cacert ca.pem "$place"); then :; else said="exit $?"; fi
+    if said=$(curl --silent --max-time 20 "$place"); then :; else said="exit $?"; fi
     printf '{"type": "RECORD", "stream": "tries", "record": {"client": "curl", "place": "%s", "said": "%s"}}\n' \
         "$place" "$said"
 done
