@@ -350,7 +350,11 @@ class Conversation(ABC):
             self.fail(error)
         if isinstance(self.failure, PluginFailed | TargetFailed):
             client = "source" if isinstance(self.failure, PluginFailed) else "target"
-            record = broker.networks.record.processes.get(client)
+            processes = broker.networks.record.processes
+            # Of one of dativo's own targets the committer reaches places.
+            record = processes.get(client) or (
+                processes.get("committer") if client == "target" else None
+            )
             where = self._written_in.format(client=client)
             told = record.explanation(where) if record is not None else None
             self.failure.hint = ". ".join(filter(None, (self.failure.hint, told))) or None

@@ -16,6 +16,7 @@ from dativo.kernel import expansion, shapes
 from dativo.kernel.document import Document, Location, Number, load_yaml
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import EpochLimits, ReadLimits
+from dativo.kernel.network import NetworkGrant, collect
 from dativo.kernel.secrets import SecretRef
 from dativo.protocol.errors import ConfigError, Where
 
@@ -63,13 +64,17 @@ class ForeignTargetJob:
 
 @dataclass(frozen=True, slots=True)
 class TargetJob:
-    """One of dativo's own targets: ``iceberg`` or ``parquet``; the warehouse is a real absolute path."""
+    """One of dativo's own targets: ``iceberg`` or ``parquet``; the warehouse is a real absolute path.
+
+    ``network``: what its committer asks for, beside the warehouse that it may write.
+    """
 
     connector: str
     warehouse: Path
     namespace: str
     mode: str = "append"
     epoch: EpochLimits = field(default_factory=EpochLimits)
+    network: tuple[NetworkGrant, ...] = ()
 
     @property
     def config(self) -> dict[str, str]:
@@ -180,6 +185,10 @@ def _target(
         namespace=said["config"]["namespace"],
         mode=said.get("mode", "append"),
         epoch=replace(EpochLimits(), **epoch),
+        network=collect(
+            said.get("grants", {}).get("network", ()),
+            document.where(("target", "grants", "network")),
+        ),
     )
 
 

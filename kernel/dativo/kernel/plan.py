@@ -136,7 +136,8 @@ class Plan:
 
     def _notices(self) -> list[str]:
         """Return what is to be known of the plan before it is approved."""
-        shared = [text for each in self._connectors for text in notices(each.grants.network)]
+        networks = [each.grants.network for each in self._connectors] + [self._committer_network]
+        shared = [text for grants in networks for text in notices(grants)]
         return [*self.waivers, *shared]
 
     @property
@@ -153,13 +154,21 @@ class Plan:
         clients = {"source": self.source.grants.network}
         if self.foreign is not None:
             clients["target"] = self.foreign.grants.network
+        elif self._committer_network:
+            clients["committer"] = self._committer_network
         return site.networks(clients, run, observe=self.observe)
+
+    @property
+    def _committer_network(self) -> tuple[NetworkGrant, ...]:
+        return self.job.own_target.network if self.foreign is None else ()
 
     def _target_document(self) -> dict[str, object]:
         if self.foreign is not None:
             return {**self.foreign.document(), "mode": "append"}
         target = self.job.own_target
-        return {"connector": self.target.reference, "mode": target.mode, **target.config}
+        grants = {"network": [str(grant) for grant in target.network]}
+        said = {"connector": self.target.reference, "mode": target.mode, **target.config}
+        return {**said, "grants": grants}
 
     @property
     def redactor(self) -> secrets.Redactor:
@@ -205,10 +214,23 @@ def _target_of(site: Site, job: Job) -> _Candidate | None:
     return _Candidate(plugin, said, granted, wanted, _waivers(policy))
 
 
+def _committer_of(site: Site, job: Job) -> kernel_grants.Request | None:
+    """Return what the committer of one of dativo's own targets asks for; None for nothing. Its limits are dativo's own."""
+    said = job.target
+    if isinstance(said, ForeignTargetJob) or not said.network:
+        return None
+    plugin = registry.find_target(said.connector)
+    site.policy.network.permit(said.network, site.policy.file)
+    granted = replace(kernel_grants.Grants.default(), network=said.network)
+    return kernel_grants.request_target(job, plugin.reference, plugin.digest, granted)
+
+
 def requests(site: Site, job: Job) -> tuple[kernel_grants.Request, ...]:
     """Return what a job asks for, one request for each connector of it. Raises ConfigError, NotPermitted above a ceiling."""
     found = (_source_of(site, job), _target_of(site, job))
-    return tuple(candidate.request for candidate in found if candidate is not None)
+    asked = [candidate.request for candidate in found if candidate is not None]
+    committer = _committer_of(site, job)
+    return (*asked, *([committer] if committer is not None else ()))
 
 
 def prepare_source(site: Site, job: Job) -> Source:
@@ -275,7 +297,9 @@ def make_plan(
     """Return the plan of the job at ``path``. Starts connectors only for a SPEC or CATALOG that is not known yet."""
     job = load_job(path, site.policy.variables(site.env))
     reading, writing = _source_of(site, job), _target_of(site, job)
+    committing = _committer_of(site, job)
     wanted = [reading.request] + ([writing.request] if writing is not None else [])
+    wanted += [committing] if committing is not None else []
     kernel_grants.demand(wanted, site.paths)
     source = _ready(site, job, reading)
     foreign = _ready(site, job, writing) if writing is not None else None

@@ -271,12 +271,17 @@ TARGET_CONFIG: Final = Shape(
 )
 EPOCH: Final = Shape({}, {"bytes": SIZE, "rows": COUNT, "time": SECONDS})
 OWN_TARGETS: Final = ("iceberg", "parquet")
+COMMITTER_GRANTS: Final = Shape({}, {"network": GRANTS.keys["network"]})
 _TARGET_NOT_BUILT: Final = frozenset(
     {"custom_writer", "path", "engine", "shared", "contract", "max_rejects", "eof"}
 )
 OWN_TARGET: Final = Shape(
     {"connector": one_of(*OWN_TARGETS), "config": TARGET_CONFIG},
-    {"mode": one_of("append", "overwrite", others="this mode is not built yet"), "epoch": EPOCH},
+    {
+        "mode": one_of("append", "overwrite", others="this mode is not built yet"),
+        "epoch": EPOCH,
+        "grants": COMMITTER_GRANTS,
+    },
     _TARGET_NOT_BUILT,
 )
 FOREIGN_TARGET: Final = Shape(

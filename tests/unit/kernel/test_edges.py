@@ -209,7 +209,7 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("name", "shape", "mappings"),
     [
-        ("job", shapes.JOB, 9),
+        ("job", shapes.JOB, 10),
         ("policy", shapes.POLICY, 4),
         ("plugin", shapes.PLUGIN, 4),
         ("grants", shapes.GRANTS, 1),

@@ -53,7 +53,13 @@ def test_the_job_of_the_design(tmp_path: Path) -> None:
         ("cpus: 1", "cpus: 0", "`cpus`: expected a number of processors", 6, "/source/grants/cpus"),
         ("pids: 512", "pids: 1.5", "`pids`: expected a whole number", 6, "/source/grants/pids"),
         ("append", "upsert", "`mode`: this mode is not built yet", 10, "/target/mode"),
-        ("mode: append", "grants: {}", "no `grants` here: dativo's own", 10, "/target/grants"),
+        (
+            "mode: append",
+            "grants: {memory: 1GiB}",
+            "unknown key `memory`",
+            10,
+            "/target/grants/memory",
+        ),
         (
             "network: []",
             "network: [x.com, 'https://y.com']",
