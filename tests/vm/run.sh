@@ -3,7 +3,7 @@
 #
 # As root, as a plain user in a delegated scope, and as one without any: inside.sh. The root file system is built once and kept below
 # ${XDG_CACHE_HOME:-~/.cache}/dativo/vm; the machine writes to a throw-away layer over it. With KVM this takes some five minutes,
-# without it, emulated, up to half an hour. Exit status 0 when all passed.
+# without it, emulated, half an hour. $DATIVO_BIN_DIR names other executables than those installed. Exit status 0 when all passed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -40,23 +40,28 @@ stage=$cache/stage
 rm -rf "$stage"
 mkdir -p "$stage/checkout" "$stage/bin"
 git ls-files -z --cached --others --exclude-standard --deduplicate -- \
-    kernel protocol plugins connectors sandbox schemas tests docs pyproject.toml |
+    kernel protocol plugins connectors sandbox schemas tests bench docs pyproject.toml |
     while IFS= read -r -d '' path; do
         [ ! -e "$path" ] || printf '%s\0' "$path"
     done | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$stage/checkout"
-cp .venv/bin/dativo-{confine,pump,relay,writer} "$stage/bin/"
-cp tests/vm/inside.sh "$stage/"
+cp "${DATIVO_BIN_DIR:-.venv/bin}"/dativo-{broker,confine,pump,relay,writer} "$stage/bin/"
+cp tests/vm/{inside,job}.sh "$stage/"
 .venv/bin/uv venv --quiet --python "$python" "$stage/env"
-.venv/bin/uv export --quiet --locked --no-emit-workspace --no-hashes --no-group native --no-group reader >"$stage/versions"
-.venv/bin/uv pip install --quiet --python "$stage/env/bin/python" --link-mode=copy --constraint "$stage/versions" \
-    pytest hypothesis click jsonschema orjson packaging psutil pydantic pyyaml rich
+.venv/bin/uv export --quiet --locked --no-emit-workspace --no-hashes --no-group dev --no-group native >"$stage/versions"
+.venv/bin/uv export --quiet --locked --no-emit-workspace --no-hashes --no-group native >"$stage/constraints"
+# Compiled here: an emulated machine spends most of its time on what it has to compile.
+.venv/bin/uv pip install --quiet --python "$stage/env/bin/python" --link-mode=copy --compile-bytecode \
+    --requirements "$stage/versions" --constraint "$stage/constraints" pytest hypothesis
+"$python" -m compileall -q -j 0 "$stage/checkout"
+printf '#!/payload/env/bin/python\nfrom dativo.kernel.__main__ import main\nmain()\n' >"$stage/env/bin/dativo"
+chmod +x "$stage/env/bin/dativo"
 for room in kernel protocol plugins connectors sandbox schemas; do
     printf '/payload/checkout/%s\n' "$room"
 done >"$stage/env/lib/python3.11/site-packages/dativo.pth"
 chown -R 0:0 "$stage"
 chmod -R go+rX "$stage"
 rm -f "$cache/payload.img"
-mke2fs -q -t ext4 -d "$stage" -L payload "$cache/payload.img" 2G
+mke2fs -q -t ext4 -d "$stage" -L payload "$cache/payload.img" 3G
 
 log=$cache/console.log
 boot() { # seconds, then how the processor is made
