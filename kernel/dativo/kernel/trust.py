@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,7 @@ _PUBLIC: Final = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+_CERTIFI: Final = "lib/python3*/site-packages/certifi/cacert.pem"
 _CERTIFICATE: Final = re.compile(
     r"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----\s.*?-----END (?:TRUSTED |X509 )?CERTIFICATE-----",
     re.DOTALL,
@@ -64,10 +66,21 @@ def prepare(ca: Path, state: Path) -> Path:
 def shown(program: Program, grants: Grants, folder: Path) -> tuple[Program, Grants]:
     """Return what is started with the authorities in ``folder``. The policy goes over an image's variables."""
     told = tuple((variable, f"{INSIDE}/{file}") for variable, file in VARIABLES)
+    covered = tuple((folder / _ALL, str(bundle), False) for bundle in _bundles(program))
     return (
-        replace(program, binds=(*program.binds, (folder, INSIDE, False))),
+        replace(program, binds=(*program.binds, (folder, INSIDE, False), *covered)),
         replace(grants, environment=(*grants.environment, *told)),
     )
+
+
+def _bundles(program: Program) -> Iterator[Path]:
+    """Yield the files of certifi in a program's environments: what requests trusts in a prepared request whatever the variables
+    say (Session.send), and with it every tap of the Singer SDK.
+    """
+    for tree in program.runtime:
+        for bundle in tree.glob(_CERTIFI):
+            if bundle.is_file() and os.path.realpath(bundle) == str(bundle):
+                yield bundle
 
 
 def _authorities(text: str, where: Where) -> bytes:

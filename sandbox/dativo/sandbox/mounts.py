@@ -305,13 +305,19 @@ def _ordered(base: list[Mount], wanted: list[Mount]) -> tuple[Mount, ...]:
         if shown and mount.writable == nearest.writable:
             continue
         _refuse_overlap(mount, nearest, shown)
-        if shown:
+        if shown or _covers(mount, nearest):
             kept.append(mount)
         else:
             # A link within a read-only mount is seen as that link: what it leads to is mounted where it leads.
             target = Mount(mount.source, _inside(mount.source), mount.access)
             return _ordered(base, [target, *(other for other in wanted if other is not mount)])
     return tuple(kept[len(base) :])
+
+
+def _covers(mount: Mount, outer: Mount) -> bool:
+    """Whether a file or folder of ``outer``, reached by no link, is to be seen as another one."""
+    hidden = Path(outer.source + mount.inside[len(outer.inside) :])
+    return hidden.exists() and os.path.realpath(hidden) == str(hidden)
 
 
 def _depth(mount: Mount) -> tuple[int, str]:

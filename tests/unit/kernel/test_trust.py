@@ -123,3 +123,18 @@ def test_a_process_is_told_where_they_are(tmp_path: Path) -> None:
     assert told["SSL_CERT_FILE"] == told["REQUESTS_CA_BUNDLE"] == "/run/dativo/trust/all.pem"
     assert told["NODE_EXTRA_CA_CERTS"] == "/run/dativo/trust/ca.pem"
     assert told["A"] == "b"
+
+
+def test_certifi_is_covered_where_an_environment_has_it(tmp_path: Path) -> None:
+    bundle = tmp_path / "env/lib/python3.11/site-packages/certifi/cacert.pem"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("of its own")
+    link = tmp_path / "linked/lib/python3.12/site-packages/certifi/cacert.pem"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(bundle)
+    runtime = (tmp_path / "env", tmp_path / "linked", tmp_path / "nowhere")
+    program, _ = trust.shown(Program("source", ("/x",), runtime), Grants(), tmp_path / "trust")
+    assert program.binds == (
+        (tmp_path / "trust", "/run/dativo/trust", False),
+        (tmp_path / "trust/all.pem", str(bundle), False),
+    )

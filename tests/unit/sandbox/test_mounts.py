@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,28 @@ def test_a_link_in_a_read_only_mount_leads_to_a_mount_of_its_target(tmp_path: Pa
         (str(tmp_path / "elsewhere"), "execute"),
         (str(tmp_path / "tree"), "execute"),
     ]
+
+
+def test_a_bind_covers_what_a_read_only_mount_shows_there(tmp_path: Path) -> None:
+    tree, other = tmp_path / "tree", tmp_path / "other"
+    tree.mkdir()
+    (tree / "file").write_text("hidden")
+    (tree / "link").symlink_to(tree / "file")
+    other.write_text("shown")
+    covering = ((other, str(tree / "file"), False),)
+    program = Program("test", ("/usr/bin/true",), runtime=(tree,), binds=covering)
+    view = plan_view(program, Grants())
+    assert [(mount.source, mount.inside, mount.access) for mount in view.given] == [
+        (str(tree), str(tree), "execute"),
+        (str(other), str(tree / "file"), "read"),
+    ]
+    # Nothing can be mounted where there is only a link, or nothing.
+    for name in ("link", "missing"):
+        program = replace(program, binds=((other, str(tree / name), False),))
+        given = plan_view(program, Grants()).given
+        assert {mount.inside for mount in given} == {str(tree), str(other)}
+    with pytest.raises(WallMissing, match="another folder"):
+        plan_view(replace(program, binds=((other, str(tree / "file"), True),)), Grants())
 
 
 def test_links_within_usr_need_no_mount() -> None:
