@@ -175,7 +175,13 @@ def add(
         from dativo.kernel import image_install
 
         added = image_install.add(
-            reference, site.paths, workspace, name=name, locked=locked, walls=site.walls
+            reference,
+            site.paths,
+            workspace,
+            name=name,
+            locked=locked,
+            walls=site.walls,
+            engine=site.policy.docker.engine,
         )
     elif name is not None:
         raise ConfigError("only an image is given a name", value=name)
@@ -183,7 +189,7 @@ def add(
         added = install.add(
             reference, site.paths, workspace, locked=locked, python=python, walls=site.walls
         )
-    site.policy.check_blocked(added.reference, added.version, added.digest)
+    added = site.policy.admit(added)
     with own_identity() as identity:
         how = verbs.Asked(added, verbs.default_grants(added), identity, site.walls, new_run_id())
         verbs.trial(how, site.ledger)

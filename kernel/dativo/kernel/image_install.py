@@ -47,6 +47,9 @@ _STAGING: Final = "staging"
 # Inside.
 _ARCHIVE: Final = "/image/archive"
 _ROOT: Final = "/image/root"
+# An image that lies in a Docker Engine, as other tools spell it (containers-transports(5)).
+_DAEMON: Final = "docker-daemon:"
+_TAG_OR_DIGEST: Final = re.compile(r"(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,63}")
 _VERSION_LABELS: Final = ("io.airbyte.version", "org.opencontainers.image.version")
 
@@ -73,21 +76,25 @@ def add(
     locked: bool = False,
     walls: Walls | None = None,
     progress: Progress = show.note,
+    engine: Path | None = None,
 ) -> Installed:
     """Install the image in the archive that ``reference`` names, write it into the workspace's lock and return it, checked.
 
-    ``name`` is what jobs call it; by default the name of the file or folder. ``locked``: nothing but what the lock says, and the
-    lock is not written. Blocks for as long as copying, unpacking and hashing take. Raises ConfigError, TreeMismatch,
-    LimitExceeded and the sandbox's errors.
+    ``name`` is what jobs call it; by default the name of the file or folder. ``engine`` is the socket of the Docker Engine that
+    ``image:docker-daemon:NAME`` is taken from. ``locked``: nothing but what the lock says, and the lock is not written. Blocks
+    for as long as copying, unpacking and hashing take. Raises ConfigError, TreeMismatch, LimitExceeded and the sandbox's errors.
     """
-    source = Path(reference.removeprefix(lock.IMAGE))
+    place = reference.removeprefix(lock.IMAGE)
+    wanted = place.removeprefix(_DAEMON) if place.startswith(_DAEMON) else None
+    source = Path(place if wanted is None else _TAG_OR_DIGEST.sub("", wanted))
     name = lock.IMAGE + (_name(source) if name is None else _checked_name(name))
     file = workspace / lock.LOCK_FILE
     plugins = lock.load_lock(file)
     paths.ensure()
     make_folder(paths.images, 0o755)
     with exclusive(paths.images / ".lock", progress), _staging(paths.images) as staging:
-        archive = _copy(source, staging / "archive", name)
+        copied = staging / "archive"
+        archive = _copy(source, copied, name) if wanted is None else _fetch(wanted, engine, copied)
         image = _Image(name, archive, paths, walls or Walls(), progress)
         described = _ask(image, "describe")
         entry = _entry(image, described, plugins.get(name), file if locked else None)
@@ -269,6 +276,23 @@ def _copy(source: Path, target: Path, name: str) -> Path:
             hint="It is a folder of an OCI image layout, a tar file of one, or what `docker save` wrote: "
             f"dativo plugin add {lock.IMAGE}./source-shop.tar",
         ) from error
+    return target
+
+
+def _fetch(wanted: str, engine: Path | None, target: Path) -> Path:
+    """Copy the archive of an image that an engine has. Raises ConfigError, LimitExceeded."""
+    from dativo.kernel.engine import saved
+
+    if engine is None:
+        raise ConfigError("no Docker Engine was named", value=wanted)
+    left = int(limits.IMAGE_BYTES)
+    with saved(wanted, engine) as part, target.open("xb") as out:
+        while data := part():
+            left -= len(data)
+            if left < 0:
+                raise LimitExceeded(f"{wanted} has more than {limits.IMAGE_BYTES} bytes")
+            out.write(data)
+    target.chmod(0o444)
     return target
 
 

@@ -34,7 +34,7 @@ def prepare(
 
     Starts an Airbyte connector for a SPEC that is not known yet. Raises ConfigError, NotPermitted.
     """
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    plugin = site.policy.admit(plugin)
     values = secrets.resolve(config.references, site.env, frozenset(granted.secrets))
     for reference in config.references:
         site.audit.write("secret_read", plugin=plugin.reference, secret=str(reference))
@@ -64,7 +64,7 @@ def spec(
     site: Site, plugin: Installed, granted: Grants, *, identity: Identity | None, run: str
 ) -> str:
     """Return what the plugin says of itself, asked anew: its SPEC, or its ``--about``. Needs no configuration."""
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    plugin = site.policy.admit(plugin)
     outside = verbs.Outside(granted.network, site.policy.network, site.audit, site.env)
     how = verbs.Asked(plugin, verbs.walled(plugin, granted), identity, site.walls, run, outside)
     found = verbs.spec(how, site.ledger, fresh=True)

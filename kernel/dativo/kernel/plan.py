@@ -81,12 +81,14 @@ class Source:
 
     def document(self) -> dict[str, object]:
         """Return what it is and what it may do as plain JSON values."""
+        container = self.plugin.container
         return {
             "connector": self.plugin.reference,
             "version": self.plugin.version,
             "digest": self.plugin.digest,
             "dialect": self.plugin.dialect,
             "grants": self.grants.document(),
+            **({} if container is None else {"docker": str(container.engine)}),
         }
 
     def walled(self) -> Walled:
@@ -194,8 +196,9 @@ def _waivers(policy: Policy) -> tuple[str, ...]:
 
 
 def _source_of(site: Site, job: Job) -> _Candidate:
-    plugin = registry.find_source(job.source.connector, job.workspace, site.paths)
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    plugin = site.policy.admit(
+        registry.find_source(job.source.connector, job.workspace, site.paths)
+    )
     policy = site.policy.for_plugin(plugin.reference, plugin.version, plugin.digest)
     granted = kernel_grants.effective(job.source.grants, policy, job)
     wanted = kernel_grants.request(job, plugin.reference, plugin.digest, granted)
@@ -206,8 +209,7 @@ def _target_of(site: Site, job: Job) -> _Candidate | None:
     said = job.target
     if not isinstance(said, ForeignTargetJob):
         return None
-    plugin = registry.find_target(said.connector, job.workspace, site.paths)
-    site.policy.check_blocked(plugin.reference, plugin.version, plugin.digest)
+    plugin = site.policy.admit(registry.find_target(said.connector, job.workspace, site.paths))
     policy = site.policy.for_plugin(plugin.reference, plugin.version, plugin.digest)
     granted = kernel_grants.effective(said.grants, policy, job)
     wanted = kernel_grants.request_target(job, plugin.reference, plugin.digest, granted)

@@ -13,9 +13,11 @@ from typing import Any
 
 from dativo.kernel import blocks, document, expansion, shapes, waivers
 from dativo.kernel.blocks import Block
+from dativo.kernel.docker_policy import DockerPolicy
 from dativo.kernel.document import Document
 from dativo.kernel.network_policy import NetworkPolicy
 from dativo.kernel.paths import Paths
+from dativo.kernel.registry import Installed
 from dativo.kernel.secrets import SecretRef
 from dativo.kernel.waivers import Waiver
 from dativo.protocol.errors import ConfigError, NotPermitted, Where
@@ -40,6 +42,12 @@ class Policy:
     blocked: tuple[Block, ...] = ()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     waivers: tuple[Waiver, ...] = ()
+    docker: DockerPolicy = field(default_factory=DockerPolicy)
+
+    def admit(self, plugin: Installed) -> Installed:
+        """Return ``plugin`` as it runs here, in dativo's own walls or in Docker Engine. Raises NotPermitted when blocked."""
+        self.check_blocked(plugin.reference, plugin.version, plugin.digest)
+        return self.docker.placed(plugin)
 
     def for_plugin(self, name: str, version: str, digest: str) -> Policy:
         """Return the policy as it holds for one plugin today: with the ceilings that its waivers raise.
@@ -118,6 +126,7 @@ def load_policy(paths: Paths, env: Mapping[str, str]) -> Policy:
             for entry in said.get("waivers", ())
         ),
         network=NetworkPolicy.of(_network(said.get("network", {}), expanded)),
+        docker=DockerPolicy.of(said.get("docker", {})),
     )
 
 

@@ -19,6 +19,7 @@ from dativo.kernel.lock import Locked, LockedImage
 from dativo.kernel.paths import Paths
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import ConfigError, InternalError, Where
+from dativo.sandbox import Container
 
 Role: TypeAlias = Literal["source", "target"]
 OWN_TARGETS: Final = ("iceberg", "parquet")
@@ -31,8 +32,9 @@ class Installed:
 
     ``role``: whether records come out of it or go into it. ``digest``: SHA-256 (hex) of what runs, the artefact of an approval.
     ``argv`` is complete but for the verb. ``runtime``: paths it needs to read, to be bound read-only at the same place;
-    /usr is not among them. ``path``: its own folder of commands, for PATH. Of an image there are ``root``, its root file system,
-    the ``environment`` that it asks for, and its working folder ``cwd``.
+    /usr is not among them. ``path``: its own folder of commands, for PATH. Of an image there are its id (``image``), its root
+    file system (``root``), the ``environment`` that it asks for, its working folder (``cwd``); and the ``container`` that it
+    runs in, where the policy has a Docker Engine run it.
     """
 
     reference: str
@@ -46,6 +48,8 @@ class Installed:
     root: Path | None = None
     environment: tuple[tuple[str, str], ...] = ()
     cwd: str = "/tmp"  # noqa: S108  # inside, a tmpfs of its own
+    image: str | None = None
+    container: Container | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -176,6 +180,7 @@ def installed_image(entry: LockedImage, record: store.ImageRecord, paths: Paths)
         root=store.folder_of(entry, paths) / store.ROOT_FOLDER,
         environment=tuple(sorted(record.environment.items())),
         cwd=record.folder,
+        image=entry.images[lock.platform_name()],
     )
 
 

@@ -246,7 +246,8 @@ def _walls(found: Attestation, granted: str) -> tuple[str, ...]:
     }
     return (
         f"uid {found.uid}",
-        f"{len(found.namespaces)} namespaces",
+        f"{len(found.namespaces) - len(found.shared)} namespaces",
+        *(f"the host's {name} namespace" for name in sorted(found.shared)),
         networks[found.network],
         "seccomp",
         f"landlock {found.landlock_abi}" if found.landlock_abi else "no landlock",

@@ -355,6 +355,9 @@ NETWORK: Final = Shape(
     check=_credentials_of_a_proxy,
 )
 CEILINGS: Final = Shape({}, {**NUMBERS, **READ_LIMITS}, frozenset({"network"}))
+IMAGE_REFERENCE: Final = text(
+    r"image:([a-z0-9]+(-[a-z0-9]+)*|\*)", "image:NAME, or image:* for every image", 256
+)
 POLICY: Final = Shape(
     {},
     {
@@ -364,6 +367,7 @@ POLICY: Final = Shape(
         "environment": list_of(GIVEN_VARIABLE),
         "exec": list_of(ABSOLUTE_PATH),
         "walls": Shape({}, {"cgroup": one_of("degraded")}),
+        "docker": Shape({"plugins": list_of(IMAGE_REFERENCE)}, {"engine": ABSOLUTE_PATH}),
         "network": NETWORK,
         "blocked": list_of(
             Shape(

@@ -90,7 +90,8 @@ def program(plugin: Installed, verb: commands.Verb, documents: Documents, *, nam
         runtime=plugin.runtime,
         cwd=plugin.cwd,
         files=documents.files() if verb != "spec" else (),
-        root=plugin.root,
+        root=plugin.root if plugin.container is None else None,
+        container=plugin.container,
     )
 
 

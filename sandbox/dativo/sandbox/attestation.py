@@ -35,7 +35,8 @@ class Attestation:
 
     ``pid`` is stage 2's as seen outside, ``descriptors`` what was open in it, ``limits`` the rlimits (soft = hard).
     ``cgroup`` is ``degraded`` where a watchdog stands in for it. ``network`` is ``empty`` (a namespace with nothing but its own
-    loopback), ``named`` (the same, and a broker holds what listens in it), or ``host`` (the launcher's own).
+    loopback), ``named`` (the same, and a broker holds what listens in it), or ``host`` (the launcher's own). ``shared`` are
+    other namespaces that are the launcher's own.
     """
 
     pid: int
@@ -49,6 +50,7 @@ class Attestation:
     network: Standing
     descriptors: tuple[int, ...]
     limits: tuple[tuple[str, int], ...]
+    shared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
         network=asked.network,
         descriptors=tuple(sorted(said["descriptors"])),
         limits=tuple(asked.limits.items()),
+        shared=asked.shared,
     )
 
 

@@ -26,6 +26,9 @@ CONTAINER: Final = (
 )
 
 _UNKNOWN: Final = "Try each wall with: dativo doctor. Install bubblewrap 0.8 or later; build dativo's executables anew: uv sync."
+_ENGINE: Final = (
+    "Docker Engine must run, and have the image under this id: see docker images --no-trunc, and docker load --input ARCHIVE"
+)
 _OURS: Final = ("dativo-confine stage", "dativo-confine container", "dativo-docker")
 _FILTERED: Final = (
     "a system call filter over this process, such as a container's, refuses namespaces"
@@ -85,7 +88,7 @@ def explain(stderr: bytes, status: int | None, *, attested: bool = False) -> San
             return WallMissing(sign.wall, f"{sign.meaning} ({said})", sign.remedy)
     wall, reason = stage_failure(said)
     if wall:
-        return WallMissing(wall, reason, _UNKNOWN)
+        return WallMissing(wall, reason, _ENGINE if wall == "docker" else _UNKNOWN)
     reason = f"bubblewrap ended with status {status}: {said}"
     if attested:
         return StartFailed(reason, stderr)

@@ -75,7 +75,12 @@ def _sweep(client: APIClient) -> None:
 
 def _adapted(client: APIClient, request: dict[str, Any]) -> dict[str, Any]:
     """Complete the body with what takes the image's own wishes away."""
-    found = client.inspect_image(request["image"])  # type: ignore[no-untyped-call]
+    from docker.errors import ImageNotFound
+
+    try:
+        found = client.inspect_image(request["image"])  # type: ignore[no-untyped-call]
+    except ImageNotFound:
+        raise Refused(f"the engine has no image {request['image']}") from None
     if found["Id"] != request["image"]:
         raise Refused(f"the image {request['image']} is {found['Id']} here")
     config = found.get("Config") or {}

@@ -88,14 +88,15 @@ def plan_view(program: Program, grants: Grants) -> View:
         *((path, inside, "write" if rw else "read") for path, inside, rw in program.binds),
         *((path, str(path), "execute") for path in grants.execute if not _below(str(path), _USR)),
     ]
-    of_host = program.root is None and not program.bare
+    of_image = program.root is not None or program.container is not None
+    of_host = not of_image and not program.bare
     narrowed = of_host and system.SYSTEM not in grants.execute
     links: list[tuple[str, str]] = []
     if narrowed:
         links, programs = system.programs(program.argv[0], grants.execute)
         asked.extend((Path(path), path, "execute") for path in programs)
     # An image has links of its own.
-    linked = _LINKED_FOLDERS if program.root is None else ()
+    linked = () if of_image else _LINKED_FOLDERS
     wanted = [_mount(path, inside, access, linked) for path, inside, access in asked]
     files = tuple(_private(file) for file in program.files)
     has_run = any(_below(file.path, "/run") for file in files)

@@ -210,7 +210,7 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
     ("name", "shape", "mappings"),
     [
         ("job", shapes.JOB, 10),
-        ("policy", shapes.POLICY, 4),
+        ("policy", shapes.POLICY, 5),
         ("plugin", shapes.PLUGIN, 4),
         ("grants", shapes.GRANTS, 1),
         ("lock", shapes.LOCK, 1),
