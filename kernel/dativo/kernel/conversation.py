@@ -15,7 +15,7 @@ import selectors
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -299,17 +299,21 @@ class Conversation(ABC):
         if confined.stderr_fd < 0 or confined.stderr_closed:
             self._selector.unregister(confined.stderr_fd)
 
-    def _take(self, peer: Peer, arrived: list[control.Event]) -> None:
-        for event in arrived:
-            try:
+    def _take(self, peer: Peer, arrived: Iterable[control.Event]) -> None:
+        """Deal with what a peer tells. One that breaks the protocol is not ours any more: it is ended, and nothing that it says
+        from then on is heard."""
+        try:
+            for event in arrived:
                 self._dispatch(peer, event, events.parse(event))
-            except ProtocolViolation as error:
-                error.where = Where(plugin=peer.program)
-                self.fail(error)
+        except ProtocolViolation as error:
+            error.where = Where(plugin=peer.program)
+            self.fail(error)
+            peer.mute()
+            peer.confined.kill()
 
     def _dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
         match message:
-            case events.Hello():
+            case events.Hello() if peer.session is None:
                 peer.session = handshake.agree(message, program=peer.program)
             case events.Failure():
                 peer.said_goodbye = True

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dativo.kernel import registry, walls, warehouse
+from dativo.kernel.claims import Claims
 from dativo.kernel.committer import Target, committer, open_committer
 from dativo.kernel.conversation import Conversation, Ending, Observer
 from dativo.kernel.limits import (
@@ -19,6 +20,7 @@ from dativo.kernel.limits import (
     MAX_EPOCHS_WAITING,
     PARQUET_FILE_BYTES,
     ROW_GROUP_ROWS,
+    SILENCE_S,
     STOP_GRACE_S,
     WRITER_CGROUP_BYTES,
     WRITER_MEMORY_BYTES,
@@ -35,6 +37,7 @@ from dativo.protocol.errors import (
     InternalError,
     ProtocolViolation,
     TargetFailed,
+    Where,
 )
 from dativo.protocol.state import Stream
 from dativo.sandbox import Grants, Program
@@ -64,10 +67,10 @@ class Input:
     strict: bool = False
     echo: bool = False
     first_state: bool = False
+    max_output_bytes: int | None = None
 
 
 def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
-    max_output_bytes: int | None = None
     """Return the writer's ``open`` message (docs/spec/events.md)."""
     limits = source.limits
     return {
@@ -94,10 +97,10 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
             "max_streams": limits.max_streams,
             "max_state_bytes": limits.max_state_bytes,
             "max_text_lines": limits.max_text_lines,
+            "max_output_bytes": source.max_output_bytes,
             "max_staged_bytes": limits.max_staged_bytes,
             "memory_bytes": int(WRITER_MEMORY_BYTES),
         },
-            "max_output_bytes": source.max_output_bytes,
         "epoch": {
             "max_bytes": epoch.max_bytes,
             "max_rows": epoch.max_rows,
@@ -130,6 +133,7 @@ class Landing(Conversation):
         self._ending = ending
         self._writer: Peer | None = None
         self._committer: Peer | None = None
+        self._claims: Claims | None = None
         self._final_committed = False
 
     def start(
@@ -164,6 +168,13 @@ class Landing(Conversation):
                 stdin=stdin,
             )
         self._writer = self.new_peer("dativo-writer", writing)
+        self._claims = Claims(
+            source.dialect,
+            (table.stream for table in source.tables),
+            declare=source.declare,
+            max_streams=source.limits.max_streams,
+            max_state_bytes=source.limits.max_state_bytes,
+        )
         self._committer = self.new_peer(f"dativo-{target.plugin.reference}", committing)
         # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
         self.open(
@@ -194,9 +205,11 @@ class Landing(Conversation):
     def dispatch(self, peer: Peer, event: control.Event, message: events.ControlMessage) -> None:
         """Deal with one checked message; relay those that belong to the other side."""
         match message:
-            case events.StreamSchema() if peer is self._writer:
+            case events.StreamSchema() if peer is self._writer and self._claims:
+                self._claims.take_schema(message)
                 self.relay(self._committer, event)
-            case events.Sealed() if peer is self._writer:
+            case events.Sealed() if peer is self._writer and self._claims:
+                self._claims.take_sealed(message, finishing=self.finishing)
                 self.tally.take_sealed(message)
                 self.relay(self._committer, event)
             case events.Opened() if peer is self._committer:
@@ -214,6 +227,21 @@ class Landing(Conversation):
                 peer.said_goodbye = True
             case _:
                 raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
+
+    def look_after(self) -> None:
+        """End a run whose writer says nothing: while it reads it tells of itself once a second."""
+        writing = self._writer
+        if writing is None or writing.session is None or self.finishing:
+            return
+        writing.listen()
+        if writing.silent_s > SILENCE_S:
+            self.fail(
+                InternalError(
+                    f"{writing.program} has said nothing for {SILENCE_S:.0f} s",
+                    Where(plugin=writing.program),
+                )
+            )
+            writing.confined.kill()
 
     def may_end(self, peer: Peer) -> bool:
         """The writer ends after its last epoch."""

@@ -6,16 +6,22 @@ import select
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from dativo.kernel.limits import HELLO_TIMEOUT_S
 from dativo.protocol import control, events, handshake
 from dativo.protocol.errors import InternalError, Where
 from dativo.sandbox import Confined, Exit
 
+LONGEST_TURN_S: Final = 1.0
+
 
 class Peer:
-    """A process and our end of its socket. ``said_goodbye``: it has told that it ends, and how."""
+    """A process and our end of its socket.
+
+    ``said_goodbye``: it has told that it ends, and how. ``silent_s``: for how long it has not said a word, while we listened.
+    """
 
     def __init__(
         self,
@@ -29,6 +35,8 @@ class Peer:
         self.exit: Exit | None = None
         self.session: handshake.Session | None = None
         self.said_goodbye = False
+        self.silent_s = 0.0
+        self._listened_at = time.monotonic()
         self._sock = sock
         self._selector = selector
         self._incoming = control.LineBuffer()
@@ -54,12 +62,24 @@ class Peer:
         if self._sock.fileno() >= 0 and self._sock in self._selector.get_map():
             self._selector.modify(self._sock, wanted, self)
 
-    def ready(self, mask: int) -> list[control.Event]:
-        """Move bytes both ways; return the events that arrived."""
+    def ready(self, mask: int) -> Iterator[control.Event]:
+        """Move bytes both ways; yield the events that arrived. Raises ProtocolViolation."""
         if mask & selectors.EVENT_WRITE:
             self._flush()
         data = self._receive() if mask & selectors.EVENT_READ else None
-        return list(self._incoming.feed(data)) if data else []
+        if data:
+            yield from self._incoming.feed(data)
+
+    def listen(self) -> None:
+        """Count silence, once in every turn; time in which we ourselves stood still does not count."""
+        now = time.monotonic()
+        self.silent_s += min(now - self._listened_at, LONGEST_TURN_S)
+        self._listened_at = now
+
+    def mute(self) -> None:
+        """Hear nothing more of it."""
+        if self._sock in self._selector.get_map():
+            self._selector.unregister(self._sock)
 
     def _receive(self) -> bytes | None:
         """Return what is there, at most 256 KiB; None when nothing is, or no more will come."""
@@ -74,18 +94,17 @@ class Peer:
         if not data:
             self._selector.unregister(self._sock)
             return None
+        self.silent_s = 0.0
         return data
 
     def has_ended(self) -> bool:
         """Return whether the process has ended and was reaped."""
         return self.exit is not None
 
-    def drain(self) -> list[control.Event]:
-        """Return everything that is on the socket now."""
-        arrived: list[control.Event] = []
+    def drain(self) -> Iterator[control.Event]:
+        """Yield everything that is on the socket now. Raises ProtocolViolation."""
         while (data := self._receive()) is not None:
-            arrived += self._incoming.feed(data)
-        return arrived
+            yield from self._incoming.feed(data)
 
     def close(self) -> None:
         """Close the socket. Closing twice is harmless."""

@@ -19,7 +19,7 @@ import os
 import resource
 import selectors
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -98,7 +98,7 @@ class Pump(Peer):
                 value=last_line(self.confined),
             )
 
-    def _told(self, arrived: list[control.Event]) -> list[events.Pumped]:
+    def _told(self, arrived: Iterable[control.Event]) -> list[events.Pumped]:
         ended = []
         for event in arrived:
             message = events.parse(event)

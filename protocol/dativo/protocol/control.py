@@ -27,8 +27,14 @@ def compatible(version: str) -> bool:
 
 
 def encode(event: Mapping[str, object]) -> bytes:
-    """Return ``event`` as one line, newline included. Raises ProtocolViolation above MAX_EVENT_BYTES."""
-    line = orjson.dumps(event) + b"\n"
+    """Return ``event`` as one line, newline included. Raises ProtocolViolation above MAX_EVENT_BYTES, and for one that is nested
+    more deeply than orjson writes (254), which is less than it reads: the event of another process that is passed on."""
+    try:
+        line = orjson.dumps(event) + b"\n"
+    except orjson.JSONEncodeError as error:
+        raise ProtocolViolation(
+            f"control message {event.get('type')} is nested too deeply"
+        ) from error
     if len(line) > MAX_EVENT_BYTES:
         raise ProtocolViolation(
             f"control message {event.get('type')} has {len(line)} bytes, the limit is {MAX_EVENT_BYTES}"
@@ -62,6 +68,8 @@ class LineBuffer:
         """Yield the events that ``data`` completes, in order. Raises ProtocolViolation on a bad or over-long line."""
         self._pending += data
         while (end := self._pending.find(b"\n", self._searched)) >= 0:
+            if end > MAX_EVENT_BYTES:
+                break
             line = bytes(self._pending[:end])
             del self._pending[: end + 1]
             self._searched = 0

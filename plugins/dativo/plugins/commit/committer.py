@@ -227,7 +227,7 @@ class Committer:
         schema_id = self._schema_ids.get((file.stream, file.revision))
         if schema_id is None:
             raise CommitFault(
-                f"staged file {file.name} was written by a schema that has no plan",
+                f"the writer's staged file {file.name} was written by a schema that has no plan",
                 code="protocol.unplanned",
                 stream=file.stream,
                 value=f"revision {file.revision}",

@@ -105,7 +105,7 @@ class Staging:
 
 def _refusal(file: StagedFile, why: str) -> CommitFault:
     return CommitFault(
-        f"staged file {file.name} {why}",
+        f"the writer's staged file {file.name} {why}",
         code="protocol.staged_file",
         stream=file.stream,
         value=file.name,
