@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dativo.kernel.removal import remove_tree
 from dativo.protocol.errors import ConfigError, TargetFailed, Where
 from dativo.sandbox import Identity
 
@@ -37,7 +37,8 @@ class Staging:
     def remove(self) -> None:
         """Delete the folder and release it. Never fails a run that has committed: leftovers are cleared by the next run."""
         try:
-            shutil.rmtree(self.path.name, ignore_errors=True, dir_fd=self.parent_fd)
+            with contextlib.suppress(OSError):
+                remove_tree(self.path.name, self.parent_fd)
         finally:
             os.close(self.lock_fd)
             os.close(self.parent_fd)
@@ -176,4 +177,4 @@ def _clear_leftovers(parent_fd: int) -> None:
             continue
         finally:
             os.close(fd)
-        shutil.rmtree(name, dir_fd=parent_fd)
+        remove_tree(name, parent_fd)
