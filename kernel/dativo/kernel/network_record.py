@@ -54,6 +54,13 @@ class Refused:
     detail: str | None
     allow: str | None
 
+    @property
+    def of_any_port(self) -> str:
+        """Return what to know beside ``allow`` when a name was asked for and no port is known; else nothing."""
+        if self.allow is None or self.allow.startswith("policy: ") or ":" in self.allow:
+            return ""
+        return f" (that is port 443; another is {self.allow}:PORT)"
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkReport:
@@ -247,7 +254,7 @@ class ProcessRecord:
             if each.allow is not None:
                 by_policy = each.allow.startswith("policy: ")
                 where = "" if by_policy else f" in {written_in}"
-                text += f", to allow it: {each.allow}{where}"
+                text += f", to allow it: {each.allow}{where}{each.of_any_port}"
             parts.append(text)
         if len(refusals) > len(parts):
             parts.append(f"{len(refusals) - len(parts)} more places were refused")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dativo.kernel import show
-from dativo.kernel.network_record import NetworkRecord
+from dativo.kernel.network_record import NetworkRecord, Refused
 
 MAX_REPORTED: Final = 20
 
@@ -24,7 +24,7 @@ def tell(
             times = f" {refused.count} times" if refused.count > 1 else ""
             place = redact(show.foreign(refused.place))
             show.note(
-                f"{command}: refused{times}: {place} ({refused.reason}){_allow(refused.allow, redact)}"
+                f"{command}: refused{times}: {place} ({refused.reason}){_allow(refused, redact)}"
             )
         if (left := len(each.refusals) - MAX_REPORTED) > 0:
             show.note(f"{command}: and {left} more were refused")
@@ -33,9 +33,10 @@ def tell(
             show.note(f"{command}: proposed, and not applied: {line or 'nothing'}")
 
 
-def _allow(allow: str | None, redact: Callable[[str], str]) -> str:
-    if allow is None:
+def _allow(refused: Refused, redact: Callable[[str], str]) -> str:
+    if refused.allow is None:
         return ""
-    if allow.startswith("policy: "):
-        return f"; {allow}"
-    return f"; to allow it: --net {redact(shlex.quote(allow))}"
+    if refused.allow.startswith("policy: "):
+        return f"; {refused.allow}"
+    flag = f"--net {shlex.quote(refused.allow)}"
+    return f"; to allow it: {redact(flag + refused.of_any_port)}"

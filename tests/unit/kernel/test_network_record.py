@@ -219,3 +219,11 @@ def test_places_in_a_few_words() -> None:
     )
     assert found.places("source") == "a.test:443,b.test:1-2,c.test:443 and 1 more"
     assert found.places("target") == found.places("writer") == ""
+
+
+def test_a_name_that_was_asked_for_is_allowed_at_a_port(record: ProcessRecord) -> None:
+    record.looked_up(events.Lookup("source", "db.test", "A", "not_granted", 1))
+    explained = record.explanation("source.grants.network") or ""
+    assert explained.endswith(
+        "to allow it: db.test in source.grants.network (that is port 443; another is db.test:PORT)"
+    )
