@@ -127,7 +127,7 @@ fn message(dialect: Dialect, line: &[u8]) -> bool {
             part_of(line, schema);
             value(schema);
         }
-        Message::ActivateVersion { .. } | Message::Notice(_) => {}
+        Message::ActivateVersion { .. } | Message::Batch(_) | Message::Notice(_) => {}
     }
     true
 }

@@ -52,6 +52,9 @@ pub struct OpenPass {
     pub report_states: bool,
     pub statuses: bool,
     pub max_records: Option<u64>,
+    /// Where both plugins see the folder of the files that they exchange.
+    #[serde(default)]
+    pub exchange: Option<String>,
     pub limits: Limits,
 }
 

@@ -20,6 +20,7 @@ use crate::events::{
     Command, Declared, Dialect, Limited, Limits, OpenPass, StatePassed, Undeclared,
 };
 use crate::fields::{Fields, KeyMemory};
+use crate::files;
 use crate::output::Output;
 use crate::run::Role;
 use crate::states::StateQueue;
@@ -39,6 +40,8 @@ pub struct Pass {
     statuses: bool,
     /// Of each stream.
     max_records: u64,
+    /// The folder of the files that may be named.
+    exchange: Option<String>,
     limits: Limits,
     streams: Streams,
     /// Streams that have given `max_records`.
@@ -71,6 +74,7 @@ impl Pass {
             report_states: open.report_states,
             statuses: open.statuses && open.to == Dialect::Airbyte,
             max_records: open.max_records.unwrap_or(u64::MAX),
+            exchange: open.exchange,
             limits: open.limits,
             streams: Streams::default(),
             limited_streams: 0,
@@ -160,6 +164,7 @@ impl Pass {
             Message::ActivateVersion { stream, version } => {
                 self.activate(control, &stream, version, line)
             }
+            Message::Batch(stream) => self.batch(&stream, line),
             Message::Notice(notice) => self.said.notice(control, &self.input, &notice, line),
         }
     }
@@ -189,8 +194,13 @@ impl Pass {
         if self.from == Dialect::Singer && !stream.has_schema {
             return Err(before_schema(stream, line));
         }
-        if record.extras.file_reference.is_some() {
-            return Err(file_reference(stream, line));
+        if let Some(reference) = record.extras.file_reference {
+            match &self.exchange {
+                Some(root) if self.to == Dialect::Airbyte => {
+                    files::check_reference(reference, self.limits.max_depth, root).map_err(bad)?;
+                }
+                _ => return Err(file_reference(stream, line)),
+            }
         }
         stream.read += 1;
         if stream.passed >= self.max_records {
@@ -216,6 +226,10 @@ impl Pass {
                 if let Some(meta) = record.extras.meta {
                     out.extend_from_slice(b",\"meta\":");
                     out.extend_from_slice(meta);
+                }
+                if let Some(reference) = record.extras.file_reference {
+                    out.extend_from_slice(b",\"file_reference\":");
+                    out.extend_from_slice(reference);
                 }
                 out.push(b'}');
             }
@@ -364,6 +378,49 @@ impl Pass {
             text: line.bytes.into(),
         };
         self.said.notice(control, &self.input, &notice, line)
+    }
+
+    /// Rows in files: they pass unread, to whoever may read the same folder.
+    fn batch(&mut self, stream: &StreamRef<'_>, line: Line<'_>) -> Result<(), Stop> {
+        let at = |bad: Bad| line.fault(&bad).stream(stream.to_name());
+        let Some(root) = self
+            .exchange
+            .as_ref()
+            .filter(|_| self.to == Dialect::Singer)
+        else {
+            return Err(at(envelope::BATCH_REFUSED).into());
+        };
+        let index = self
+            .streams
+            .find(stream)
+            .ok_or_else(|| unknown_stream(stream, line))?;
+        let known = self.streams.get(index);
+        if !known.has_schema {
+            return Err(before_schema(known, line));
+        }
+        if known.fields.drops() {
+            let message = "fields of its stream are left out, which rows in files cannot be";
+            return Err(at(Bad {
+                message,
+                ..envelope::BATCH_REFUSED
+            })
+            .into());
+        }
+        let batch = files::batch(line.bytes, self.limits.max_depth, root).map_err(at)?;
+        self.output.write_line(&[
+            b"{\"type\":\"BATCH\",\"stream\":",
+            known.quoted.as_bytes(),
+            b",\"encoding\":",
+            batch.encoding,
+            b",\"manifest\":",
+            batch.manifest,
+        ]);
+        if let Some(version) = batch.version {
+            let line = self.output.unfinished();
+            line.extend_from_slice(b",\"version\":");
+            line.extend_from_slice(version);
+        }
+        Ok(())
     }
 
     fn state(

@@ -52,8 +52,17 @@ pub enum Message<'a> {
         stream: StreamRef<'a>,
         version: i64,
     },
+    /// Singer's BATCH: rows that lie in files.
+    Batch(StreamRef<'a>),
     Notice(Notice<'a>),
 }
+
+/// Of a BATCH where nobody may open its files: its rows must not get lost.
+pub const BATCH_REFUSED: Bad = Bad {
+    code: "message.batch",
+    message: "BATCH messages are not taken",
+    at: 0,
+};
 
 /// A STATE. `text` is the state as written: Airbyte's `state` object, Singer's `value`.
 #[derive(Debug)]
@@ -494,12 +503,7 @@ fn singer<'a>(line: &'a [u8], max_depth: usize, odd: &mut OddSet) -> Result<Mess
                 version: version_of(version)?,
             })
         }
-        // Its rows lie in files that the source names: nothing here may open them, and they must not get lost.
-        "BATCH" => Err(Bad {
-            code: "message.batch",
-            message: "BATCH messages are not taken",
-            at: 0,
-        }),
+        "BATCH" => Ok(Message::Batch(stream()?)),
         _ => Ok(unknown(line, odd)),
     }
 }

@@ -465,7 +465,7 @@ fn what_a_record_carries_besides_its_data_is_found_on_both_sides_of_it() {
 }
 
 #[test]
-fn versions_are_activated_and_batches_refused() {
+fn versions_are_activated_and_batches_named() {
     let message = singer(r#"{"version":-3,"type":"Activate_Version","stream":"s"}"#);
     assert!(matches!(
         message,
@@ -484,13 +484,12 @@ fn versions_are_activated_and_batches_refused() {
             r#"{"type":"ACTIVATE_VERSION","stream":"s","version":"1"}"#,
             "message.invalid",
         ),
-        (
-            r#"{"type":"batch","stream":"s","manifest":["file:///x"]}"#,
-            "message.batch",
-        ),
+        (r#"{"type":"BATCH","manifest":[]}"#, "message.invalid"),
     ] {
         assert_eq!(refused(singer(line)), code, "{line}");
     }
+    let batch = singer(r#"{"type":"batch","stream":"s","manifest":["file:///x"]}"#);
+    assert!(matches!(batch, Ok(Message::Batch(stream)) if stream.name == "s"));
 }
 
 #[test]

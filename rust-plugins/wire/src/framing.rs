@@ -297,7 +297,7 @@ mod tests {
             let mut framer = Framer::new(100).bounded(Some(max));
             let (mut lines, mut rest) = (0, text);
             loop {
-                while let Some(_) = framer.line()? {
+                while framer.line()?.is_some() {
                     lines += 1;
                 }
                 let read = framer.fill(|room| {

@@ -178,6 +178,7 @@ impl<'c> Session<'c> {
                 keys,
             } => self.schema(&stream, schema, keys, line),
             Message::ActivateVersion { stream, version } => self.activate(&stream, version, line),
+            Message::Batch(_) => Err(line.fault(&envelope::BATCH_REFUSED).into()),
             Message::Notice(notice) => {
                 self.said
                     .notice(self.control, &self.open.input, &notice, line)
