@@ -21,7 +21,10 @@ const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
 const READ_DIR: u64 = 1 << 3;
 const MAKE_CHAR: u64 = 1 << 6;
+const MAKE_SOCK: u64 = 1 << 9;
+const MAKE_FIFO: u64 = 1 << 10;
 const MAKE_BLOCK: u64 = 1 << 11;
+const MAKE_SYM: u64 = 1 << 12;
 const ALL_OF_ABI_1: u64 = (1 << 13) - 1;
 const REFER: u64 = 1 << 13; // ABI 2
 const TRUNCATE: u64 = 1 << 14; // ABI 3
@@ -76,6 +79,8 @@ pub enum Access {
     Read,
     Execute,
     Write,
+    /// Write files and folders that somebody else reads: no links, which would lead him elsewhere, and nothing that he would wait for.
+    Exchange,
     Device,
 }
 
@@ -86,6 +91,7 @@ impl Access {
             b"read" => Self::Read,
             b"execute" => Self::Execute,
             b"write" => Self::Write,
+            b"exchange" => Self::Exchange,
             b"device" => Self::Device,
             _ => return None,
         })
@@ -97,6 +103,7 @@ impl Access {
             Self::Read => READ_FILE | READ_DIR,
             Self::Execute => READ_FILE | READ_DIR | EXECUTE,
             Self::Write => (ALL_OF_ABI_1 | REFER | TRUNCATE) & !(EXECUTE | MAKE_CHAR | MAKE_BLOCK),
+            Self::Exchange => Self::Write.rights() & !(MAKE_SYM | MAKE_FIFO | MAKE_SOCK),
             Self::Device => READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV,
         }
     }
@@ -238,9 +245,22 @@ mod tests {
 
     #[test]
     fn nothing_writable_is_executable() {
-        for access in [Access::Write, Access::Device, Access::Read, Access::List] {
+        for access in [
+            Access::Write,
+            Access::Exchange,
+            Access::Device,
+            Access::Read,
+            Access::List,
+        ] {
             assert_eq!(access.rights() & EXECUTE, 0, "{access:?}");
         }
+    }
+
+    #[test]
+    fn only_files_and_folders_are_exchanged() {
+        let made = MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK | MAKE_FIFO | MAKE_SYM;
+        assert_eq!(Access::Exchange.rights() & made, 0);
+        assert_eq!(Access::Write.rights() & MAKE_SYM, MAKE_SYM);
     }
 
     #[test]

@@ -67,6 +67,7 @@ class Asked:
     network: Standing
     shared: frozenset[str] = frozenset()
     filters: int = 1
+    needs_landlock: bool = False
 
 
 def verify(message: bytes, credentials: tuple[int, int, int], asked: Asked) -> Attestation:
@@ -106,6 +107,12 @@ def _compare(said: dict[str, Any], credentials: tuple[int, int, int], asked: Ask
     _check_filters(status, asked.filters)
     _same("seccomp", "no_new_privs", (int(status["NoNewPrivs"]), said["no_new_privileges"]), (1, 1))
     _same("identity", "dumpable", said["dumpable"], 0)
+    if asked.needs_landlock and not said["landlock_abi"]:
+        raise WallMissing(
+            "landlock",
+            "is not there, and keeps links out of a folder that another process reads",
+            "Start a kernel with it (lsm=landlock,…), or grant no exchange folder.",
+        )
     _same("namespaces", "pid inside", said["pid"], 1)
     _check_namespaces(pid, said["namespaces"], asked.network, asked.shared)
     _same("descriptors", "open", frozenset(said["descriptors"]), asked.descriptors)

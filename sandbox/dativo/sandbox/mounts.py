@@ -16,7 +16,7 @@ from dativo.sandbox import roots, system
 from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.program import MIB, Grants, Identity, PrivateFile, Program
 
-Access = Literal["list", "read", "execute", "write", "device"]
+Access = Literal["list", "read", "execute", "write", "exchange", "device"]
 
 STAGE2: Final = "/.dativo/confine"
 HOSTNAME: Final = "plugin"
@@ -57,7 +57,7 @@ class Mount:
     @property
     def writable(self) -> bool:
         """Whether the program may change what lies there."""
-        return self.access == "write"
+        return self.access in ("write", "exchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ def plan_view(program: Program, grants: Grants) -> View:
         *((path, str(path), "read") for path in grants.read),
         *((path, str(path), "write") for path in grants.write),
         *((path, inside, "write" if rw else "read") for path, inside, rw in program.binds),
+        *((path, inside, "exchange") for path, inside in grants.exchange),
         *((path, str(path), "execute") for path in grants.execute if not _below(str(path), _USR)),
     ]
     of_image = program.root is not None or program.container is not None

@@ -224,6 +224,7 @@ def _prepare(
         members=leaf.members if leaf else (),
         cgroup=leaf.kind if leaf else "degraded",
         network=standing(grants.network, host=grants.host_network),
+        needs_landlock=bool(grants.exchange),
     )
     return Attempt(
         stage1=confine,

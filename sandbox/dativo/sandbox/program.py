@@ -40,15 +40,18 @@ class Grants:
     """What the operator gave. A granted path is seen inside at the same absolute path.
 
     ``protected`` are existing files and folders below a ``write`` path that stay read-only; they are opened without following a
-    link, so each is written as its real path. ``execute`` is what may be executed beside the program's runtime, seen at the same
-    path too; without ``/usr`` the machine's programs are not even there, but for the program's own interpreter. ``environment``
-    is name and value, over HOME, TMPDIR, LANG and PATH, which are always set. ``network`` None is a namespace with nothing but a
-    loopback that nobody may listen on. ``host_network`` is the launcher's own network, for dativo's broker alone.
+    link, so each is written as its real path. ``exchange`` are (host source, path inside) of folders that are written for another
+    process: files and folders alone can be made there, no link that would lead him elsewhere. ``execute`` is what may be executed
+    beside the program's runtime, seen at the same path too; without ``/usr`` the machine's programs are not even there, but for
+    the program's own interpreter. ``environment`` is name and value, over HOME, TMPDIR, LANG and PATH, which are always set.
+    ``network`` None is a namespace with nothing but a loopback that nobody may listen on. ``host_network`` is the launcher's own
+    network, for dativo's broker alone.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     protected: tuple[Path, ...] = ()
+    exchange: tuple[tuple[Path, str], ...] = ()
     execute: tuple[Path, ...] = (SYSTEM,)
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     network: Network | None = None
