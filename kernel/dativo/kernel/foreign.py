@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel import verbs, warehouse
+from dativo.kernel import exchange, verbs, warehouse
 from dativo.kernel.conversation import Observer
 from dativo.kernel.job import Job
 from dativo.kernel.ledger import Ledger
@@ -74,19 +74,51 @@ def run(plan: Plan, site: Site, course: Course, observer: Observer) -> None:
             under_orders(site, passing, course.run, "run", job.pipeline, job.workspace, plugins)
         )
         identity = stack.enter_context(writing_identity(target.grants.write))
+        writer = stack.enter_context(own_identity())
+        folder = _exchange(plan, site, course.run, stack, (writer, identity))
+        passing.exchange = folder
         passing.serve(processes, networks, "{client}.grants.network of the job")
         with pipe() as (read_end, write_end):
             passing.start_target(
                 processes,
-                passage(plan, states),
-                foreign_target(target, plan.selected, identity),
+                passage(plan, states, folder),
+                foreign_target(target, plan.selected, identity, folder),
                 stdin=read_end,
                 states=states,
             )
             documents = read_documents(plan.source, plan.discovered, plan.selected, states)
-            source = start_source(plan.source, documents, processes, stdout=write_end)
+            source = start_source(
+                plan.source,
+                documents,
+                processes,
+                stdout=write_end,
+                identity=writer,
+                exchange=folder,
+            )
         passing.carry(source)
+        if folder is not None:
+            course.notices.append(
+                f"rows and files in the exchange folder are counted by nobody; it held up to {folder.most} bytes"
+            )
         course.notices += unacknowledged(name, passing)
+
+
+def _exchange(
+    plan: Plan,
+    site: Site,
+    run: str,
+    stack: contextlib.ExitStack,
+    identities: tuple[Identity | None, Identity | None],
+) -> exchange.ExchangeFolder | None:
+    """Make the run's exchange folder, if source and target were granted one."""
+    if plan.exchange_bytes == 0:
+        return None
+    source, target = identities
+    return stack.enter_context(
+        exchange.exchange_folder(
+            site.paths.state, run, plan.exchange_bytes, source=source, target=target
+        )
+    )
 
 
 def _check_kind(states: Sequence[StateEntry], plan: Plan) -> None:
@@ -160,7 +192,9 @@ class Saving:
 # --- what relay and target are told ----------------------------------------------------------------------------------------
 
 
-def passage(plan: Plan, states: tuple[StateEntry, ...]) -> Passage:
+def passage(
+    plan: Plan, states: tuple[StateEntry, ...], folder: exchange.ExchangeFolder | None = None
+) -> Passage:
     """Return what the relay of a run is to do."""
     to = plan.target.dialect
     return Passage(
@@ -172,11 +206,15 @@ def passage(plan: Plan, states: tuple[StateEntry, ...]) -> Passage:
         statuses=to == "airbyte",
         initial=states,
         max_output_bytes=plan.source.grants.output_bytes,
+        exchange=exchange.INSIDE if folder is not None else None,
     )
 
 
 def foreign_target(
-    target: Source, selected: Catalog | None, identity: Identity | None
+    target: Source,
+    selected: Catalog | None,
+    identity: Identity | None,
+    folder: exchange.ExchangeFolder | None = None,
 ) -> ForeignTarget:
     """Return the target as it is started. ``selected`` is needed for an Airbyte destination: what it is going to be sent."""
     plugin = target.plugin
@@ -190,10 +228,16 @@ def foreign_target(
             )
         catalog = destination_catalog(selected, sync_id=time.time_ns() // 1_000_000)
     documents = verbs.Documents(target.documents.config, catalog)
+    program = verbs.program(plugin, "write", documents, name="target")
+    grants = target.walled()
+    if folder is not None:
+        given = exchange.variables(plugin.dialect, folder.max_bytes)
+        program = replace(program, binds=((folder.path, exchange.INSIDE, False),))
+        grants = replace(grants, environment=(*grants.environment, *given))
     return ForeignTarget(
         name=plugin.reference,
-        program=verbs.program(plugin, "write", documents, name="target"),
-        grants=target.walled(),
+        program=program,
+        grants=grants,
         dialect=plugin.dialect,
         identity=identity,
     )

@@ -46,6 +46,7 @@ class Grants:
     wall_time_s: int = limits.WALL_TIME_S
     idle_time_s: int = limits.IDLE_TIME_S
     output_bytes: int = limits.OUTPUT_BYTES
+    exchange_bytes: int = limits.EXCHANGE_BYTES
     secrets: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
 
@@ -106,6 +107,7 @@ NUMBERS: Final = {
     "time": "wall_time_s",
     "idle": "idle_time_s",
     "output": "output_bytes",
+    "exchange": "exchange_bytes",
 }
 """Settings of a job and of the policy's ceilings → fields of Grants."""
 
@@ -238,7 +240,9 @@ def permit(
 
 def show(setting: str, value: float) -> str:
     """Return the value of a setting with its unit."""
-    if setting in ("memory", "file_size", "tmp", "output") or setting.endswith("_bytes"):
+    if setting in ("memory", "file_size", "tmp", "output", "exchange") or setting.endswith(
+        "_bytes"
+    ):
         return quantities.show_bytes(int(value))
     if setting in ("time", "idle"):
         return quantities.show_seconds(int(value))

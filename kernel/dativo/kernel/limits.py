@@ -63,6 +63,10 @@ TMP_BYTES: Final = Limit(512 * MIB, "source.grants.tmp", "Private /tmp of a proc
 OUTPUT_BYTES: Final = Limit(
     1024 * GIB, "source.grants.output", "Stdout of a process in all; of stderr as much again"
 )
+EXCHANGE_BYTES: Final = Limit(
+    0, "source.grants.exchange", "Files that a source leaves for a foreign target; 0 is no folder"
+)
+EXCHANGE_FILES: Final = Limit(100_000, "", "Files and folders there")
 SHM_BYTES: Final = Limit(64 * MIB, "", "Private /dev/shm of a process, in memory")
 STOP_GRACE_S: Final = Limit(10, "", "Between SIGTERM and SIGKILL")
 STDERR_TAIL_BYTES: Final = Limit(64 * KIB, "", "Kept of a process's stderr")

@@ -28,7 +28,8 @@ class Passage:
     """What a relay is to do.
 
     ``max_records`` is per stream; ``statuses``: tell an Airbyte reader when streams are complete; ``initial``: the states that
-    the source starts from; ``max_output_bytes`` None is any number.
+    the source starts from; ``max_output_bytes`` None is any number; ``exchange`` is where both plugins see the files that
+    messages may name, None where there are none.
     """
 
     dialect: Dialect
@@ -41,6 +42,7 @@ class Passage:
     max_records: int | None = None
     initial: tuple[StateEntry, ...] = ()
     max_output_bytes: int | None = None
+    exchange: str | None = None
 
 
 def passed_streams(discovered: Catalog, selected: Catalog, to: Dialect) -> Iterator[PassedStream]:
@@ -109,5 +111,6 @@ def open_relay(passage: Passage, *, report_states: bool) -> dict[str, object]:
         "report_states": report_states,
         "statuses": passage.statuses,
         "max_records": passage.max_records,
+        "exchange": passage.exchange,
         "limits": _limits(passage.limits, passage.max_output_bytes),
     }

@@ -23,6 +23,7 @@ from typing import Final
 from dativo.kernel import registry, show, walls
 from dativo.kernel.acknowledgements import Acknowledgements
 from dativo.kernel.conversation import Conversation, Ending, Observer
+from dativo.kernel.exchange import ExchangeFolder
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     READER_GONE_TIMEOUT_S,
@@ -82,6 +83,7 @@ class Passing(Conversation):
         on_acknowledged: Callable[[Sequence[StateEntry]], None] = lambda _: None,
     ) -> None:
         super().__init__(idle_time_s=idle_time_s, observer=observer, source_name=source_name)
+        self.exchange: ExchangeFolder | None = None
         self.limited = False
         self.target_exit: Exit | None = None
         self._ending = ending
@@ -301,7 +303,12 @@ class Passing(Conversation):
         return super().source_failed(ended)
 
     def look_after(self) -> None:
-        """Watch the target; end a source of which no more is wanted."""
+        """Watch the target and what is exchanged; end a source of which no more is wanted."""
+        if self.exchange is not None and self.failure is None:
+            try:
+                self.exchange.watch()
+            except DativoError as error:
+                self.fail(error)
         if self.ended_on_purpose() and self._source is not None and self._source_exit is None:
             self._source.kill()
         target = self._target

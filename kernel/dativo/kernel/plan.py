@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from dativo.kernel import exchange, registry, secrets, variables, verbs, waivers
 from dativo.kernel import grants as kernel_grants
-from dativo.kernel import registry, secrets, variables, verbs, waivers
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Networks
 from dativo.kernel.configuration import check_types
@@ -98,7 +98,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run before it starts. ``foreign`` is the target, ready to run, where it is not dativo's own."""
+    """One run before it starts. ``foreign`` is the target, ready to run, where it is not dativo's own; ``exchange_bytes`` is the
+    size of the folder that it shares with the source, 0 for none.
+    """
 
     job: Job
     source: Source
@@ -109,6 +111,7 @@ class Plan:
     asks: tuple[kernel_grants.Ask, ...]
     foreign: Source | None = None
     observe: bool = False
+    exchange_bytes: int = 0
 
     def document(self) -> dict[str, object]:
         """Return the plan as plain JSON values; no secret and no record is part of it."""
@@ -302,6 +305,12 @@ def make_plan(
     committing = _committer_of(site, job)
     wanted = [reading.request] + ([writing.request] if writing is not None else [])
     wanted += [committing] if committing is not None else []
+    exchanged = exchange.agreed(
+        job,
+        reading.grants,
+        writing.grants if writing is not None else None,
+        (reading.plugin.dialect, (writing or reading).plugin.dialect),
+    )
     kernel_grants.demand(wanted, site.paths)
     source = _ready(site, job, reading)
     foreign = _ready(site, job, writing) if writing is not None else None
@@ -323,6 +332,7 @@ def make_plan(
         asks=tuple(ask for request in wanted for ask in request.asks),
         foreign=foreign,
         observe=observe,
+        exchange_bytes=exchanged,
     )
 
 

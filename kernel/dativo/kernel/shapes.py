@@ -206,6 +206,11 @@ def _exactly_one(*names: str) -> Callable[[dict[str, Any], Location], None]:
     return check
 
 
+def size_or_none(value: Any, location: Location) -> float:
+    """Return a size; 0 is none at all."""
+    return 0 if value == 0 and not isinstance(value, bool) else SIZE(value, location)
+
+
 SIZE: Final = amount(quantities.parse_bytes)
 SECONDS: Final = amount(quantities.parse_seconds)
 CPUS: Final = amount(quantities.parse_cpus)
@@ -235,6 +240,7 @@ NUMBERS: Final[dict[str, Parse]] = {
     "time": SECONDS,
     "idle": SECONDS,
     "output": SIZE,
+    "exchange": size_or_none,
 }
 READ_LIMITS: Final[dict[str, Parse]] = {
     "max_line_bytes": SIZE,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dativo.kernel import verbs, walls
+from dativo.kernel.exchange import INSIDE, ExchangeFolder, variables
 from dativo.kernel.plan import Source
 from dativo.kernel.processes import Processes, own_identity
 from dativo.protocol import state
 from dativo.protocol.catalog import Catalog, configured_airbyte, configured_singer
 from dativo.protocol.errors import PluginFailed
 from dativo.protocol.state import StateEntry
-from dativo.sandbox import Confined
+from dativo.sandbox import Confined, Identity
 
 
 def read_documents(
@@ -31,13 +34,32 @@ def read_documents(
 
 
 def start_source(
-    source: Source, documents: verbs.Documents, processes: Processes, *, stdout: int
+    source: Source,
+    documents: verbs.Documents,
+    processes: Processes,
+    *,
+    stdout: int,
+    identity: Identity | None = None,
+    exchange: ExchangeFolder | None = None,
 ) -> Confined:
-    """Start a source that writes into ``stdout``. Raises PluginFailed, and the sandbox's errors."""
+    """Start a source that writes into ``stdout``, and files into ``exchange``. Raises PluginFailed, and the sandbox's errors.
+
+    ``identity`` is who it becomes as root; by default somebody of its own.
+    """
+    grants = source.walled()
+    if exchange is not None:
+        grants = replace(
+            grants,
+            exchange=((exchange.path, INSIDE),),
+            environment=(
+                *grants.environment,
+                *variables(source.plugin.dialect, exchange.max_bytes),
+            ),
+        )
     with walls.starting(source.plugin.reference, PluginFailed):
         return processes.start(
             verbs.program(source.plugin, "read", documents, name="source"),
-            source.walled(),
-            processes.stack.enter_context(own_identity()),
+            grants,
+            identity or processes.stack.enter_context(own_identity()),
             stdout=stdout,
         )

@@ -5,6 +5,7 @@ Config: mode, path, pause_s (after each record), after (records before it misbeh
 ended.
 """
 
+import gzip
 import json
 import os
 import signal
@@ -69,6 +70,12 @@ class Target:
             while True:
                 hoard.append(bytearray(os.urandom(1 << 20)) * 8)
 
+    def batch(self, message):
+        for url in message["manifest"]:
+            with gzip.open(url.removeprefix("file://"), "rt") as file:
+                for line in file:
+                    self.record({"stream": message["stream"], "record": json.loads(line)})
+
     def state(self, value):
         if self.mode == "invents":
             self.say({"bookmarks": {"rows": {"id": 10**12}}})
@@ -128,6 +135,8 @@ def main():
         message = json.loads(line)
         if message["type"] == "RECORD":
             target.record(message)
+        elif message["type"] == "BATCH":
+            target.batch(message)
         elif message["type"] == "STATE":
             target.state(message["value"])
     note(config, "end of input")
