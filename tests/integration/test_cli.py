@@ -110,6 +110,20 @@ def test_spec_check_discover(numbers: Workspace) -> None:
     assert unknown.stdout == ""
 
 
+def test_a_plugin_of_the_workspace_gets_the_standard_library_alone(workspace: Workspace) -> None:
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    source = workspace.folder / "plugins/resumable/source.py"
+    at = '        write({"type": "CATALOG"'
+    said = "        sys.exit(f\"packages: {[path for path in sys.path if path.endswith('-packages')]}\")\n"
+    source.write_text(source.read_text().replace(at, said + at))
+    workspace.job(
+        JOB.replace("ROWS", "1").replace("PAUSE", "0").replace("TARGET", "iceberg"),
+    )
+    failed = workspace.dativo("discover", "job.yaml", *workspace.flags)
+    assert failed.status == 4
+    assert "packages: []" in failed.stderr
+
+
 def test_a_source_that_says_a_secret_while_it_is_asked(workspace: Workspace) -> None:
     workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
     source = workspace.folder / "plugins/resumable/source.py"

@@ -243,9 +243,10 @@ def _local(reference: str, workspace: Path) -> Installed:
     runtime: tuple[Path, ...] = (real,)
     start: tuple[str, ...] = (str(program),)
     if found.entry_kind == "file":
-        # The base interpreter: a workspace's plugin gets the standard library, not dativo's dependencies.
+        # A workspace's plugin gets the standard library: not dativo's dependencies, nor what was installed beside the base
+        # interpreter, of which its digest tells nothing.
         base = os.path.realpath(sys.executable)
-        start = (base, "-B", str(program))
+        start = (base, "-S", "-B", str(program))
         runtime = (real, Path(sys.base_prefix))
     elif not os.access(program, os.X_OK):
         raise ConfigError(f"its entry point {found.entry} is not executable", where)
