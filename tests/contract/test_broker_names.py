@@ -280,6 +280,31 @@ def test_a_service_that_cannot_be_found(stack: ExitStack) -> None:
     assert alone.expect("lookup")["verdict"] == "resolver_failed"
 
 
+def test_services_are_asked_for_at_a_rate(stack: ExitStack) -> None:
+    limits = {"max_rate": 1}
+    broker, resolver = served(stack, services(("b1.example.net", 9092)), limits=limits)
+    begun = time.monotonic()
+    codes = [broker.ask("_kafka._tcp.example.net", dns.SRV).rcode for _ in range(30)]
+    took = time.monotonic() - begun
+    # Ten seconds' worth at once, and what has come since.
+    assert 10 <= codes.count(dns.NO_ERROR) <= 11 + took
+    assert codes.count(dns.FAILED) == 30 - codes.count(dns.NO_ERROR)
+    assert len(resolver.queries) == codes.count(dns.NO_ERROR)
+    assert broker.expect("lookup")["verdict"] == "limit_rate"
+
+
+def test_few_services_are_asked_for_at_a_time(stack: ExitStack) -> None:
+    silent = stack.enter_context(Resolver(behave=lambda *_: []))
+    broker = stack.enter_context(Broker(opening(GRANTS, resolvers=[silent.address]), ports=[443]))
+    with broker.inside.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(RESOLVER)
+        for number in range(300):
+            client.send(dns.query("_kafka._tcp.example.net", dns.SRV, id_=number))
+            if number >= 256:
+                assert dns.parse(client.recv(512)).rcode == dns.FAILED
+    assert broker.expect("lookup")["verdict"] == "limit_resolving"
+
+
 # --- outside
 
 

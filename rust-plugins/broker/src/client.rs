@@ -43,6 +43,7 @@ pub struct Client {
     max_open: usize,
     rate: RefCell<Rate>,
     told: RefCell<Rate>,
+    services: RefCell<Rate>,
     /// Bytes sent under each grant.
     sent: RefCell<Vec<u64>>,
 }
@@ -74,6 +75,7 @@ impl Client {
             max_open: limits.max_connections,
             rate: RefCell::new(Rate::new(limits.max_rate, RATE_OVER_S, now)),
             told: RefCell::new(Rate::new(limits.max_events_per_s, 1.0, now)),
+            services: RefCell::new(Rate::new(limits.max_rate, RATE_OVER_S, now)),
             sent: RefCell::new(sent),
         }
     }
@@ -93,6 +95,11 @@ impl Client {
     /// Whether one more connection is told on its own.
     pub fn may_tell(&self, now: Instant) -> bool {
         self.told.borrow_mut().take(now)
+    }
+
+    /// Whether one more service may be asked for outside; a host's name is only when it is connected to.
+    pub fn may_ask(&self, now: Instant) -> bool {
+        self.services.borrow_mut().take(now)
     }
 
     /// What a connection to `address` and `port` means: those of its listener's end.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -113,6 +113,7 @@ fn answer(broker: &Broker, client: &Client, message: &[u8], max_bytes: usize) ->
 /// Ask for a granted service outside.
 async fn service(broker: &Broker, client: &Rc<Client>, query: &Query, max_bytes: usize) -> Vec<u8> {
     let found = match Held::resolving(client) {
+        _ if !client.may_ask(Instant::now()) => Err("limit_rate"),
         None => Err("limit_resolving"),
         Some(_held) => broker
             .resolver
