@@ -280,6 +280,32 @@ except OSError as error:
     assert (writable / "made").read_text() == "back"
 
 
+def test_a_folder_for_another_and_a_program_that_is_granted(
+    launch: Launch, identity: Identity, tmp_path: Path
+) -> None:
+    shared, tool = tmp_path / "shared", tmp_path / "tool"
+    shared.mkdir()
+    os.chown(shared, identity.uid, identity.gid)
+    for path in (tool, tmp_path / "other"):
+        path.write_text("#!/bin/sh\necho run\n")
+        path.chmod(0o755)
+    code = f"""\
+import os, subprocess
+open("/exchange/made", "w").write("for you")
+for act in (lambda: os.symlink("/etc", "/exchange/link"), lambda: subprocess.run(["{tmp_path}/other"])):
+    try:
+        act()
+    except OSError as error:
+        print(error.errno, flush=True)
+subprocess.run(["{tool}"], check=True)
+"""
+    grants = Grants(exchange=((shared, "/exchange"),), read=(tmp_path / "other",), execute=(tool,))
+    confined = launch(code, grants=grants)
+    assert read(confined) == "13\n13\nrun\n"
+    assert confined.wait(WITHIN_S).succeeded
+    assert (shared / "made").read_text() == "for you"
+
+
 NETWORK = """\
 import errno, socket
 def told(what, *arguments):

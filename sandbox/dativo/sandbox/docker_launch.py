@@ -221,6 +221,7 @@ class InContainer(Launching):
             network=standing(wanted.grants.network, host=False),
             shared=frozenset({"user"}),
             filters=2,
+            needs_landlock=bool(wanted.grants.exchange),
         )
 
     def _hand_over(self, connection: socket.socket, pid: int, limits: dict[str, int]) -> None:

@@ -36,7 +36,7 @@ def view_with_image(view: View, pid: int) -> View:
     rules: list[tuple[Access, str]] = [
         rule
         for rule in view.rules
-        if rule[0] not in ("execute", "device") and not rule[1].startswith("/etc/")
+        if rule[0] != "device" and not rule[1].startswith("/etc/")
     ]
     rules.append(("list", "/dev"))
     rules.extend(("device", f"/dev/{name}") for name in DEVICES)
