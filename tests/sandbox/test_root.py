@@ -24,6 +24,12 @@ echo x >/tmp/x && echo "wrote tmp"
 echo "cwd $PWD HOME $HOME"
 """
 
+SHOW = b"""#!/bin/sh
+read -r line </run/dativo/trust/ca.pem && echo "$line"
+echo x 2>/dev/null >/run/dativo/trust/ca.pem || echo refused
+echo x 2>/dev/null >/run/dativo/new || echo refused
+"""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -95,3 +101,20 @@ def test_what_a_program_of_an_image_sees(
     assert (root / "usr/share/word").read_text() == "word\n"
     assert not (root / "new").exists()
     assert (root / "etc/passwd").read_text() == ""
+
+
+@pytest.mark.parametrize("has", [(), ("run/lock/other",), ("run/dativo/trust/ca.pem",)])
+def test_a_folder_of_the_operators_lies_over_what_an_image_has(
+    folder: Path, identity: Identity | None, walls: Walls, has: tuple[str, ...]
+) -> None:
+    files = {**shell_files(), "look": SHOW, **dict.fromkeys(has, b"of the image\n")}
+    root = write_root(folder / "root", files)
+    trust = folder / "trust"
+    trust.mkdir()
+    (trust / "ca.pem").write_text("the operator's\n")
+    program = Program(
+        "test", ("/look",), root=root, cwd="/tmp", binds=((trust, "/run/dativo/trust", False),)
+    )
+    said = run(program, Grants(), identity, walls)
+    assert said == ["the operator's", "refused", "refused"]
+    assert (trust / "ca.pem").read_text() == "the operator's\n"
