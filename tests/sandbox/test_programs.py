@@ -16,6 +16,8 @@ from dativo.sandbox import Confined, Grants
 Launch = Callable[..., Confined]
 WITHIN_S = 60.0
 PREFIX = Path(sys.base_prefix)
+# The distribution's Python lies where the machine's programs do.
+RUNTIME = () if PREFIX.is_relative_to("/usr") else (PREFIX,)
 PYTHON = str(Path(sys.executable).resolve())
 CODE = """
 import json, subprocess, sys
@@ -33,7 +35,7 @@ GONE = "FileNotFoundError"
 def executed(start: Launch, *paths: str, execute: tuple[Path, ...] | None = None) -> dict[str, Any]:
     """What became of each of ``paths``, started by a Python of its own runtime; None is the default."""
     grants = Grants() if execute is None else Grants(execute=execute)
-    confined = start(PYTHON, "-I", "-c", CODE, *paths, grants=grants, runtime=(PREFIX,))
+    confined = start(PYTHON, "-I", "-c", CODE, *paths, grants=grants, runtime=RUNTIME)
     end = confined.wait(WITHIN_S)
     assert end.succeeded, confined.stderr_tail()
     found: dict[str, Any] = json.loads(os.read(confined.stdout, 65536))
