@@ -14,7 +14,7 @@ mod flow;
 pub mod grants;
 pub mod intake;
 pub mod name;
-mod orders;
+pub mod orders;
 mod rate;
 mod resolver;
 mod run;

@@ -2,6 +2,8 @@
 
 #[path = "../../fuzz/broker_checks.rs"]
 mod checks;
+#[path = "../../fuzz/order_checks.rs"]
+mod order_checks;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 
@@ -22,5 +24,14 @@ fn opening() {
         "opening",
         b"\x00\x01\x02\x03\x10\x16\x17\x40\xff{}\",",
         checks::opening,
+    );
+}
+
+#[test]
+fn orders() {
+    replay(
+        "orders",
+        b"{}[]\",:\\\n0-9.tfn*/\x00\xff",
+        order_checks::orders,
     );
 }

@@ -14,22 +14,68 @@ use crate::Stop;
 /// The longest control message.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
-/// `C` is what the kernel says to this program.
-pub struct Control<C> {
-    socket: UnixStream,
+/// What has arrived, cut into lines and read; `C` is what the kernel says to this program.
+pub struct Commands<C> {
     pending: Vec<u8>,
     /// No line end lies before this offset of `pending`.
     searched: usize,
     arrived: VecDeque<C>,
 }
 
+impl<C> Default for Commands<C> {
+    fn default() -> Commands<C> {
+        Commands {
+            pending: Vec::new(),
+            searched: 0,
+            arrived: VecDeque::new(),
+        }
+    }
+}
+
+impl<C: DeserializeOwned> Commands<C> {
+    /// Take the bytes that came next. Behind a line that is no command nothing is read.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.pending.extend_from_slice(bytes);
+        let mut start = 0;
+        while let Some(at) = self.pending[self.searched..]
+            .iter()
+            .position(|&byte| byte == b'\n')
+        {
+            let end = self.searched + at;
+            let command = serde_json::from_slice(&self.pending[start..end]);
+            self.arrived
+                .push_back(command.map_err(|error| internal("a command of the kernel", error))?);
+            start = end + 1;
+            self.searched = start;
+        }
+        self.pending.drain(..start);
+        self.searched = self.pending.len();
+        if self.pending.len() > MAX_EVENT_BYTES {
+            return Err(internal(
+                "a command of the kernel",
+                "longer than max_event_bytes",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The next command that has arrived whole; none if there is none yet.
+    pub fn take(&mut self) -> Option<C> {
+        self.arrived.pop_front()
+    }
+}
+
+/// `C` is what the kernel says to this program.
+pub struct Control<C> {
+    socket: UnixStream,
+    commands: Commands<C>,
+}
+
 impl<C: DeserializeOwned> Control<C> {
     pub fn new(socket: UnixStream) -> Control<C> {
         Control {
             socket,
-            pending: Vec::new(),
-            searched: 0,
-            arrived: VecDeque::new(),
+            commands: Commands::default(),
         }
     }
 
@@ -94,7 +140,7 @@ impl<C: DeserializeOwned> Control<C> {
 
     /// The next command that has arrived whole; none if there is none yet.
     pub fn arrived(&mut self) -> Option<C> {
-        self.arrived.pop_front()
+        self.commands.take()
     }
 
     /// The next command; blocks.
@@ -116,28 +162,7 @@ impl<C: DeserializeOwned> Control<C> {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             Err(_) => return Err(Stop::KernelLost),
         };
-        self.pending.extend_from_slice(&chunk[..count]);
-        let mut start = 0;
-        while let Some(at) = self.pending[self.searched..]
-            .iter()
-            .position(|&byte| byte == b'\n')
-        {
-            let end = self.searched + at;
-            let command = serde_json::from_slice(&self.pending[start..end]);
-            self.arrived
-                .push_back(command.map_err(|error| internal("a command of the kernel", error))?);
-            start = end + 1;
-            self.searched = start;
-        }
-        self.pending.drain(..start);
-        self.searched = self.pending.len();
-        if self.pending.len() > MAX_EVENT_BYTES {
-            return Err(internal(
-                "a command of the kernel",
-                "longer than max_event_bytes",
-            ));
-        }
-        Ok(())
+        self.commands.feed(&chunk[..count])
     }
 }
 
