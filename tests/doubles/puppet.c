@@ -95,6 +95,7 @@ static int do_act(char *act) {
     if (!strcmp(act, "repeat")) return repeat(rest), 1;
     if (!strcmp(act, "file")) return write_file(rest), 1;
     if (!strcmp(act, "only_if")) return strstr(heard, rest) != NULL;
+    if (!strcmp(act, "unless")) return strstr(heard, rest) == NULL;
     if (!strcmp(act, "raw")) {
         unsigned byte;
         for (char *hex = rest; sscanf(hex, "%2x", &byte) == 1; hex += 2) say((char[]){(char)byte}, 1);
