@@ -19,9 +19,9 @@ from tests.sandbox.probes.catalogue import (
     Residual,
     Setting,
 )
-from tests.sandbox.probes.matrix import PROBES, Matrix, measure, probes_at, residuals_at
+from tests.sandbox.probes.matrix import PROBES, Matrix, probes_at, residuals_at
 from tests.sandbox.probes.off import STAMP, TAKES_ALONG
-from tests.sandbox.probes.places import HERE, NO_ENGINE, scene_at
+from tests.sandbox.probes.places import HERE, NO_ENGINE, measure_all
 from tests.sandbox.probes.residual import ACTS, PATTERNS, RESIDUALS
 from tests.sandbox.probes.runner import inside
 from tests.sandbox.probes.scene import Scene
@@ -55,20 +55,19 @@ EVERYWHERE = pytest.mark.parametrize("matrix", HERE, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[Setting, Matrix]:
-    """What was tried so far."""
-    return {}
+def measured(request: pytest.FixtureRequest) -> dict[Setting, Matrix]:
+    """Everything that is tried at each place that a chosen test asks for, once."""
+    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    asked = {call.params["matrix"] for call in calls if call and "matrix" in call.params}
+    found = measure_all(setting for setting in HERE if setting in asked)
+    request.config.stash[report.FOUND] = found
+    return {matrix.setting: matrix for matrix in found}
 
 
 @pytest.fixture
 def matrix(request: pytest.FixtureRequest, measured: dict[Setting, Matrix]) -> Matrix:
-    """Everything that is tried at one place, once."""
-    setting: Setting = request.param
-    if setting not in measured:
-        with scene_at(setting) as scene:
-            measured[setting] = measure(scene)
-        request.config.stash[report.FOUND] = list(measured.values())
-    return measured[setting]
+    """What was found at one place."""
+    return measured[request.param]
 
 
 def test_docker_is_here() -> None:

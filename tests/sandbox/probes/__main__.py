@@ -5,19 +5,14 @@ from __future__ import annotations
 import sys
 
 from tests.sandbox.probes import report
-from tests.sandbox.probes.matrix import Matrix, measure
-from tests.sandbox.probes.places import HERE, NO_ENGINE, scene_at
+from tests.sandbox.probes.places import HERE, NO_ENGINE, measure_all
 
 
 def main() -> None:
     if sys.argv[1:] == ["--write"]:
         report.PAGE.write_text(report.page())
         return
-    matrices: list[Matrix] = []
-    for setting in HERE:
-        with scene_at(setting) as scene:
-            matrices.append(measure(scene))
-    print("\n".join(report.found(matrices)))
+    print("\n".join(report.found(measure_all(HERE))))
     if NO_ENGINE:
         print(f"not in Docker: {NO_ENGINE}")
 

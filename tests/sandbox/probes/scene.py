@@ -130,7 +130,7 @@ class Scene:
             "--preserve-permissions",
             "--no-same-owner",
             "--directory",
-            root,
+            str(root),
         ]
         subprocess.run(unpack, input=python_image(), check=True)
         # The last one so that the host's can be shown there, where that wall is off.
