@@ -42,20 +42,41 @@ _SERVED, _BROKER = "sandbox/test_served_network.py", "contract/test_broker.py"
 _NAMES, _BOUNDS = "contract/test_broker_names.py", "contract/test_broker_limits.py"
 _RELAY, _WRITER = "contract/test_relay_lines.py", "contract/test_writer_lines.py"
 _INSTALL, _SECRETS = "integration/test_install.py", "integration/test_secrets.py"
+_STAGING, _NETWORK = "faults/test_staging.py", "integration/test_network.py"
+_LYING, _EXCHANGE = "integration/test_lying_writer.py", "unit/kernel/test_exchange.py"
+_TYPES, _TARGETS = "integration/test_types.py", "integration/test_foreign_targets.py"
+_IMAGE, _DOCKER = "unit/plugins/test_image.py", "docker/test_backend.py"
+_LOCK, _SHOW = "unit/kernel/test_lock.py", "unit/kernel/test_show.py"
 
 ACTS: Final = (
     Elsewhere("A7", "a link in the output leads elsewhere", (
         "unit/kernel/test_warehouse.py::test_a_link_planted_in_the_warehouse_is_not_followed",
         f"{_JAIL}::test_links_lead_nowhere")),
+    Elsewhere("A9", "exchange a file of the output while it is taken", (
+        f"{_STAGING}::test_descriptor_kept_by_the_writer_changes_nothing",
+        f"{_LYING}::test_a_file_that_is_swapped_after_it_was_told_of")),
+    Elsewhere("A10", "leave something else than files, or too many", (
+        f"{_STAGING}::test_hostile_file_is_refused",
+        f"{_EXCHANGE}::test_what_is_neither_file_nor_folder_ends_the_run",
+        f"{_EXCHANGE}::test_files_and_levels_are_bounded",
+        f"{_EXCHANGE}::test_a_sparse_file_costs_what_it_takes")),
+    Elsewhere("A12", "leave names that steer whoever reads them", (
+        "unit/protocol/test_events.py::test_staged_paths_are_names_of_one_form",
+        "integration/test_images.py::test_roots_hold_links_and_odd_names",
+        f"{_SHOW}::test_nothing_controls_the_terminal")),
     Elsewhere("B22", "eat memory, in one process and in many", (
         f"{_LIFE}::test_memory", f"{_LIFE}::test_memory_of_a_child_ends_the_tree",
         f"{_LIFE}::test_degraded_memory_is_of_the_tree")),
+    Elsewhere("B23", "take the processors", (f"{_LIFE}::test_what_its_limits_did_is_told",)),
     Elsewhere("B26", "ignore SIGTERM",
               (f"{_LIFE}::test_whoever_ignores_term_is_killed_with_all_it_started",)),
     Elsewhere("B27", "leave a daemon behind", (f"{_LIFE}::test_daemons_die_with_the_program",)),
     Elsewhere("B28", "keep stdout open after the end",
               (f"{_LIFE}::test_stdout_ends_when_the_program_closes_it",)),
     Elsewhere("B29", "never end", (f"{_LIFE}::test_wall_time",)),
+    Elsewhere("B30", "fork and end, for ever",
+              (f"{_LIFE}::test_a_fork_bomb_stays_below_the_limit",
+               f"{_LIFE}::test_degraded_fork_bomb")),
     Elsewhere("D52", "reach the metadata of the machine's host", (
         f"{_SERVED}::test_no_way_leads_to_another_address",
         f"{_BROKER}::test_a_literal_network_may_not_hold_what_nobody_may_reach")),
@@ -93,6 +114,14 @@ ACTS: Final = (
         f"{_WRITER}::test_messages_are_counted_and_bounded", f"{_RELAY}::test_a_million_tiny_lines")),
     Elsewhere("E68", "stop in the middle of a line",
               (f"{_WRITER}::test_half_a_line_at_the_end_is_an_error",)),
+    Elsewhere("E68silent", "say nothing more",
+              ("integration/test_read.py::test_silence_beyond_the_grant_is_a_limit",
+               f"{_LYING}::test_silence")),
+    Elsewhere("E69", "read nothing of its input", (
+        f"{_JAIL}::test_a_command_that_reads_nothing_ends",
+        f"{_TARGETS}::test_a_slow_target_stops_the_source",
+        "contract/test_relay_reader.py::"
+        "test_a_reader_that_takes_nothing_blocks_the_source_but_not_the_kernel")),
     Elsewhere("E70", "flood stderr", (f"{_LIFE}::test_a_flood_of_stderr_is_bounded",)),
     Elsewhere("E71", "speak to the terminal through a log",
               (f"{_JAIL}::test_what_a_terminal_would_obey_is_shown",)),
@@ -102,31 +131,85 @@ ACTS: Final = (
         "unit/protocol/test_jsontext.py::test_huge_integers_are_a_violation_not_a_crash")),
     Elsewhere("E74", "forge a state",
               (f"{_RELAY}::test_what_is_forged_or_beyond_a_bound_ends_the_run",)),
+    Elsewhere("E75", "say things of the wrong stream, kind or time", (
+        f"{_WRITER}::test_bad_lines_of_airbyte", f"{_WRITER}::test_bad_lines_of_singer",
+        f"{_RELAY}::test_what_is_forged_or_beyond_a_bound_ends_the_run")),
+    Elsewhere("E76", "name streams and columns so that they lead elsewhere or meet", (
+        "faults/test_names.py::test_strange_stream_names",
+        "faults/test_names.py::test_strange_property_names",
+        "unit/plugins/test_identifiers.py::test_names_never_meet",
+        "unit/plugins/test_identifiers.py::test_naughty_strings")),
     Elsewhere("E77", "declare a schema that is a bomb",
               ("unit/protocol/test_singerschema.py::test_a_bomb_of_references_is_bounded",)),
+    Elsewhere("E78", "send times that no calendar has", (
+        f"{_TYPES}::test_a_bad_value_ends_the_run_at_its_place",
+        f"{_RELAY}::test_a_time_that_is_none_is_refused_in_translation")),
     Elsewhere("E79", "echo a secret", (f"{_SECRETS}::test_hunt",)),
     Elsewhere("E81", "end well without having finished",
               ("contract/test_writer_epochs.py::test_end_of_file_is_not_success",)),
+    Elsewhere("E82", "speak another protocol or version", (
+        f"{_RELAY}::test_what_is_tolerated_is_counted_and_strict_refuses_it",
+        f"{_WRITER}::test_bad_lines_of_airbyte",
+        "unit/protocol/test_events.py::test_another_major_is_refused_and_a_newer_minor_is_not")),
+    Elsewhere("F83", "be named so that a tool takes it for an option", (
+        f"{_LOCK}::test_a_reference_only_names_something_in_the_index",
+        "unit/sandbox/test_values.py::test_plans_end_each_field")),
     Elsewhere("F84", "ask for everything", (
         "integration/test_permission.py::test_more_than_the_default_needs_an_approval",
         "integration/test_network.py::test_a_network_needs_an_approval")),
     Elsewhere("F85", "run code while it is installed", (
         f"{_INSTALL}::test_nothing_that_was_downloaded_is_executed",
         "integration/test_sdists.py::test_a_hostile_build_gets_nothing")),
+    Elsewhere("F86", "be an image that asks for root, volumes or other programs", (
+        f"{_IMAGE}::test_modes_devices_and_set_uid", f"{_IMAGE}::test_how_it_wants_to_be_run",
+        f"{_DOCKER}::test_what_the_image_wishes")),
     Elsewhere("F87", "change another's installed files",
               (f"{_INSTALL}::test_a_changed_file_stops_the_launch",)),
     Elsewhere("F88", "find a secret in arguments or files",
               (f"{_SECRETS}::test_private_files_are_private", f"{_SECRETS}::test_hunt")),
+    Elsewhere("R1", "grant oneself what the workspace says", (
+        "integration/test_permission.py::test_more_than_the_default_needs_an_approval",
+        "unit/kernel/test_expansion.py::test_what_is_not_listed_is_not_permitted",
+        "unit/kernel/test_grants.py::test_secrets_outside_the_list_are_refused")),
+    Elsewhere("R3", "share a file with another environment",
+              ("unit/kernel/test_tree.py::test_what_no_plugin_may_hold",)),
+    Elsewhere("R4", "write a file after it was committed",
+              (f"{_STAGING}::test_descriptor_kept_by_the_writer_changes_nothing",)),
+    Elsewhere("R4lie", "be the writer, and lie", (f"{_LYING}::test_a_lie_ends_the_run",)),
     Elsewhere("R6", "be the broker, and lie",
               ("integration/test_lying_broker.py::test_a_lie_ends_what_it_serves_at_once",)),
+    Elsewhere("R7", "write into another's tables", (
+        "faults/test_tables.py::test_another_owner_is_refused",
+        "unit/kernel/test_grants.py::test_own_folders_are_never_granted")),
     Elsewhere("R9", "launder a descriptor of the user's",
               (f"{_JAIL}::test_descriptors_cannot_be_laundered",)),
     Elsewhere("R12", "keep root's group",
               ("sandbox/test_launch.py::test_groups_are_given_and_no_others",
                f"{_WALLS}::test_never_root")),
+    Elsewhere("R13", "reach an address that only looks public", (
+        f"{_NETWORK}::test_nothing_special_is_reached_unless_the_policy_permits_it",
+        f"{_BROKER}::test_the_worst_reason_is_the_verdict")),
+    Elsewhere("R14", "send everything to a host where anybody has an account", (
+        f"{_BROKER}::test_another_server_name_reaches_nobody",
+        f"{_NETWORK}::test_an_upload_ends_at_its_cap",
+        "unit/kernel/test_network_policy.py::test_hosts_that_are_anybodys_are_flagged")),
+    Elsewhere("R15", "import from elsewhere than the index and the workspace", (
+        f"{_INSTALL}::test_an_address_among_the_dependencies_is_refused",
+        f"{_INSTALL}::test_the_workspace_does_not_steer_the_installer",
+        "unit/kernel/test_registry.py::test_outside_the_workspace_is_refused")),
+    Elsewhere("R16", "flood the audit, or make it unwritable", (
+        "unit/kernel/test_network_record.py::test_no_more_is_told_than_fits_into_the_audit",
+        f"{_JAIL}::test_what_cannot_be_recorded_does_not_begin")),
+    Elsewhere("R17", "print a secret in another form",
+              ("unit/kernel/test_secret_values.py::test_every_form_is_redacted",)),
+    Elsewhere("R18", "have documents grow while they are read", (
+        "unit/kernel/test_document.py::test_laughs_are_refused_before_they_grow",
+        "unit/kernel/test_document.py::test_bounds")),
     Elsewhere("R19", "plant files that others obey",
               (f"{_JAIL}::test_protected_files_stay_as_they_are",
                f"{_HANDED}::test_protected_paths_stay")),
+    Elsewhere("R20", "steer the terminal of whoever approves", (
+        f"{_SHOW}::test_nothing_controls_the_terminal", f"{_SHOW}::test_naughty_strings")),
 )  # fmt: skip
 
 PATTERNS: Final = (

@@ -114,6 +114,7 @@ class Scene:
             "tcp6": self._listen("::1"),
             "udp": self._receive(),
             "shm": self._share(),
+            "queue": self._queue(),
         }
         for path in (self.hidden / "agent.sock", self.out / "agent.sock"):
             self._listen_unix(str(path))
@@ -169,6 +170,15 @@ class Scene:
         assert number >= 0, os.strerror(ctypes.get_errno())
         self._stack.callback(LIBC.shmctl, number, IPC_RMID, None)
         return str(number)
+
+    def _queue(self) -> str:
+        name = f"/dativo-probe-{os.getpid()}-{self.setting}"
+        fd = LIBC.mq_open(name.encode(), os.O_CREAT | os.O_RDWR, 0o666, None)
+        assert fd >= 0, os.strerror(ctypes.get_errno())
+        self._stack.callback(LIBC.mq_unlink, name.encode())
+        os.fchmod(fd, 0o666)
+        os.close(fd)
+        return name
 
     @property
     def runner(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from tests.sandbox.probes.scene import LAUNCHERS_SECRET, SECRET
 
 _WRITE: Final = str(os.O_WRONLY)
 _LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
-CAP_DAC_OVERRIDE, CAP_MKNOD = 1, 27
+CAP_DAC_OVERRIDE, CAP_MKNOD, CAP_SETFCAP = 1, 27, 31
 
 PROBES: Final = (
     Probe("A1", "read a file that was not granted", "read_file", ("{hidden}/secret",),
@@ -67,6 +67,8 @@ PROBES: Final = (
           answers(seccomp="EPERM")),
     Probe("A13create", "create with a set-uid bit", "create_with_mode", ("{out}", "4755"),
           answers(seccomp="EPERM")),
+    Probe("A13capability", "give a file capabilities", "give_capability", ("/tmp",),
+          answers(capabilities="EPERM"), needs=CAP_SETFCAP),
     Probe("A14", "cut a granted read", "cut", ("{given}/secret", "20"),
           answers(read_only="EROFS", landlock="EACCES"), landlock_abi=3),
     Probe("A14time", "change a granted read's time", "touch", ("{given}/secret",),

@@ -10,6 +10,7 @@ from dativo.sandbox.seccomp.policy import load_table
 
 _NUMBER: Final = load_table(MACHINE)
 CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYSLOG = 21, 18, 16, 22, 34
+CAP_SYS_PACCT: Final = 20
 _X86: Final = "x86_64"
 
 
@@ -89,6 +90,8 @@ PROBES: Final = (
           works=("EINVAL",)),
     Probe("C43time", "set the clock", "invalid_time", (str(_NUMBER["settimeofday"]),),
           answers(seccomp="EPERM"), works=("EINVAL",)),
+    _privileged("C43account", "have every process's end written down", "acct", "text:/nowhere/x",
+                needs=CAP_SYS_PACCT, works=("ENOENT", "ENOSYS"), carried=True),
     _privileged("C43log", "read the kernel's log", "syslog", "10", "null", "0",
                 needs=CAP_SYSLOG, carried=True),
     _call("C44", "have all memory executable", "personality", "0x0400000"),
@@ -96,6 +99,8 @@ PROBES: Final = (
     _call("C44port", "reach ports of the machine", "iopl", "0", works=("ENOSYS",), machine=_X86),
     Probe("C45", "use the x32 calls", "call", (str(0x40000000 + 39),),
           answers(seccomp="SIGSYS"), works=("ENOSYS",), machine=_X86),
+    Probe("C45gate", "use the calls of 32 bits", "call_by_gate", (), answers(seccomp="SIGSYS"),
+          works=("SIGSEGV",), machine=_X86),  # a kernel that was built without them
     Probe("C46", "type into a terminal", "control", ("0", "0x5412"), answers(seccomp="EPERM"),
           works=("ENOTTY",)),
     Probe("C46high", "the same with high bits", "control", ("0", "0x100005412"),
@@ -107,6 +112,8 @@ PROBES: Final = (
     _call("C49filter", "add a filter of its own", "seccomp", "0", "1", "null", works=("EINVAL",)),
     Probe("C50", "attach the host's shared memory", "attach_memory", ("{shm}",),
           answers(ipc="EINVAL")),
+    Probe("C50queue", "open the host's message queue", "open_queue", ("{queue}",),
+          answers(ipc="ENOENT", landlock="EACCES")),
     Probe("C51name", "learn the host's name", "other_hostname", ("{hostname}",),
           answers(uts="ENODATA")),
     Probe("C51cgroup", "learn the own place among the host's cgroups", "other_cgroup", (),

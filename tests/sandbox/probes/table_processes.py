@@ -39,4 +39,5 @@ PROBES: Final = (
     Probe("B31", "dump a core", "raise_core_limit", (), answers(rlimits="EPERM")),
     Probe("B32", "be spared by the kernel when memory is short", "open_only",
           ("/proc/self/oom_score_adj", "1"), answers(landlock="EACCES")),
+    Probe("B33", "raise the own limits", "raise_size_limit", (), answers(rlimits="EPERM")),
 )  # fmt: skip

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def create_with_mode(folder: str, mode: str) -> None:
     path = Path(folder, f"mode-{os.getpid()}")
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, int(mode, 8)))
     path.unlink()
+
+
+def give_capability(folder: str) -> None:
+    """CAP_NET_RAW, as setcap(8) writes it: version 2, effective."""
+    path = Path(folder, f"capability-{os.getpid()}")
+    path.touch()
+    try:
+        os.setxattr(path, "security.capability", struct.pack("<5I", 0x2000001, 1 << 13, 0, 0, 0))
+    finally:
+        path.unlink()
 
 
 def make_device(folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
 import signal
 import tempfile
@@ -27,6 +28,15 @@ def call(number: str, *arguments: str) -> int:
         else:
             values.append(ctypes.c_ulong(0 if text == "null" else int(text, 0) & (1 << 64) - 1))
     return checked(int(LIBC.syscall(ctypes.c_long(int(number)), *values)))
+
+
+def call_by_gate() -> None:
+    """getpid by ``int 0x80``, the way of programs of 32 bits: mov eax, 20; int 0x80; ret."""
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(bytes.fromhex("b814000000cd80c3"))
+    function = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+    if function() != os.getpid():
+        raise unseen("the own pid")
 
 
 def clone_with(flags: str) -> None:
@@ -84,14 +94,16 @@ def attach_memory(number: str) -> None:
         raise OSError(ctypes.get_errno(), "shmat")
 
 
+def open_queue(name: str) -> None:
+    os.close(checked(LIBC.mq_open(name.encode(), os.O_RDONLY)))
+
+
 def own_shared_memory() -> None:
     number = checked(LIBC.shmget(0, 4096, 0o1600))
     checked(LIBC.shmctl(number, 0, None))
 
 
 def executable_memory() -> None:
-    import mmap
-
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
 

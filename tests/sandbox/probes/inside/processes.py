@@ -92,5 +92,14 @@ def raise_core_limit() -> None:
         raise PermissionError(errno.EPERM, str(error)) from error
 
 
+def raise_size_limit() -> None:
+    """Files of any size."""
+    no_end = resource.RLIM_INFINITY
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (no_end, no_end))
+    except ValueError as error:  # so it reports EPERM
+        raise PermissionError(errno.EPERM, str(error)) from error
+
+
 def lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 10)
