@@ -161,6 +161,9 @@ def test_each_is_on_record(jail: Jail) -> None:
     assert plan["walls"] == {"cgroup": "degraded" if jail.workspace.flags else "required"}
     ends = {each["run"]: each for each in audit(jail.workspace, "jail_ended")}
     assert (ends[started["run"]]["status"], ends[started["run"]]["error"]) == (7, None)
+    pump, command = ends[started["run"]]["processes"]
+    assert (pump["name"], command["name"], command["ended"]) == ("pump", "jail", "exit 7")
+    assert {"no network", "seccomp"} < set(command["walls"])
     assert ends[failed["run"]]["status"] == 127
     assert "/nowhere/at/all" in ends[failed["run"]]["error"]
     kept = (jail.workspace.home / "dativo/state/audit.jsonl").read_text()

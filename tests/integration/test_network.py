@@ -350,6 +350,9 @@ def test_a_read_that_succeeds_tells_what_it_was_refused(web: Workspace, world: O
     )
     # Its data is the source's alone.
     assert "refused:" not in ran.stdout
+    (ended,) = audit(web, "read_ended")
+    (source,) = (each for each in ended["processes"] if each["name"] == "source")
+    assert any(wall.startswith(f"network api.test:{port}") for wall in source["walls"])
 
 
 def test_command_lines_stay_within_what_the_policy_allows(web: Workspace, world: Outside) -> None:

@@ -91,7 +91,10 @@ def test_the_run_is_in_the_ledger_and_in_the_audit(parquet: Target) -> None:
     told = json.loads(parquet.workspace.dativo("runs", "show", run["run"]).stdout)
     assert told["source"] == "stdin" and told["streams"][0]["written"] == 1
     audit = (parquet.workspace.home / "dativo/state/audit.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in audit] == ["run_started", "run_ended"]
+    started, ended = map(json.loads, audit)
+    assert (started["event"], ended["event"]) == ("run_started", "run_ended")
+    assert {each["name"] for each in ended["processes"]} >= {"committer", "writer"}
+    assert all("seccomp" in each["walls"] for each in ended["processes"])
 
 
 def test_a_state_is_printed_once_it_is_durable_and_not_before(target: Target) -> None:

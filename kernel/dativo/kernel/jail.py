@@ -27,10 +27,12 @@ from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Broker, Networks, start_broker
 from dativo.kernel.network import NetworkGrant, walled
 from dativo.kernel.network_policy import NetworkPolicy
+from dativo.kernel.network_record import NetworkRecord
 from dativo.kernel.paths import Paths
 from dativo.kernel.processes import Processes, own_identity, pipe
 from dativo.kernel.pump import Name, Pair, Pump, readable, release, start_pump
 from dativo.kernel.running import Running, registered
+from dativo.kernel.standing import standing
 from dativo.kernel.startup_files import Snapshot, take_snapshot
 from dativo.protocol.errors import Blame, DativoError, ExitStatus, LimitExceeded, Where
 from dativo.sandbox import (
@@ -164,10 +166,13 @@ def run(jail: Jail, env: Mapping[str, str]) -> int:
     audit = Audit.below(paths.state)
     networks = Networks({"jail": jail.network}, jail.policy, audit, jail.observe, {"run": name})
     with contextlib.ExitStack() as stack:
-        ended = stack.enter_context(_on_record(audit, name, jail))
+        started: list[Confined] = []
+        ended = stack.enter_context(_on_record(audit, name, jail, started, networks.record))
         stack.enter_context(registered(paths, Running.now(name, "jail", "jail", Path.cwd())))
         identity = stack.enter_context(_identity(jail.write))
-        going = _Going(jail, before.protected(jail.write), identity, stack, env, name, networks)
+        going = _Going(
+            jail, before.protected(jail.write), identity, stack, env, name, networks, started
+        )
         status = ended.status = going.carry_out()
     _tell_changes(jail, before)
     refusals.tell("dativo jail", networks.record)
@@ -181,8 +186,13 @@ class _Ended:
 
 
 @contextlib.contextmanager
-def _on_record(audit: Audit, name: str, jail: Jail) -> Iterator[_Ended]:
-    """Have the audit tell of the jail, before anything is started and when everything is gone; ``status`` is put in."""
+def _on_record(
+    audit: Audit, name: str, jail: Jail, started: list[Confined], network: NetworkRecord
+) -> Iterator[_Ended]:
+    """Have the audit tell of the jail, before anything is started and when everything is gone.
+
+    ``status`` and ``started``, each process, are put in meanwhile.
+    """
     audit.write("jail_started", run=name, plan=jail.document())
     ended = _Ended(error="it was left by an unexpected exception")
     try:
@@ -197,7 +207,13 @@ def _on_record(audit: Audit, name: str, jail: Jail) -> Iterator[_Ended]:
         ended.error = show.foreign(error.message)
         raise
     finally:
-        audit.write("jail_ended", run=name, status=int(ended.status), error=ended.error)
+        audit.write(
+            "jail_ended",
+            run=name,
+            status=int(ended.status),
+            error=ended.error,
+            processes=standing(started, network),
+        )
 
 
 class _Going:
@@ -212,6 +228,7 @@ class _Going:
         env: Mapping[str, str],
         name: str,
         networks: Networks,
+        started: list[Confined],
     ) -> None:
         self._jail = jail
         self._networks = networks
@@ -220,7 +237,7 @@ class _Going:
         self._stack = stack
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals = stack.enter_context(_Signals(self._selector))
-        self._processes = Processes(stack, jail.walls, name, env)
+        self._processes = Processes(stack, jail.walls, name, env, started)
 
     def carry_out(self) -> int:
         """Start both, follow them, and return the command's status."""

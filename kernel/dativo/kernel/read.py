@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from dativo.kernel import configuration, named, refusals, registry, show, verbs
+from dativo.kernel.broker import Networks
 from dativo.kernel.conversation import Observer
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import ABORT_TIMEOUT_S, ReadLimits
@@ -30,6 +31,7 @@ from dativo.kernel.pump import Pair, Pump, start_pump
 from dativo.kernel.record import attempt
 from dativo.kernel.running import under_orders
 from dativo.kernel.source import read_documents, start_source
+from dativo.kernel.standing import standing
 from dativo.protocol import catalogfile, events, statefile
 from dativo.protocol.catalog import (
     Catalog,
@@ -46,6 +48,7 @@ from dativo.protocol.errors import (
     Where,
 )
 from dativo.protocol.state import StateEntry
+from dativo.sandbox import Confined
 
 STDOUT: Final = 1
 
@@ -162,38 +165,52 @@ def read(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
 
     Raises the read's failure after everything that it started is gone; TargetFailed when the reader of stdout has gone away.
     """
+    networks = site.networks({"source": plan.source.grants.network}, run_id)
+    started: list[Confined] = []
     site.audit.write("read_started", run=run_id, plan=plan.document())
     error: DativoError | None = InternalError("the read was left by an unexpected exception")
     try:
-        error = attempt(site, lambda: _carry(plan, site, run_id, observer), plan.source.redactor)
+        error = attempt(
+            site,
+            lambda: _carry(plan, site, run_id, observer, networks, started),
+            plan.source.redactor,
+        )
     finally:
         site.audit.write(
             "read_ended",
             run=run_id,
             status=int(error.status) if error is not None else 0,
             error=error.message if error is not None else None,
+            processes=standing(started, networks.record),
         )
     if error is not None:
         raise error
 
 
-def _carry(plan: ReadPlan, site: Site, run_id: str, observer: Observer) -> None:
+def _carry(
+    plan: ReadPlan,
+    site: Site,
+    run_id: str,
+    observer: Observer,
+    networks: Networks,
+    started: list[Confined],
+) -> None:
+    """``started`` is filled with each process."""
     source = plan.source
     with contextlib.ExitStack() as stack:
-        processes = Processes(stack, site.walls, run_id, site.env)
+        processes = Processes(stack, site.walls, run_id, site.env, started)
         reading = stack.enter_context(
             _Reading(idle_time_s=source.grants.idle_time_s, observer=observer)
         )
         stack.enter_context(
             under_orders(site, reading, run_id, "read", "read", Path.cwd(), (source.plugin,))
         )
-        networks = site.networks({"source": source.grants.network}, run_id)
         reading.serve(processes, networks, "--net")
         with pipe() as (read_end, write_end):
             with reading.stdout(processes) as stdout:
                 reading.start(processes, plan.passage, stdin=read_end, stdout=stdout)
-            started = start_source(source, plan.documents, processes, stdout=write_end)
-        reading.carry(started)
+            under_way = start_source(source, plan.documents, processes, stdout=write_end)
+        reading.carry(under_way)
     # One that failed has it in its hint.
     refusals.tell("dativo read", networks.record, source.redactor.redact)
 

@@ -9,6 +9,7 @@ from dativo.kernel import walls
 from dativo.kernel.plan import Site
 from dativo.kernel.report import Course, Report
 from dativo.kernel.secrets import Redactor
+from dativo.kernel.standing import standing
 from dativo.protocol.errors import DativoError, InternalError
 from dativo.sandbox import SandboxError
 
@@ -52,6 +53,7 @@ def on_record(
             status=told.status,
             epoch=told.epoch,
             error=told.error,
+            processes=standing(course.processes, course.network),
         )
     if error is not None:
         raise RunFailed(error, told) from error

@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dativo.kernel import show
+from dativo.kernel import show, standing
 from dativo.kernel.network_record import NetworkRecord, NetworkReport
 from dativo.kernel.tally import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
-from dativo.sandbox import Attestation, Confined, Exit
+from dativo.sandbox import Confined, Exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,20 +212,13 @@ def process_report(
     confined: Confined, ended: Exit | None, network: NetworkRecord | None = None
 ) -> ProcessReport:
     """Return what one confined process did and stood under."""
-    granted = network.places(confined.name) if network is not None else ""
-    walls = _walls(confined.attestation, granted)
+    walls = standing.walls(confined, network)
     if ended is None:
-        return ProcessReport(confined.name, "running", None, None, walls)
-    if ended.cause == "exited":
-        how = f"exit {ended.code}"
-    elif ended.cause == "signaled":
-        how = f"signal {ended.signal}"
-    else:
-        how = ended.cause
+        return ProcessReport(confined.name, standing.ending(None), None, None, walls)
     usage = ended.usage
     return ProcessReport(
         confined.name,
-        how,
+        standing.ending(ended),
         usage.peak_memory_bytes,
         usage.cpu_s,
         walls,
@@ -234,24 +227,6 @@ def process_report(
         usage.read_bytes,
         usage.written_bytes,
         usage.events,
-    )
-
-
-def _walls(found: Attestation, granted: str) -> tuple[str, ...]:
-    """Name the walls that were attested: as found, not as asked. ``granted`` are the places behind a network that stands."""
-    networks = {
-        "empty": "loopback only" if granted else "no network",
-        "named": f"network {granted or 'observed'}",
-        "host": "host network",
-    }
-    return (
-        f"uid {found.uid}",
-        f"{len(found.namespaces) - len(found.shared)} namespaces",
-        *(f"the host's {name} namespace" for name in sorted(found.shared)),
-        networks[found.network],
-        "seccomp",
-        f"landlock {found.landlock_abi}" if found.landlock_abi else "no landlock",
-        "cgroup degraded" if found.cgroup == "degraded" else f"cgroup {found.cgroup}",
     )
 
 
