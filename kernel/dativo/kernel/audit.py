@@ -53,7 +53,7 @@ class Audit:
                 0o600,
             )
             try:
-                os.write(fd, lines.encode())
+                _write_whole(fd, lines.encode())
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -61,3 +61,10 @@ class Audit:
             raise AuditFailed(
                 f"cannot write the audit: {error.strerror}", Where(file=str(self.path))
             ) from error
+
+
+def _write_whole(fd: int, text: bytes) -> None:
+    """A disk that is nearly full takes a part, and only the next write is told so."""
+    left = memoryview(text)
+    while left:
+        left = left[os.write(fd, left) :]

@@ -1,5 +1,6 @@
 """The ledger remembers runs, epochs and documents, and forgets the oldest."""
 
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from dativo.kernel.audit import Audit
+from dativo.kernel.audit import Audit, AuditFailed
 from dativo.kernel.ledger import Ledger
 from dativo.protocol.errors import InternalError
 from dativo.protocol.state import StateEntry, Stream
@@ -45,6 +46,19 @@ def test_audit_only_grows_and_is_private(tmp_path: Path) -> None:
     assert audit.path.read_bytes().startswith(before)
     assert len(audit.path.read_text().splitlines()) == 2
     assert audit.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_part_of_an_event_is_no_audit(tmp_path: Path) -> None:
+    """A full disk takes what fits, as this limit does, and says nothing of the rest."""
+    audit = Audit.below(tmp_path)
+    audit.write("one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (audit.path.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(AuditFailed, match="too large"):
+            audit.write("two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 STATES = (
