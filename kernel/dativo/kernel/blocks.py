@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,12 +29,13 @@ _KEYS: Final = {"version", "what", "reason", "blocked_at", "blocked_by"}
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A plugin that must not run: by name, by name and version, or by digest (hex)."""
+    """A plugin that must not run: by name, by name and version, or by digest (hex). ``kept`` is the file of a command's entry."""
 
     name: str | None
     version: str | None
     digest: str | None
     reason: str | None
+    kept: Path | None = field(default=None, compare=False)
 
     def fits(self, reference: str, version: str, digest: str) -> bool:
         """Whether it means this plugin. A name is the reference or that of the package."""
@@ -116,5 +117,5 @@ def _read(file: Path, paths: Paths) -> Block:
         reason = said["reason"]
         block = parse(said["what"], reason if isinstance(reason, str) else None)
         if _file(block, paths).name == file.name:
-            return block
+            return replace(block, kept=file)
     raise ConfigError("this is no entry of the deny list", Where(file=str(file)), hint="Delete it")

@@ -69,10 +69,11 @@ class Policy:
         """Raise NotPermitted when the plugin is blocked. ``name`` is its reference."""
         for block in self.blocked:
             if block.fits(name, version, digest):
+                lift = f"dativo grants unblock {block}" if block.kept else "take it out there"
                 raise NotPermitted(
                     f"{name} {version} is blocked" + (f": {block.reason}" if block.reason else ""),
-                    Where(file=str(self.file), plugin=name),
-                    hint=f"Only the operator can lift it: dativo grants unblock {block}",
+                    Where(file=str(block.kept or self.file), plugin=name),
+                    hint=f"Only the operator can lift it: {lift}",
                 )
 
 

@@ -48,6 +48,7 @@ def test_blocked_without_a_policy_file_until_it_is_lifted(paths: Paths) -> None:
     with pytest.raises(NotPermitted, match="sends data elsewhere") as refused:
         load_policy(paths, {}).check_blocked("singer:tap-x", "1.2", DIGEST)
     assert refused.value.hint == "Only the operator can lift it: dativo grants unblock tap-x==1.2"
+    assert Path(refused.value.where.file or "").parent == paths.blocked
     load_policy(paths, {}).check_blocked("singer:tap-x", "1.3", DIGEST)
 
     blocks.lift(entry, paths)

@@ -131,8 +131,11 @@ def test_blocked(tmp_path: Path, block: str, blocked: bool) -> None:
     if not blocked:
         found.check_blocked("singer:tap-x", "1.0", DIGEST)
         return
-    with pytest.raises(NotPermitted, match=r"singer:tap-x 1.0 is blocked"):
+    with pytest.raises(NotPermitted, match=r"singer:tap-x 1.0 is blocked") as refused:
         found.check_blocked("singer:tap-x", "1.0", DIGEST)
+    # No command lifts what a person wrote.
+    assert refused.value.where.file == str(found.file)
+    assert refused.value.hint == "Only the operator can lift it: take it out there"
 
 
 def test_an_airbyte_package_is_blocked_by_any_of_its_names(tmp_path: Path) -> None:
