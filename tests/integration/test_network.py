@@ -344,7 +344,8 @@ def test_a_read_that_succeeds_tells_what_it_was_refused(web: Workspace, world: O
     )
     assert f"dativo read: refused 2 times: {private}" in told
     assert re.search(
-        r"^dativo read: refused( \d+ times)?: evil\.test \(not_granted\); to allow it: --net evil\.test \(that is port 443; another is evil\.test:PORT\)$",
+        r"^dativo read: refused( \d+ times)?: evil\.test \(not_granted\); to allow it: "
+        r"--net evil\.test \(that is port 443; another is evil\.test:PORT\)$",
         ran.stderr,
         re.M,
     )
