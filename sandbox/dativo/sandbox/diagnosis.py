@@ -26,7 +26,10 @@ CONTAINER: Final = (
 )
 
 _UNKNOWN: Final = "Try each wall with: dativo doctor. Install bubblewrap 0.8 or later; build dativo's executables anew: uv sync."
-_ENGINE: Final = "Docker Engine must run, and have the image under this id: see docker images --no-trunc, and docker load --input ARCHIVE"
+_ENGINE: Final = (
+    "Docker Engine must run, and have the image under this id: "
+    "see docker images --no-trunc, and docker load --input ARCHIVE"
+)
 _OURS: Final = ("dativo-confine stage", "dativo-confine container", "dativo-docker")
 _FILTERED: Final = (
     "a system call filter over this process, such as a container's, refuses namespaces"

@@ -34,9 +34,7 @@ def view_with_image(view: View, pid: int) -> View:
         os.close(fd)
     written = [*volumes, *(mount.inside for mount in view.given if mount.writable)]
     rules: list[tuple[Access, str]] = [
-        rule
-        for rule in view.rules
-        if rule[0] != "device" and not rule[1].startswith("/etc/")
+        rule for rule in view.rules if rule[0] != "device" and not rule[1].startswith("/etc/")
     ]
     rules.append(("list", "/dev"))
     rules.extend(("device", f"/dev/{name}") for name in DEVICES)
