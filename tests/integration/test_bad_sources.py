@@ -74,6 +74,7 @@ def test_the_limits_that_were_hit_are_named(workspace: Workspace) -> None:
     prepare(workspace, "forks", "time: 3s")
     result = workspace.run()
     assert "longer than 3 s" in result.stderr
+    assert "The limit is source.grants.time" in result.stderr
     if not workspace.flags:
         assert "was refused" in result.stderr and "32 processes" in result.stderr
         source = next(each for each in result.report["processes"] if each["name"] == "source")

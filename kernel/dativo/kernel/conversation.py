@@ -48,6 +48,14 @@ from dativo.protocol.errors import (
 from dativo.sandbox import Confined, Exit
 
 TICK_S: Final = 0.1
+# The limits that end a process, by what they are called in a job.
+_SETTING: Final[dict[str, str]] = {
+    "memory": "memory",
+    "pids": "pids",
+    "wall_time": "time",
+    "file_size": "file_size",
+    "output": "output",
+}
 
 Rest: TypeAlias = Literal["commit", "checkpoint"]
 Objection: TypeAlias = Callable[[], "DativoError | None"]
@@ -451,16 +459,28 @@ class Conversation(ABC):
 
     def source_failed(self, ended: Exit) -> DativoError:
         """Return the error of a source that did not exit with 0."""
-        return self.crashed(None, "the source", ended, PluginFailed)
+        return self.crashed(None, "the source", ended, PluginFailed, grants="source.grants")
 
     def crashed(
-        self, confined: Confined | None, program: str, ended: Exit, kind: type[DativoError]
+        self,
+        confined: Confined | None,
+        program: str,
+        ended: Exit,
+        kind: type[DativoError],
+        *,
+        grants: str | None = None,
     ) -> DativoError:
-        """Return the error of a process that ended badly: a limit that it hit, else one of ``kind``."""
+        """Return the error of a process that ended badly: a limit that it hit, else one of ``kind``.
+
+        ``grants``: where a job says what it may use; None for a process of dativo's own.
+        """
         tail = show.foreign(confined.stderr_tail()[-400:]) or None if confined is not None else None
         where = Where(plugin=program if confined is not None else self._source_name)
         if ended.hit_limit:
-            return LimitExceeded(f"{program} hit its limit: {ended.detail}", where, value=tail)
+            hint = f"The limit is {grants}.{_SETTING[ended.cause]}" if grants else None
+            return LimitExceeded(
+                f"{program} hit its limit: {ended.detail}", where, value=tail, hint=hint
+            )
         how = f"exit status {ended.code}" if ended.code is not None else f"signal {ended.signal}"
         verb = "failed" if confined is None else "ended"
         return kind(f"{program} {verb} with {how}", where, value=tail)

@@ -327,7 +327,10 @@ class Passing(Conversation):
         target.read_stderr()
         self._hear_relay()
         if ended.cause != "exited" or ended.code != 0:
-            self.fail(self.crashed(target, self._target_name, ended, TargetFailed))
+            failed = self.crashed(
+                target, self._target_name, ended, TargetFailed, grants="target.grants"
+            )
+            self.fail(failed)
         elif self._held_input is not None:
             self.fail(self._ended_early())
 
