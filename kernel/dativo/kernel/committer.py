@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dativo.kernel import registry, walls
+from dativo.kernel import registry, show, walls
 from dativo.kernel.limits import COMMITTER_MEMORY_BYTES, HELLO_TIMEOUT_S, EpochLimits
 from dativo.kernel.processes import Processes, tool_limits
 from dativo.protocol import control, events, handshake
@@ -137,7 +137,10 @@ def _converse(
                 return Holding(opened, tuple(tables))
             case events.Failure():
                 raise error_for_code(message.code)(
-                    f"{message.code}: {message.message}", where, hint=message.hint
+                    f"{message.code}: {show.foreign(message.message)}",
+                    where,
+                    value=show.foreign(message.value) if message.value else None,
+                    hint=show.foreign(message.hint) if message.hint else None,
                 )
             case _:
                 raise ProtocolViolation(f"{program} may not send {event['type']}", where)

@@ -182,7 +182,7 @@ def parsed(text: str, where: str) -> Any:
     """Return the value of JSON that we kept in ``where``. Raises CommitFault."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise corrupt(f"a kept record is not JSON: {error}", where) from error
 
 

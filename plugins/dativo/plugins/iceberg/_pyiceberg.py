@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from pydantic import ValidationError
+from pyiceberg.exceptions import ValidationError as PyIcebergValidationError
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.manifest import (
     DataFile,
@@ -73,6 +74,7 @@ from pyiceberg.types import (
 
 from dativo.plugins.commit.columns import decimal_parts
 from dativo.plugins.commit.durable import SyncedFile
+from dativo.plugins.commit.kept import check_regular
 from dativo.plugins.commit.messages import Column
 from dativo.plugins.commit.target import PlacedFile
 from dativo.protocol.errors import ProtocolViolation
@@ -174,7 +176,7 @@ def read(pointer: str) -> TableVersion:
     """Read the metadata file that the catalogue points at. Raises OSError, UnreadableMetadata."""
     try:
         metadata = FromInputFile.table_metadata(LocalIO().new_input(pointer))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, PyIcebergValidationError, ValueError) as error:
         raise UnreadableMetadata(f"not Iceberg table metadata: {error}") from error
     if metadata.format_version != FORMAT_VERSION:
         raise UnreadableMetadata(f"format version {metadata.format_version}")
@@ -455,6 +457,7 @@ class _LocalFile(InputFile, OutputFile):
         return _path(self.location).exists()
 
     def open(self, seekable: bool = True) -> InputStream:
+        check_regular(_path(self.location))
         # A plain file is one; its parameters are named otherwise, which a type checker minds.
         return cast(InputStream, _path(self.location).open("rb"))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dativo.plugins.commit.changes import TableChange
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
+from dativo.plugins.commit.kept import check_regular, read_kept
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import (
     Head,
@@ -32,11 +33,12 @@ from dativo.plugins.commit.target import (
 )
 from dativo.plugins.iceberg import generations
 from dativo.plugins.iceberg.generations import KeptFiles
-from dativo.protocol.errors import Blame
+from dativo.protocol.errors import Blame, ProtocolViolation
 from dativo.protocol.state import Stream, digest
 
 CATALOG_NAME = "dativo"
 BUSY_TIMEOUT_S = 5.0
+MAX_VALUE_BYTES = 256 * 1024 * 1024
 
 _NOTHING = Head(0, "", ())
 _TABLES = (
@@ -101,14 +103,33 @@ class Catalog:
     def __init__(self, path: Path, request: Open) -> None:
         self._path = path
         self._request = request
+        with locating("open the catalogue", path):
+            check_regular(path)
         with self._located():
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+            self._connection.execute("PRAGMA trusted_schema=OFF")
+            self._check_schema()
             # A rollback journal whose removal is synced too: once COMMIT returns, the transaction survives power loss.
             # With FULL the folder is not synced behind the unlink, and a journal that came back would be rolled back.
             mode = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
             if mode != "delete":
                 raise self._locked()
             self._connection.execute("PRAGMA synchronous=EXTRA")
+
+    def _check_schema(self) -> None:
+        """Refuse a database that does something by itself, or that is somebody else's (https://www.sqlite.org/security.html)."""
+        found = self._connection.execute(
+            "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT 1"
+        ).fetchone()
+        if found is not None:
+            raise corrupt(f"the catalogue has a {found[0]}, {found[1]!r}", str(self._path))
+        [application] = self._connection.execute("PRAGMA application_id").fetchone()
+        if application != 0:
+            raise corrupt(
+                f"the catalogue is the database of another application, {application}",
+                str(self._path),
+            )
 
     def close(self) -> None:
         """Close the connection."""
@@ -179,16 +200,24 @@ class Catalog:
         owner, namespace, epoch, attempt, states, sha256 = row
         self._check_identity(owner, namespace)
         where = str(self._path)
+        if not isinstance(epoch, int) or epoch < 0 or not isinstance(attempt, str):
+            raise corrupt(f"the pipeline's epoch is {epoch!r}"[:200], where)
         return Head(epoch, attempt, states_from(parsed(states, where), sha256, where))
 
     def _listing(self, table: str, location: str) -> TableListing | None:
         """Return a table of this pipeline by its metadata file; None for a table of another one."""
         path = Path(location.removeprefix("file://"))
         with locating("read table metadata", path):
-            properties = parsed(path.read_text(), str(path)).get("properties", {})
-        if properties.get("dativo.owner") != self._request.owner:
-            return None
-        stream = Stream.from_event(parsed(properties["dativo.stream"], str(path)))
+            text = read_kept(path).decode("utf-8", "backslashreplace")
+        try:
+            properties = parsed(text, str(path)).get("properties", {})
+            if properties.get("dativo.owner") != self._request.owner:
+                return None
+            stream = Stream.from_event(parsed(properties["dativo.stream"], str(path)))
+        except (AttributeError, KeyError, TypeError, ProtocolViolation) as error:
+            raise corrupt(
+                f"the metadata of a table cannot be read: {error!r}", str(path)
+            ) from error
         return TableListing(stream, f"{self._request.namespace}.{table}", str(path), ())
 
     def intents(self) -> list[Intent]:

@@ -46,7 +46,7 @@ class IcebergTarget:
     def inspect(self, request: Open) -> tuple[Head, Sequence[TableListing]]:
         """See ``Target``. The files of a table are named by its metadata, which readers of Iceberg follow."""
         path = request.warehouse / "catalog.db"
-        if not path.exists():
+        if not (path.exists() or path.is_symlink()):
             return Head(0, "", ()), ()
         catalog = Catalog(path, request)
         try:

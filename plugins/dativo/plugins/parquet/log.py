@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
+from dativo.plugins.commit.kept import check_regular, read_kept
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import Intent, corrupt, file_record, files_from, states_from
 from dativo.plugins.parquet.entries import LogState, states_record
@@ -47,6 +48,7 @@ class Log:
         with locating("create the commit log", self._folder):
             durable.make_directories(self._entries)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            check_regular(self._folder / "lock")
             self._lock = os.open(self._folder / "lock", flags, durable.FILE_MODE)
 
     @property
@@ -181,7 +183,7 @@ class Log:
     def _read(self, path: Path) -> dict[str, Any] | None:
         with locating("read a file of the commit log", path), _readable(path):
             try:
-                data = path.read_bytes()
+                data = read_kept(path)
             except FileNotFoundError:
                 return None
             record = json.loads(data)
@@ -241,7 +243,7 @@ class Log:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, KeyError, ProtocolViolation) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, ProtocolViolation) as error:
         raise corrupt(f"a file of the commit log cannot be read: {error!r}", str(path)) from error
 
 
