@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.docker.engine import Engine
 from tests.docker.image import PYTHON, python_image
-from tests.images import Built, files, folder, image, layer, write_tar
+from tests.images import Built, files, folder, image, layer, shell_files, write_tar
 from tests.integration.conftest import ROOT, Workspace, nothing_left, workspace
 from tests.integration.outside import Outside, outside
 
@@ -145,6 +145,39 @@ def test_a_run_is_stopped(site: Workspace, engine: Engine) -> None:
     assert process.returncode == 143, stderr
     assert json.loads(stdout)["status"] == 143
     assert site.count("p.rows") == 10
+
+
+TAKE = b"""
+[ "$1" = spec ] && echo '{"type":"SPEC","spec":{"connectionSpecification":{"type":"object"}}}'
+[ "$1" = write ] && while read -r line; do case $line in *'"STATE"'*) echo "$line" ;; esac; done
+exit 0
+"""
+
+
+def test_between_two_containers(site: Workspace, engine: Engine, tmp_path: Path) -> None:
+    """A foreign target of an image: both write and read pipes that the engine never sees."""
+    shell = shell_files()
+    parents = sorted({str(parent) for name in shell for parent in Path(name).parents} - {"."})
+    taker = image(
+        layer(*map(folder, parents), *files(shell), *files({"take.sh": TAKE})),
+        config={"Entrypoint": ["/bin/sh", "/take.sh"]},
+    )
+    archive = write_tar(tmp_path / "destination-take.tar", taker.saved())
+    engine.docker("load", "--input", str(archive))
+    added = site.dativo("plugin", "add", f"image:{archive}")
+    assert added.status == 0, added.stderr
+    add(site, "bad")
+    site.job(
+        "pipeline: p\n"
+        "source: {connector: 'image:source-bad', config: {mode: good}}\n"
+        "target: {connector: 'image:destination-take', config: {}}\n"
+    )
+    ran = site.run()
+    assert ran.status == 0, ran.stderr
+    walls = {each["name"]: each["walls"] for each in ran.report["processes"]}
+    for name in ("source", "target"):
+        assert "the host's user namespace" in walls[name]
+    assert "the host's user namespace" not in walls["relay"]
 
 
 def test_an_image_that_the_engine_has_not(

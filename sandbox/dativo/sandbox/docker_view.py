@@ -24,9 +24,13 @@ def view_with_image(view: View, pid: int) -> View:
     fd = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with os.scandir(fd) as found:
-            entries = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+            entries = [
+                entry.name
+                for entry in found
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+            ]
         if len(entries) > _MAX_ENTRIES:
-            raise WallMissing("docker", f"the image has over {_MAX_ENTRIES} folders at its root")
+            raise WallMissing("docker", f"the image has over {_MAX_ENTRIES} files at its root")
         volumes = in_memory(Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "strict"))
         for path in volumes:
             _open_to_all(fd, path)
