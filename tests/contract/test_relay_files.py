@@ -77,8 +77,10 @@ def test_a_batch_belongs_to_a_stream() -> None:
     assert relay.error()["code"] == "message.unknown_stream"
 
 
-def test_a_record_may_refer_to_a_file() -> None:
-    reference = '{"staging_file_url": "/exchange/f/a.pdf","file_size_bytes":12}'
+@pytest.mark.parametrize("path", ["/exchange/f/a.pdf", "/exchange/100% [1];#?*.pdf"])
+def test_a_record_may_refer_to_a_file(path: str) -> None:
+    """A path is no URL: names of files hold what they like."""
+    reference = f'{{"staging_file_url": "{path}","file_size_bytes":12}}'
     relay = play(opening("airbyte", "airbyte", [USERS], exchange=ROOT), lines(airbyte(reference)))
     assert relay.status == 0, relay.error()
     assert f'"file_reference":{reference}'.encode() in relay.output
@@ -90,6 +92,7 @@ def test_a_record_may_refer_to_a_file() -> None:
         ("airbyte", ROOT, '{"staging_file_url":"/tmp/dativo/config.json"}'),
         ("airbyte", ROOT, '{"staging_file_url":"/exchange/../x"}'),
         ("airbyte", ROOT, "{}"),
+        ("airbyte", ROOT, '{"staging_file_url":"/exchange/x","source_file_relative_path":"../x"}'),
         ("airbyte", None, '{"staging_file_url":"/exchange/x"}'),
         ("singer", ROOT, '{"staging_file_url":"/exchange/x"}'),
     ],

@@ -139,3 +139,32 @@ def test_what_a_killed_run_has_left_goes_with_the_next(place: Workspace) -> None
     write_job(place)
     assert run(place).status == 0
     assert left(place) == []
+
+
+DOCUMENTS = """\
+pipeline: documents
+source:
+  connector: ./plugins/documents
+  config: {{names: {names}}}
+  grants: {{exchange: 1MiB}}
+target:
+  connector: ./plugins/archive
+  config: {{path: "${{JOB_DIR}}/out"}}
+  grants: {{write: [./out], exchange: 1MiB}}
+"""
+
+
+def test_files_of_airbyte_go_the_same_way(workspace: Workspace) -> None:
+    names = ["a.pdf", "deep/er/100% [1];#?.txt", "ü"]
+    for plugin in ("documents", "archive"):
+        workspace.plugin(ROOT / "tests/plugins" / plugin, plugin)
+    workspace.job(DOCUMENTS.format(names=json.dumps(names)))
+    result = run(workspace)
+    assert result.status == 0, result.stderr
+    stored = {name: (workspace.folder / "out" / name).read_text() for name in names}
+    assert stored == {name: f"content of {name}" for name in names}
+    assert left(workspace) == []
+    workspace.job(DOCUMENTS.format(names='["x/../../up"]'))
+    result = run(workspace)
+    assert result.status == 7 and "message.file_reference" in result.stderr
+    assert not (workspace.folder / "up").exists()

@@ -86,7 +86,9 @@ def run(plan: Plan, site: Site, course: Course, observer: Observer) -> None:
                 stdin=read_end,
                 states=states,
             )
-            documents = read_documents(plan.source, plan.discovered, plan.selected, states)
+            documents = read_documents(
+                plan.source, plan.discovered, plan.selected, states, files=folder is not None
+            )
             source = start_source(
                 plan.source,
                 documents,
@@ -226,7 +228,9 @@ def foreign_target(
                 Where(plugin=plugin.reference),
                 hint="--catalog FILE",
             )
-        catalog = destination_catalog(selected, sync_id=time.time_ns() // 1_000_000)
+        catalog = destination_catalog(
+            selected, sync_id=time.time_ns() // 1_000_000, files=folder is not None
+        )
     documents = verbs.Documents(target.documents.config, catalog)
     program = verbs.program(plugin, "write", documents, name="target")
     grants = target.walled()
@@ -243,8 +247,8 @@ def foreign_target(
     )
 
 
-def destination_catalog(selected: Catalog, *, sync_id: int) -> str:
-    """Return the ConfiguredAirbyteCatalog of a destination: every stream appended, none truncated.
+def destination_catalog(selected: Catalog, *, sync_id: int, files: bool = False) -> str:
+    """Return the ConfiguredAirbyteCatalog of a destination: every stream appended, none truncated; ``files``: with its files.
 
     Java destinations fail without generation_id, minimum_generation_id and sync_id (airbyte-protocol 0.18).
     """
@@ -256,7 +260,8 @@ def destination_catalog(selected: Catalog, *, sync_id: int) -> str:
         "sync_id": str(sync_id),
     }
     parts = jsontext.elements(
-        jsontext.members(configured_airbyte(selected), "catalogue")["streams"], "streams"
+        jsontext.members(configured_airbyte(selected, files=files), "catalogue")["streams"],
+        "streams",
     )
     streams = [jsontext.assemble({**jsontext.members(part, "stream"), **more}) for part in parts]
     return '{"streams":[' + ",".join(streams) + "]}"

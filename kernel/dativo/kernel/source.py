@@ -22,10 +22,11 @@ def read_documents(
     states: tuple[StateEntry, ...],
     *,
     full_refresh: bool = False,
+    files: bool = False,
 ) -> verbs.Documents:
-    """Return what a source is handed to read ``selected`` from ``states``, in its own dialect."""
+    """Return what a source is handed to read ``selected`` from ``states``, in its own dialect; ``files``: and their files."""
     if source.plugin.dialect == "airbyte":
-        catalog = configured_airbyte(selected, full_refresh=full_refresh)
+        catalog = configured_airbyte(selected, full_refresh=full_refresh, files=files)
         state_file = state.airbyte_state_file(states) if states else None
     else:
         catalog = configured_singer(discovered, selected, full_refresh=full_refresh)

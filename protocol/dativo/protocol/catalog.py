@@ -317,16 +317,19 @@ def _some(names: Sequence[str]) -> str:
 # --- what the connector is given -------------------------------------------------------------------------------------------
 
 
-def configured_airbyte(catalog: Catalog, *, full_refresh: bool = False) -> str:
-    """Return the text of a ConfiguredAirbyteCatalog. Only enum values that old connectors know are used."""
+def configured_airbyte(catalog: Catalog, *, full_refresh: bool = False, files: bool = False) -> str:
+    """Return the text of a ConfiguredAirbyteCatalog. Only enum values that old connectors know are used.
+
+    ``files``: streams of files are asked for their files too.
+    """
     return (
         '{"streams":['
-        + ",".join(_configured(entry, full_refresh) for entry in catalog.streams)
+        + ",".join(_configured(entry, full_refresh, files) for entry in catalog.streams)
         + "]}"
     )
 
 
-def _configured(entry: CatalogStream, full_refresh: bool) -> str:
+def _configured(entry: CatalogStream, full_refresh: bool, files: bool) -> str:
     members = jsontext.members(entry.text, "stream")
     members["json_schema"] = entry.selected_schema()
     mode: SyncMode = entry.mode or ("incremental" if entry.incremental else "full_refresh")
@@ -335,6 +338,8 @@ def _configured(entry: CatalogStream, full_refresh: bool) -> str:
         "sync_mode": json.dumps("full_refresh" if full_refresh else mode),
         "destination_sync_mode": '"append"',
     }
+    if files and members.get("is_file_based") == "true":
+        configured["include_files"] = "true"
     if entry.cursor:
         configured["cursor_field"] = jsontext.dumps(list(entry.cursor))
     if entry.key:

@@ -29,11 +29,7 @@ pub fn batch<'a>(line: &'a [u8], max_depth: usize, root: &str) -> Result<Batch<'
     if files.len() > MAX_FILES {
         return Err(refused("a BATCH of more than 10000 files"));
     }
-    let is_plain = |url: &String| {
-        url.strip_prefix(SCHEME)
-            .is_some_and(|path| lies_below(path, root))
-    };
-    if !files.iter().all(is_plain) {
+    if !files.iter().all(|url| is_url_below(url, root)) {
         return Err(refused(
             "a BATCH of a file that is no plain file:// path below the exchange folder",
         ));
@@ -49,37 +45,50 @@ pub fn batch<'a>(line: &'a [u8], max_depth: usize, root: &str) -> Result<Batch<'
     })
 }
 
-/// Check a `file_reference`, an object whose `staging_file_url` lies below `root`.
+/// Check a `file_reference`: the file that it names lies below `root`, and the name that it is to have elsewhere leads nowhere up.
 pub fn check_reference(text: &[u8], max_depth: usize, root: &str) -> Result<(), Bad> {
-    let [url] = members(text, max_depth, ["staging_file_url"])?;
-    let url: Option<String> = url.and_then(|url| serde_json::from_slice(url).ok());
-    let is_plain =
-        |url: &String| lies_below(url.strip_prefix(SCHEME).unwrap_or(url.as_str()), root);
-    if url.as_ref().is_some_and(is_plain) {
-        return Ok(());
-    }
-    Err(Bad {
+    let refused = |message| Bad {
         code: "message.file_reference",
-        message: "a file_reference to what is no plain path below the exchange folder",
+        message,
         at: 0,
-    })
+    };
+    let names = ["staging_file_url", "source_file_relative_path"];
+    let [url, name] = members(text, max_depth, names)?;
+    let url: Option<String> = url.and_then(|url| serde_json::from_slice(url).ok());
+    // The CDK writes a path.
+    if !url.is_some_and(|url| is_path_below(&url, root) || is_url_below(&url, root)) {
+        return Err(refused(
+            "a file_reference to what is no plain path below the exchange folder",
+        ));
+    }
+    let Some(name) = name.filter(|name| *name != b"null") else {
+        return Ok(());
+    };
+    let name: Option<String> = serde_json::from_slice(name).ok();
+    let leads_up = |name: String| name.split(['/', '\\']).any(|part| part == "..");
+    if name.is_none_or(leads_up) {
+        return Err(refused("the name of a file_reference leads upwards"));
+    }
+    Ok(())
 }
 
-/// Whether `path` is `root`, a slash, and names that mean the same to everybody: no `..`, nothing that a URL takes apart.
-fn lies_below(path: &str, root: &str) -> bool {
+/// Whether a `file://` URL means a path below `root` to everybody, whether or not he takes URLs and patterns apart.
+fn is_url_below(url: &str, root: &str) -> bool {
+    url.strip_prefix(SCHEME)
+        .is_some_and(|path| is_path_below(path, root))
+        && !url.contains(['%', '?', '#', '*', '[', ';'])
+}
+
+/// Whether `path` is `root`, a slash, and plain names.
+fn is_path_below(path: &str, root: &str) -> bool {
     let Some(rest) = path
         .strip_prefix(root)
         .and_then(|rest| rest.strip_prefix('/'))
     else {
         return false;
     };
-    let steers = |character: char| {
-        character.is_control() || matches!(character, '%' | '?' | '#' | '\\' | '*' | '[' | ';')
-    };
-    !rest.contains(steers)
-        && rest
-            .split('/')
-            .all(|name| !matches!(name, "" | "." | "..") && !name.starts_with('~'))
+    !rest.contains(|character: char| character.is_control() || character == '\\')
+        && rest.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
 fn refused(message: &'static str) -> Bad {
@@ -138,7 +147,6 @@ mod tests {
             r"file:///exchange/a\u0000b",
             r"file:///exchange/\ud800",
             "file:///exchange/*",
-            "file:///exchange/~root/a",
             "file://host/exchange/a",
             "FILE:///exchange/a",
             "s3://bucket/a",
@@ -170,6 +178,27 @@ mod tests {
         for (text, holds) in [
             (r#"{"staging_file_url":"/exchange/f/a.pdf"}"#, true),
             (r#"{"staging_file_url":"file:///exchange/a.pdf"}"#, true),
+            (
+                r#"{"staging_file_url":"/exchange/~a [1] 50%;#?.pdf"}"#,
+                true,
+            ),
+            (
+                r#"{"staging_file_url":"/exchange/a","source_file_relative_path":"/f/a..b"}"#,
+                true,
+            ),
+            (
+                r#"{"staging_file_url":"/exchange/a","source_file_relative_path":null}"#,
+                true,
+            ),
+            (
+                r#"{"staging_file_url":"/exchange/a","source_file_relative_path":"f/../../a"}"#,
+                false,
+            ),
+            (
+                r#"{"staging_file_url":"/exchange/a","source_file_relative_path":[]}"#,
+                false,
+            ),
+            (r#"{"staging_file_url":"file:///exchange/50%"}"#, false),
             (r#"{"staging_file_url":"/exchange/../etc/passwd"}"#, false),
             (r#"{"staging_file_url":"/tmp/dativo/config.json"}"#, false),
             (r#"{"staging_file_url":7}"#, false),

@@ -134,3 +134,14 @@ def test_captured_catalogues_are_read() -> None:
     assert [str(entry.stream) for entry in tap.streams] == ["jsonl"]
     mysql = catalog.from_singer(Path(folder, "pipelinewise-tap-mysql/discover.stdout").read_text())
     assert all(entry.properties() for entry in mysql.streams)
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_only_streams_of_files_are_asked_for_them(files: bool) -> None:
+    """`include_files` and `is_file_based` of Airbyte's protocol; who knows neither is sent neither."""
+    document = json.loads(AIRBYTE)
+    document["streams"][0]["is_file_based"] = True
+    document["streams"][1]["is_file_based"] = False
+    text = catalog.configured_airbyte(catalog.from_airbyte(json.dumps(document)), files=files)
+    asked = [entry.get("include_files") for entry in json.loads(text)["streams"]]
+    assert asked == [True if files else None, None, None]
