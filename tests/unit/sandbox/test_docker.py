@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.sandbox import bpf
 
 from dativo.sandbox.docker_body import container_body
+from dativo.sandbox.docker_launch import begin_in_docker
 from dativo.sandbox.docker_profile import docker_profile
 from dativo.sandbox.docker_view import in_memory
+from dativo.sandbox.errors import WallMissing
 from dativo.sandbox.mounts import Mount
-from dativo.sandbox.program import Identity, Limits
+from dativo.sandbox.program import Container, Grants, Identity, Limits, Program
 from dativo.sandbox.seccomp import FOLDER
 from dativo.sandbox.seccomp.compile import ALLOW, AUDIT_ARCH
 from dativo.sandbox.seccomp.policy import Verdict, load_policy, load_table
+from dativo.sandbox.stages import Handed
 
 POLICY = load_policy()
 AF_UNIX, SEQPACKET = 1, 5 | 0o2000000
@@ -114,3 +118,10 @@ def test_what_liesin_memory() -> None:
         "7 1 0:87 /file /etc/passwd ro - tmpfs tmpfs rw",
     )
     assert in_memory("\n".join(lines)) == ["/tmp", "/var/my data"]
+
+
+def test_only_root_speaks_to_an_engine() -> None:
+    container = Container("sha256:" + 64 * "0", Path("/run/docker.sock"))
+    program = Program("shop", ("/app/run",), container=container)
+    with pytest.raises(WallMissing, match="only root may"):
+        begin_in_docker(program, container, Grants(), None, Handed(None, None, None, None))
