@@ -102,3 +102,11 @@ def test_the_options() -> None:
     for bad in (["--memory", "much"], ["--cpus", "0"], ["--time", "later"], ["--pids", "0"]):
         ran = CliRunner().invoke(command, bad)
         assert ran.exit_code == 2 and bad[0] in ran.output
+
+
+def test_programs_that_the_policy_does_not_permit_are_left_out(tmp_path: Path) -> None:
+    """What no flag says is lowered to the policy, as a ceiling lowers a number."""
+    for permitted, found in ((None, ["/usr"]), (("/usr",), ["/usr"]), ((), []), (("/opt",), [])):
+        paths = None if permitted is None else tuple(map(Path, permitted))
+        policy = Policy(tmp_path / "policy.yaml", (), execute=paths)
+        assert [str(path) for path in GrantFlags().grants(policy).execute] == found
