@@ -326,7 +326,18 @@ def test_an_honest_one_is_believed(target: Target) -> None:
     assert committed(target) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("lie", LIES)
+# What the parser alone refuses is tested without processes too (tests/unit/protocol, tests/fuzz).
+PARSED = {
+    *("fewer than no rows", "true rows", "a part of a row", "too many rows", "half a hash", "an absolute path", "in a folder"),
+    *("a name with NUL", "a name that commands", "a key of no text", "a type of its own", "a state of no kind", "NUL", "close"),
+    *("a state of nobody", "no type", "an empty line", "half a surrogate", "a plan of its own", "opened by itself", "no object"),
+    *("a byte more", "killed", "gone before hello", "another protocol", "a folder"),
+}  # fmt: skip
+assert set(LIES) >= PARSED
+NAMED = [pytest.param(lie, marks=pytest.mark.nightly) if lie in PARSED else lie for lie in LIES]
+
+
+@pytest.mark.parametrize("lie", NAMED)
 def test_a_lie_ends_the_run(target: Target, lie: str) -> None:
     told = LIES[lie]
     result = write(target, told.acts)
