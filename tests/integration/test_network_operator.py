@@ -20,6 +20,7 @@ from tests.integration.conftest import Workspace
 from tests.integration.outside import audit
 
 OWN = "8.8.4.4"
+LATER = "8.8.4.5"
 OWN_V6 = "2606:4700::1111"
 CODE = """\
 import sys, urllib.request
@@ -130,3 +131,29 @@ def test_this_machine_is_no_place_outside(
         write_policy(workspace, f"network:\n  resolvers: ['{resolver}']\n{more}")
         reached = workspace.dativo(*line)
         assert reached.stdout == "mine\nmine\nmine\n", reached.stderr
+
+
+def test_an_address_that_this_machine_gets_later(
+    workspace: Workspace, machine: tuple[Inside, str]
+) -> None:
+    inside, resolver = machine
+    listener = inside.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.settimeout(None)
+    listener.bind(("0.0.0.0", 8080))
+    listener.listen()
+    write_policy(workspace, f"network:\n  resolvers: ['{resolver}']\n")
+    line = ("/usr/bin/python3", "-c", "print('ready', flush=True); input()\n" + CODE)
+    net = ("--net", f"{LATER}:8080")
+    with serving(listener):
+        run = workspace.start(
+            *("jail", *workspace.flags, *net, "--", *line, f"http://{LATER}:8080/"),
+            stdin=subprocess.PIPE,
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        enter = ("nsenter", f"--net={inside.path}", "ip", "address", "add")
+        subprocess.run((*enter, f"{LATER}/32", "dev", "lo"), check=True, timeout=20)
+        said, told = run.communicate("go\n", timeout=60)
+    assert run.returncode == 0, told
+    assert "mine" not in said
+    assert f"refused: {LATER}:8080 (address_own); policy: network.permit_special" in told

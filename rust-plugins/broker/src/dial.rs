@@ -89,6 +89,13 @@ pub async fn dial(
     };
     let addresses = permitted(broker, &found, grant)?;
     let (stream, address) = in_turn(&addresses, port, deadline).await?;
+    // Who is answered by itself has reached this machine, at an address that it has had for a moment only. Nothing was sent.
+    let is_own = stream
+        .local_addr()
+        .is_ok_and(|local| local.ip().to_canonical() == address.to_canonical());
+    if is_own && !broker.reach.permits(address) {
+        return Err(Refusal::new("address_own").at(address));
+    }
     Ok(Dialled {
         stream,
         address: Some(address),
