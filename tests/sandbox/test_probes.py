@@ -168,3 +168,11 @@ def test_other_tests_are_there(entry: Elsewhere) -> None:
 
 def test_the_page_is_as_the_tables_are() -> None:
     assert report.PAGE.read_text() == report.page(), "python -m tests.sandbox.probes --write"
+
+
+def test_the_threat_model_names_what_is_left_possible() -> None:
+    said = (TESTS.parent / "docs/threat-model.md").read_text().partition("## Residual acts")[2]
+    named = {
+        name for line in said.splitlines() for name in line.strip("| ").split(" | ")[0].split(", ")
+    }
+    assert {one.id for one in RESIDUALS} <= named

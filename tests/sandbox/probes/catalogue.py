@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final, Literal
 
 IS_ROOT: Final = os.geteuid() == 0
 MACHINE: Final = os.uname().machine
+_RELEASE: Final = re.findall(r"\d+", os.uname().release)
+LINUX: Final = (int(_RELEASE[0]), int(_RELEASE[1]))
 # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION): the ABI, or -1.
 LANDLOCK_ABI: Final[int] = ctypes.CDLL(None).syscall(444, None, 0, 1)
 
@@ -107,7 +110,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """An act that works inside, and why it may; ``settings`` says where, as far as it does not everywhere."""
+    """An act that works inside, and why it may; ``settings`` says where, as far as it does not everywhere.
+
+    ``plain``: as a plain user alone; of root it is a probe. ``since``: the first Linux that has it.
+    """
 
     id: str
     title: str
@@ -115,6 +121,12 @@ class Residual:
     arguments: tuple[str, ...]
     why: str
     settings: tuple[Setting, ...] = SETTINGS
+    plain: bool = False
+    since: tuple[int, int] = (0, 0)
+
+    def applies(self) -> bool:
+        """Whether it can be tried here."""
+        return not (self.plain and IS_ROOT) and self.since <= LINUX
 
 
 @dataclass(frozen=True, slots=True)

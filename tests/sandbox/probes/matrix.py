@@ -48,7 +48,7 @@ def probes_at(setting: Setting) -> tuple[Probe, ...]:
 
 def residuals_at(setting: Setting) -> tuple[Residual, ...]:
     """Return what is left possible there."""
-    return tuple(residual for residual in RESIDUALS if setting in residual.settings)
+    return tuple(each for each in RESIDUALS if setting in each.settings and each.applies())
 
 
 def measure(scene: Scene) -> Matrix:

@@ -84,7 +84,8 @@ def _refused_by(probe: Probe) -> str:
 
 
 def _where(one: Residual) -> str:
-    return "everywhere" if one.settings == SETTINGS else ", ".join(one.settings)
+    where = "everywhere" if one.settings == SETTINGS else ", ".join(one.settings)
+    return f"{where}, as a plain user" if one.plain else where
 
 
 def _elsewhere(entries: Iterable[Elsewhere]) -> list[str]:
