@@ -180,6 +180,7 @@ ACTS: Final = (
               (f"{_SECRETS}::test_private_files_are_private", f"{_SECRETS}::test_hunt")),
     Elsewhere("R1", "grant oneself what the workspace says", (
         "integration/test_permission.py::test_more_than_the_default_needs_an_approval",
+        "integration/test_hostile_workspaces.py::test_a_hostile_workspace",
         "unit/kernel/test_expansion.py::test_what_is_not_listed_is_not_permitted",
         "unit/kernel/test_grants.py::test_secrets_outside_the_list_are_refused")),
     Elsewhere("R3", "share a file with another environment",
