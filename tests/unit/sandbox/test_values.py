@@ -18,8 +18,8 @@ from dativo.sandbox.stages import Streams, encode, stage2_plan
 
 def test_exports() -> None:
     assert dativo.sandbox.__all__ == [
-        "Attestation", "Confined", "Container", "Exit", "Grants", "Identity", "Launching", "Limits", "Network",
-        "PrivateFile", "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus",
+        "Attestation", "Confined", "Container", "Exit", "Grants", "Identity", "Launching", "Limits", "LimitsTooSmall",
+        "Network", "PrivateFile", "Program", "SandboxError", "StartFailed", "Usage", "WallMissing", "WallStatus",
         "Walls", "allocate_identity", "begin_launch", "launch", "probes",
     ]  # fmt: skip
     for name in dativo.sandbox.__all__:
