@@ -235,6 +235,10 @@ class Passing(Conversation):
             case events.Limited() if peer is self._relay:
                 self.limited = True
             case events.Passed() if peer is self._relay:
+                if not self.finishing:
+                    raise ProtocolViolation(
+                        "everything was called passed on before the input was done"
+                    )
                 self._passed = peer.said_goodbye = True
                 self.tally.passed = message.counts
             case events.Passed() if peer is self._acks:
