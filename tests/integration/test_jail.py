@@ -591,6 +591,7 @@ def repository(writable: Path) -> Path:
     for folder in (writable, writable / "deep/er"):
         (folder / ".git/hooks").mkdir(parents=True)
         (folder / ".git/hooks/pre-push").write_text("kept")
+        (folder / ".git/config").write_text("kept")
         (folder / ".dativo").mkdir()
         for name in (".envrc", "Makefile", "GNUmakefile", "makefile"):
             (folder / name).write_text("kept")
@@ -605,7 +606,7 @@ def kept(folder: Path) -> bool:
 @pytest.mark.parametrize("where", [".", "deep/er"])
 def test_protected_files_stay_as_they_are(jail: Jail, repository: Path, where: str) -> None:
     script = f"""cd {repository / where} && echo other > other && cat other
-    for f in .envrc Makefile makefile GNUmakefile .dativo/x .git/hooks/pre-push .git/hooks/new; do
+    for f in .envrc Makefile makefile GNUmakefile .dativo/x .git/config .git/hooks/pre-push .git/hooks/new; do
         echo evil > $f && echo wrote $f; rm -r $f && echo removed $f; mv other $f && echo replaced $f
         ln $f link && echo evil > link && echo linked $f; chmod 700 $f && echo chmod $f
     done 2>/dev/null

@@ -1,4 +1,4 @@
-"""Files that other programs obey by themselves: git hooks, ``.envrc``, makefiles, ``.dativo``.
+"""Files that other programs obey by themselves: git hooks and settings, ``.envrc``, makefiles, ``.dativo``.
 
 A command that may write a folder must not leave something there that runs outside later. What exists stays read-only behind the
 walls (``Grants.protected``); what is new or replaced afterwards is found by comparing two snapshots: a folder that was
@@ -19,7 +19,8 @@ from dativo.protocol.errors import ConfigError, LimitExceeded, Where
 
 NAMES: Final = frozenset({".envrc", "Makefile", "makefile", "GNUmakefile", ".dativo"})
 GIT: Final = ".git"
-HOOKS: Final = "hooks"
+# Settings name programs too: core.fsmonitor is run by `git status` (git-config(1)).
+GIT_OBEYS: Final = frozenset({"hooks", "config", "config.worktree"})
 # A folder that holds these is a git folder, whatever its name: bare, or a submodule's below .git/modules.
 _OF_GIT: Final = frozenset({"HEAD", "objects", "refs"})
 _NARROWER: Final = "Grant a folder further down with --rw"
@@ -74,7 +75,7 @@ class Snapshot:
             found[path] = None
         if len(found) > PROTECTED_FILES:
             raise ConfigError(
-                f"more than {PROTECTED_FILES} files to protect (git hooks, .envrc, makefiles, .dativo)",
+                f"more than {PROTECTED_FILES} files to protect (git hooks and settings, .envrc, makefiles, .dativo)",
                 Where(file=str(roots[0])),
                 hint=_NARROWER,
             )
@@ -134,7 +135,7 @@ class _Walk:
         found = self._listed(folder, path)
         of_git = path.name == GIT or found.keys() >= _OF_GIT
         for name, is_folder in found.items():
-            obeyed = name in NAMES or (of_git and name == HOOKS)
+            obeyed = name in NAMES or (of_git and name in GIT_OBEYS)
             if obeyed or protected:
                 self._mark(folder, path / name, top=obeyed and not protected)
             if is_folder:

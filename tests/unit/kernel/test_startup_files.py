@@ -20,10 +20,14 @@ def names(folder: Path) -> set[str]:
 def test_what_is_protected(tmp_path: Path) -> None:
     for folder in (".git/hooks", "a/.dativo/x", "bare/hooks", "bare/objects", "bare/refs", "hooks"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("bare/HEAD", "Makefile", "a/.envrc", "makefile.txt", "a/.dativo/Makefile", "x"):
+    for file in (
+        *("bare/HEAD", "bare/config", ".git/config", ".git/config.worktree", "config", "x"),
+        *("Makefile", "a/.envrc", "makefile.txt", "a/.dativo/Makefile"),
+    ):
         (tmp_path / file).touch()
-    assert names(tmp_path) == {".git/hooks", "bare/hooks", "Makefile", "a/.envrc", "a/.dativo"}
-    assert names(tmp_path / ".git") == {"hooks"}
+    of_git = {".git/hooks", ".git/config", ".git/config.worktree", "bare/hooks", "bare/config"}
+    assert names(tmp_path) == of_git | {"Makefile", "a/.envrc", "a/.dativo"}
+    assert names(tmp_path / ".git") == {"hooks", "config", "config.worktree"}
 
 
 def test_links_are_not_followed_and_what_they_lead_to_is_protected(tmp_path: Path) -> None:
