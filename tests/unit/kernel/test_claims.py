@@ -1,4 +1,4 @@
-"""What a writer may claim: streams, sequences, counts, states. Its lies end to end are in tests/integration/test_lying_writer.py."""
+"""What a writer may claim: streams, sequences, counts. Its lies end to end: tests/integration/test_lying_writer.py."""
 
 from __future__ import annotations
 
