@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 import urllib.parse
@@ -198,3 +199,23 @@ def test_private_files_are_private(workspace: Workspace) -> None:
     state = workspace.home / "dativo" / "state"
     for path in [state, *state.rglob("*")]:
         assert os.stat(path).st_mode & 0o077 == 0, path
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every process")
+def test_nobody_looks_into_the_kernel(workspace: Workspace) -> None:
+    """A program of this user that stands behind no walls; the kernel holds secrets."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = ("jail", *workspace.flags, "--", "/usr/bin/cat")
+    with workspace.start(*command, **streams) as kernel:
+        assert kernel.stdin is not None and kernel.stdout is not None
+        kernel.stdin.write("under way\n")
+        kernel.stdin.flush()
+        assert kernel.stdout.readline() == "under way\n"
+        for name in ("environ", "mem", "maps"):
+            with pytest.raises(PermissionError):
+                Path(f"/proc/{kernel.pid}/{name}").open("rb").close()
+        with pytest.raises(PermissionError):
+            os.listdir(f"/proc/{kernel.pid}/fd")
+        kernel.stdin.close()
+        kernel.stdin = None
+        assert kernel.wait(DEADLINE_S) == 0

@@ -11,7 +11,9 @@ def main() -> None:
         sys.stdout.write(f"dativo {VERSION}\n")
         return
     from dativo.kernel.cli import run_command_line
+    from dativo.kernel.undumpable import make_undumpable
 
+    make_undumpable()
     sys.exit(run_command_line())
 
 

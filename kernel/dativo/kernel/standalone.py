@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from dativo.kernel import failures, show
 from dativo.kernel._version import VERSION
+from dativo.kernel.undumpable import make_undumpable
 from dativo.protocol.errors import Blame, ConfigError, DativoError, ExitStatus, NotPermitted
 
 if TYPE_CHECKING:
@@ -30,12 +31,17 @@ VERBS: Final = ("spec", "check", "write")
 
 def parquet() -> None:
     """Run dativo-target-parquet and exit with its status."""
-    sys.exit(main("parquet", sys.argv[1:]))
+    _command("parquet")
 
 
 def iceberg() -> None:
     """Run dativo-target-iceberg and exit with its status."""
-    sys.exit(main("iceberg", sys.argv[1:]))
+    _command("iceberg")
+
+
+def _command(target: Target) -> NoReturn:
+    make_undumpable()
+    sys.exit(main(target, sys.argv[1:]))
 
 
 def main(target: Target, arguments: Sequence[str]) -> int:

@@ -181,7 +181,7 @@ def yama(host: Host) -> Iterable[WallStatus]:
         yield WallStatus(
             "yama",
             "note",
-            "outside the walls, a program of this user can trace any other of this user, dativo too; one inside cannot",
+            "outside the walls, a program of this user can trace others of this user, but not dativo; one inside can trace none",
             "" if scope is None else "Type as root: sysctl -w kernel.yama.ptrace_scope=1",
         )
 
