@@ -84,6 +84,9 @@ def offline(environment: Environment, target: Target) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize(
+    "target", [pytest.param("parquet", marks=pytest.mark.nightly), "iceberg"], indirect=True
+)
 def test_destination_smoke_test(target: Target, pyairbyte: Environment) -> None:
     target.config(append_dedup="append")
     settings = (target.folder / "config.json").read_text()

@@ -147,6 +147,7 @@ def test_the_missing_cgroup_is_named_first(container: Container) -> None:
     assert "cgroup: " in refused.stderr and "--cgroup degraded" in refused.stderr
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("container", ["hostUsers-false"], indirect=True)
 def test_every_call_that_the_profile_adds_is_needed(container: Container) -> None:
     """A jail that writes beside protected paths, with a network, needs all of them."""
