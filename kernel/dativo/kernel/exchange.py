@@ -23,7 +23,7 @@ from typing import Final
 from dativo.kernel import limits, quantities, show
 from dativo.kernel.grants import Grants
 from dativo.kernel.job import ForeignTargetJob, Job
-from dativo.kernel.removal import remove_tree
+from dativo.kernel.removal import remove_tree, remove_unlocked
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import (
     Blame,
@@ -243,7 +243,7 @@ def _make(parent: int, run: str, source: Identity | None, target: Identity | Non
     fcntl.flock(parent, fcntl.LOCK_EX)
     try:
         for name in _names(parent):
-            _clear(name, parent)
+            remove_unlocked(name, parent)
         os.mkdir(run, 0o700, dir_fd=parent)
         fd = os.open(run, _OPEN, dir_fd=parent)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,15 +254,3 @@ def _make(parent: int, run: str, source: Identity | None, target: Identity | Non
         return fd
     finally:
         fcntl.flock(parent, fcntl.LOCK_UN)
-
-
-def _clear(name: str, parent: int) -> None:
-    """Remove the folder of a run that is dead."""
-    fd = os.open(name, _OPEN, dir_fd=parent)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(fd)
-    remove_tree(name, parent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import stat
@@ -34,6 +35,18 @@ def remove_tree(name: str, parent_fd: int) -> None:
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=parent_fd)
+
+
+def remove_unlocked(name: str, parent_fd: int) -> None:
+    """Remove the folder ``name`` of a run that is dead: nobody holds its lock (flock(2)). Raises OSError."""
+    fd = _open(name, parent_fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)
+    remove_tree(name, parent_fd)
 
 
 def _empty(name: str, top: int, new_names: Iterator[str]) -> None:

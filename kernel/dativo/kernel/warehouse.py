@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dativo.kernel.removal import remove_tree
+from dativo.kernel.removal import remove_tree, remove_unlocked
 from dativo.protocol.errors import ConfigError, TargetFailed, Where
 from dativo.sandbox import Identity
 
@@ -170,11 +170,4 @@ def _clear_leftovers(parent_fd: int) -> None:
     for name in os.listdir(parent_fd):
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
             continue
-        fd = os.open(name, _FOLDER, dir_fd=parent_fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(fd)
-        remove_tree(name, parent_fd)
+        remove_unlocked(name, parent_fd)

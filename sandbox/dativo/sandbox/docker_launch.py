@@ -30,11 +30,12 @@ from dativo.sandbox.exchange import Exchange
 from dativo.sandbox.launching import Launching, Served, serve
 from dativo.sandbox.mounts import View, etc_files, plan_view
 from dativo.sandbox.network import standing
-from dativo.sandbox.pipeline import _rlimits
 from dativo.sandbox.program import Container, Grants, Identity, Program
+from dativo.sandbox.rlimits import rlimits
 from dativo.sandbox.seccomp import blob_path
-from dativo.sandbox.stages import Handed, Streams, stage2_plan
+from dativo.sandbox.stages import stage2_plan
 from dativo.sandbox.stderr import StderrTail
+from dativo.sandbox.streams import Handed, Streams, open_ends
 
 FOLDER: Final = Path("/run/dativo/docker")
 ATTEST_TIMEOUT_S: Final = 60.0
@@ -215,7 +216,7 @@ class InContainer(Launching):
         return Asked(
             identity=wanted.identity,
             descriptors=frozenset({0, 1, 2, *self._ends.streams.all}),
-            limits=_rlimits(wanted.grants.limits, degraded=False),
+            limits=rlimits(wanted.grants.limits, degraded=False),
             members=leaf.members,
             cgroup=leaf.kind,
             network=standing(wanted.grants.network, host=False),
@@ -252,26 +253,9 @@ def _listen(folder: Path, identity: Identity) -> int:
 
 def _ends(fds: Descriptors, handed: Handed, listener: int) -> _Ends:
     listener = fds.own(listener)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    report, theirs_fd = fds.own(ours.detach()), fds.own(theirs.detach())
+    ends = open_ends(fds, handed)
     stderr, stderr_in = fds.pipe()
-    stdout: int | None = None
-    if handed.stdout is None:
-        stdout, stdout_in = fds.pipe()
-    else:
-        stdout_in = fds.copy(handed.stdout)
-    streams = Streams(
-        report=theirs_fd,
-        stdin=fds.own(os.open("/dev/null", os.O_RDONLY))
-        if handed.stdin is None
-        else fds.copy(handed.stdin),
-        stdout=stdout_in,
-        stderr=None if handed.stderr is None else fds.copy(handed.stderr),
-        control=None if handed.control is None else fds.copy(handed.control),
-    )
-    return _Ends(listener, report, stdout, stderr, stderr_in, streams)
+    return _Ends(listener, ends.report, ends.stdout, stderr, stderr_in, ends.streams)
 
 
 def _request(wanted: _Wanted, folder: Path) -> dict[str, object]:

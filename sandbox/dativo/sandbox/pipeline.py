@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import resource
-import socket
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +20,16 @@ from dativo.sandbox.errors import SandboxError, StartFailed, WallMissing
 from dativo.sandbox.launching import Attempt, Building, Launching, Served
 from dativo.sandbox.mounts import View, bubblewrap_options, etc_files, plan_view
 from dativo.sandbox.network import check_network, standing
-from dativo.sandbox.program import MIB, Grants, Identity, Limits, Program, Walls
+from dativo.sandbox.program import Grants, Identity, Limits, Program, Walls
+from dativo.sandbox.rlimits import rlimits
 from dativo.sandbox.seccomp import blob_path
-from dativo.sandbox.stages import Handed, Streams, encode, stage1_plan, stage2_plan
+from dativo.sandbox.stages import encode, stage1_plan, stage2_plan
+from dativo.sandbox.streams import Handed, open_ends
 from dativo.sandbox.visible import plan_visible, visible_options
 
 # Where stage 1 shows the granted sources to bubblewrap, in a mount namespace of its own; root only.
 VIEW_FOLDER: Final = Path("/run/dativo/view")
-# Allocators reserve address space that they never touch; the watchdog bounds what is touched.
-DATA_SLACK_BYTES: Final = 1024 * MIB
 ATTEST_TIMEOUT_S: Final = 10.0
-_NPROC_PER_NAMESPACE: Final = (5, 14)
 
 
 def launch(
@@ -168,25 +165,9 @@ def _prepare(
     files = {path: fds.content("file", content) for path, content in etc.items()} | {
         file.path: fds.content("file", file.content) for file in view.files
     }
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Before anything is sent: the kernel then puts pid, uid and gid of the sender on each message (unix(7)).
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    report = fds.own(ours.detach())
-    stdout_out: int | None = None
-    if handed.stdout is None:
-        stdout_out, stdout_in = fds.pipe()
-    else:
-        stdout_in = fds.copy(handed.stdout)
-    streams = Streams(
-        report=fds.own(theirs.detach()),
-        stdin=fds.own(os.open("/dev/null", os.O_RDONLY))
-        if handed.stdin is None
-        else fds.copy(handed.stdin),
-        stdout=stdout_in,
-        stderr=None if handed.stderr is None else fds.copy(handed.stderr),
-        control=None if handed.control is None else fds.copy(handed.control),
-    )
-    limits = _rlimits(grants.limits, degraded=leaf is None)
+    ends = open_ends(fds, handed)
+    streams = ends.streams
+    limits = rlimits(grants.limits, degraded=leaf is None)
     visible = None if program.bare else plan_visible(leaf, grants.limits, cgroup.hierarchies())
     limit_files = {
         inside: fds.content("file", content)
@@ -230,10 +211,10 @@ def _prepare(
         stage1=confine,
         plan_fd=plan_fd,
         passed=(*kept, plan_fd),
-        report=report,
+        report=ends.report,
         stderr_out=stderr_out,
         stderr_in=stderr_in,
-        stdout=stdout_out,
+        stdout=ends.stdout,
         asked=asked,
         served=served,
     )
@@ -254,22 +235,3 @@ def _attached(
         sources[mount.inside] = f"{VIEW_FOLDER}/{number}"
         attached.append((mount.source, sources[mount.inside], mount.writable))
     return attached, sources, attached[0][1]
-
-
-def _rlimits(limits: Limits, *, degraded: bool) -> dict[str, int]:
-    def bounded(wanted: int, kind: int) -> int:
-        hard = resource.getrlimit(kind)[1]
-        return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-
-    found = {
-        "core": 0,
-        "nofile": bounded(limits.open_files, resource.RLIMIT_NOFILE),
-        "fsize": bounded(limits.file_bytes, resource.RLIMIT_FSIZE),
-    }
-    if degraded:
-        found["data"] = bounded(limits.memory_bytes + DATA_SLACK_BYTES, resource.RLIMIT_DATA)
-        release = os.uname().release.split(".")
-        # Counted per user namespace, so of this process tree alone, since Linux 5.14; before that of the whole user.
-        if (int(release[0]), int(release[1])) >= _NPROC_PER_NAMESPACE:
-            found["nproc"] = bounded(limits.pids, resource.RLIMIT_NPROC)
-    return found

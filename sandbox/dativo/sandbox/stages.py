@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from dativo.sandbox.errors import SandboxError
 from dativo.sandbox.mounts import STAGE2, View
 from dativo.sandbox.network import RESOLVER_PORT, Network, local_routes, served_ports
 from dativo.sandbox.program import Grants, Identity, Program
+from dativo.sandbox.streams import Streams
 
 Field = str | int
 _BASE_ENVIRONMENT = {
@@ -18,33 +18,6 @@ _BASE_ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PATH": "/usr/bin:/bin",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """The caller's descriptors."""
-
-    stdin: int | None
-    stdout: int | None
-    stderr: int | None
-    control: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """The program's descriptors as stage 2 inherits them."""
-
-    report: int
-    stdin: int
-    stdout: int
-    stderr: int | None
-    control: int | None
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """Every one; without ``stderr`` the program has descriptor 2, the launcher's."""
-        more = (fd for fd in (self.stderr, self.control) if fd is not None)
-        return (self.report, self.stdin, self.stdout, *more)
 
 
 def stage1_plan(

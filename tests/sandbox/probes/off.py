@@ -15,6 +15,7 @@ from tests.sandbox.probes.scene import LAUNCHERS_SECRET, PYTHON, SECRET, Scene
 
 from dativo.sandbox import Attestation, WallMissing, cgroup, launching, mounts, pipeline, stages
 from dativo.sandbox.attestation import Asked
+from dativo.sandbox.rlimits import rlimits
 from dativo.sandbox.seccomp import blob_path
 from dativo.sandbox.seccomp.compile import (
     ALLOW,
@@ -80,7 +81,7 @@ def without(
         if "bounds" in walls:
             patch(pipeline, "_make_leaf", lambda *_: None)
         if {"rlimits", "bounds"} & set(walls):
-            patch(pipeline, "_rlimits", limits_without(walls))
+            patch(pipeline, "rlimits", limits_without(walls))
         yield
 
 
@@ -199,7 +200,7 @@ def writable_view(*planned: Any) -> mounts.View:
 
 def limits_without(walls: Collection[str]) -> Any:
     """The rlimits of a launch without some."""
-    real = pipeline._rlimits
+    real = rlimits
     left_out = {
         name
         for wall, names in {

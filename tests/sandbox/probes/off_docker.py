@@ -51,7 +51,7 @@ def without_in_docker(
         if "read-only" in walls:
             patch("plan_view", writable_view)
         if "rlimits" in walls:
-            patch("_rlimits", limits_without({"rlimits"}))
+            patch("rlimits", limits_without({"rlimits"}))
         yield
 
 

@@ -19,7 +19,7 @@ from dativo.sandbox.program import Container, Grants, Identity, Limits, Program
 from dativo.sandbox.seccomp import FOLDER
 from dativo.sandbox.seccomp.compile import ALLOW, AUDIT_ARCH
 from dativo.sandbox.seccomp.policy import Verdict, load_policy, load_table
-from dativo.sandbox.stages import Handed
+from dativo.sandbox.streams import Handed
 
 POLICY = load_policy()
 AF_UNIX, SEQPACKET = 1, 5 | 0o2000000

@@ -7,7 +7,8 @@ import pytest
 from dativo.sandbox import Grants, Identity, Network, Program, WallMissing
 from dativo.sandbox.mounts import bubblewrap_options, plan_view
 from dativo.sandbox.network import check_network, local_routes, served_ports, standing
-from dativo.sandbox.stages import Streams, sockets_plan, stage2_plan
+from dativo.sandbox.stages import sockets_plan, stage2_plan
+from dativo.sandbox.streams import Streams
 
 WEB = Network(((443, 443),))
 

@@ -13,7 +13,8 @@ from dativo.sandbox import Grants, Program, SandboxError, StartFailed, WallMissi
 from dativo.sandbox.diagnosis import explain
 from dativo.sandbox.executables import bubblewrap, confine
 from dativo.sandbox.mounts import plan_view
-from dativo.sandbox.stages import Streams, encode, stage2_plan
+from dativo.sandbox.stages import encode, stage2_plan
+from dativo.sandbox.streams import Streams
 
 
 def test_exports() -> None:
