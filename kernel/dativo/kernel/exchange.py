@@ -225,9 +225,12 @@ def exchange_folder(
     try:
         yield ExchangeFolder(state / _FOLDER / run, max_bytes, fd)
     finally:
-        # What cannot be removed fails no run: the next one clears it.
-        with contextlib.suppress(OSError):
+        try:
             remove_tree(run, parent)
+        except OSError as error:  # fails no run
+            show.note(
+                f"the exchange folder {state / _FOLDER / run} cannot be removed: {error.strerror}; the next run clears it"
+            )
         os.close(fd)
         os.close(parent)
 
