@@ -84,6 +84,13 @@ pub struct Counts {
     pub written: u64,
     pub rejected: u64,
     pub filtered: u64,
+    /// Values that became null, in rows that are written.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub discarded: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How far reading has come.

@@ -78,6 +78,7 @@ impl Stream {
             written: self.passed,
             rejected: 0,
             filtered: self.read - self.passed,
+            discarded: 0,
         }
     }
 }

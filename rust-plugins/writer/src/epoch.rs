@@ -111,7 +111,7 @@ impl Epoch {
     pub fn split(&mut self, is_sealed: impl Fn(&StreamId) -> bool) -> Epoch {
         let (files, open_files) = std::mem::take(&mut self.files)
             .into_iter()
-            .partition(|file| is_sealed(&file.stream));
+            .partition(|file| is_sealed(&file.of));
         let (states, open_states) = std::mem::take(&mut self.states)
             .into_iter()
             .partition(|state| state.stream.as_ref().is_none_or(&is_sealed));
@@ -163,6 +163,7 @@ mod tests {
             bytes: 1,
             sha256: String::new(),
             version: None,
+            of: id(stream),
         }
     }
 

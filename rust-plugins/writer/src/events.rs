@@ -66,6 +66,28 @@ pub struct Declared {
     pub json_schema: Option<String>,
     #[serde(default)]
     pub key: Vec<String>,
+    #[serde(default)]
+    pub contract: Contract,
+}
+
+/// What is done about values that do not fit their columns.
+#[derive(Clone, Copy, Default, Deserialize)]
+pub struct Contract {
+    pub values: Misfits,
+    /// More of them in a run are a failure.
+    pub max_rejects: u64,
+    /// The line that they stood in is kept too.
+    #[serde(default)]
+    pub keep_text: bool,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Misfits {
+    #[default]
+    Fail,
+    DiscardRow,
+    DiscardValue,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -101,6 +123,8 @@ pub struct Parquet {
 pub struct StreamPlan {
     pub stream: StreamId,
     pub revision: u32,
+    /// Of a stream that was not declared.
+    pub contract: Option<Contract>,
     pub columns: Vec<PlannedColumn>,
 }
 
@@ -164,6 +188,9 @@ pub struct SealedFile {
     pub sha256: String,
     /// Singer's `version` of all rows in it.
     pub version: Option<i64>,
+    /// The stream that it is sealed with: its own, but for rejects.
+    #[serde(skip)]
+    pub of: StreamId,
 }
 
 #[derive(Serialize)]

@@ -2,15 +2,16 @@
 
 mod checkpoint;
 mod files;
+mod rejects;
 mod streams;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use arrow_schema::SchemaRef;
 use dativo_channel::said::Said;
 use dativo_channel::unexpected;
 use dativo_wire::bounds::check_state;
-use dativo_wire::decode::Reject;
 use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::{Line, LineKind};
@@ -22,6 +23,7 @@ use crate::events::{Command, Finish, Open, StateSeen, Undeclared};
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
+use rejects::misfit;
 use streams::before_schema;
 
 /// A batch ends at so many rows or, estimated, bytes.
@@ -54,6 +56,9 @@ pub struct Session<'c> {
     memory: usize,
     /// Bytes of the open epoch's files, closed or not.
     epoch_bytes: u64,
+    /// The table of rejects, once there was one; bytes of those that wait in memory.
+    rejects_schema: Option<SchemaRef>,
+    rejects_bytes: usize,
     said: Said,
     oddities: Oddities,
     /// STATEs read.
@@ -93,6 +98,8 @@ impl<'c> Session<'c> {
             finishing: None,
             memory: 0,
             epoch_bytes: 0,
+            rejects_schema: None,
+            rejects_bytes: 0,
             said: Said::new(open.limits.max_text_lines),
             oddities: Oddities::new(open.strict),
             states: 0,
@@ -205,20 +212,27 @@ impl<'c> Session<'c> {
             }
         }
         let mut index = found.ok_or_else(|| self.not_found(&record.stream, line))?;
-        let end = self.push(index, &record, line)?;
+        let (end, mut misfit) = self.push(index, &record, line)?;
         if let Some(namespace) = record.finish(end, &mut odd).map_err(bad)? {
-            self.pop(index);
+            if misfit.is_none() {
+                self.pop(index);
+            }
             record.stream.namespace = Some(namespace);
             index = self
                 .find(&record.stream)
                 .ok_or_else(|| self.not_found(&record.stream, line))?;
-            self.push(index, &record, line)?;
+            (_, misfit) = self.push(index, &record, line)?;
         }
         self.oddities.note(odd, line)?;
         let version = record.extras.version().map_err(bad)?;
         if version != self.streams[index].version {
-            // All rows of a file have one version.
             self.check_version(version.unwrap_or_default(), index, line)?;
+        }
+        if let Some(fault) = misfit {
+            return self.discard_record(index, fault, line);
+        }
+        if version != self.streams[index].version {
+            // All rows of a file have one version.
             self.pop(index);
             self.close_file(index)?;
             self.streams[index].version = version;
@@ -227,22 +241,22 @@ impl<'c> Session<'c> {
         self.count_row(index, line)
     }
 
-    /// Decode a record into the batch of stream `index`.
+    /// Decode a record into the batch of stream `index`. One that its contract discards is not there, and its fault is returned.
     #[inline]
     fn push<'a>(
         &mut self,
         index: usize,
         record: &Record<'a>,
         line: Line<'_>,
-    ) -> Result<Scanner<'a>, Stop> {
+    ) -> Result<(Scanner<'a>, Option<Box<Fault>>), Stop> {
         let stream = &mut self.streams[index];
         let Some(table) = stream.table.as_mut() else {
             return Err(before_schema(stream.name.clone(), line).into());
         };
-        table
-            .decoder
-            .push(record.data())
-            .map_err(|reject| refused(&reject, stream, line))
+        match table.decoder.push(record.data()) {
+            Ok(end) => Ok((end, None)),
+            Err(reject) => misfit(&reject, stream, record, line),
+        }
     }
 
     /// Take the record that was decoded last out of the batch of stream `index`.
@@ -326,16 +340,4 @@ impl<'c> Session<'c> {
         }
         Ok(())
     }
-}
-
-#[cold]
-fn refused(reject: &Reject, stream: &Stream, line: Line<'_>) -> Stop {
-    let Some(table) = &stream.table else {
-        return Fault::new("internal.decode", Blame::Dativo, "no table").into();
-    };
-    let fault = table
-        .decoder
-        .fault(reject, line.bytes)
-        .at(line.number, line.byte);
-    fault.stream(stream.name.clone()).into()
 }

@@ -10,8 +10,9 @@ use dativo_wire::decode::{Decoder, Field};
 use dativo_wire::fault::{Blame, Fault, StreamName};
 use dativo_wire::schema::{Column, ColumnType};
 
-use crate::events::{Activation, Counts, PlannedColumn, StreamId, StreamPlan};
+use crate::events::{Activation, Contract, Counts, PlannedColumn, StreamId, StreamPlan};
 use crate::parquet_file::{ParquetFile, field};
+use crate::rejects::Rejects;
 
 pub struct Stream {
     pub name: StreamName,
@@ -25,6 +26,9 @@ pub struct Stream {
     pub read: u64,
     pub mark: u64,
     pub sealed: u64,
+    /// What becomes of values that do not fit, and what became of them.
+    pub contract: Contract,
+    pub rejects: Rejects,
     /// Singer's `version` of the rows in its open file, and that of its last ACTIVATE_VERSION.
     pub version: Option<i64>,
     pub activated: Option<i64>,
@@ -47,6 +51,8 @@ impl Stream {
             read: 0,
             mark: 0,
             sealed: 0,
+            contract: Contract::default(),
+            rejects: Rejects::default(),
             version: None,
             activated: None,
             widest_row: 0,
@@ -64,9 +70,10 @@ impl Stream {
         Counts {
             stream: self.id(),
             read: self.read,
-            written: self.sealed,
-            rejected: 0,
+            written: self.sealed - self.rejects.sealed.records,
+            rejected: self.rejects.total.records,
             filtered: 0,
+            discarded: self.rejects.total.values,
         }
     }
 
@@ -81,6 +88,7 @@ impl Stream {
     /// A state that speaks for this stream has come.
     pub fn stand_at_state(&mut self) {
         self.mark = self.read;
+        self.rejects.mark = self.rejects.total;
         self.open_since.get_or_insert_with(Instant::now);
     }
 
@@ -98,7 +106,7 @@ impl Stream {
         })
     }
 
-    /// Rows that are not sealed.
+    /// Records that are not sealed.
     pub fn open_rows(&self) -> u64 {
         self.read - self.sealed
     }
@@ -115,12 +123,14 @@ impl Stream {
         self.mark = self.read;
         self.open_since = None;
         self.closed_bytes = 0;
+        let rejects = self.rejects.seal();
         (read > 0).then(|| Counts {
             stream: self.id(),
             read,
-            written: read,
-            rejected: 0,
+            written: read - rejects.records,
+            rejected: rejects.records,
             filtered: 0,
+            discarded: rejects.values,
         })
     }
 }

@@ -12,7 +12,15 @@ use super::{BATCH_BYTES, BATCH_ROWS, Session};
 use crate::Stop;
 use crate::events::SealedFile;
 use crate::parquet_file::{ParquetFile, first_rows};
+use crate::rejects::MAX_TEXT_BYTES;
 use crate::staging::io_fault;
+
+/// What a closed file holds of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Rows,
+    Rejects,
+}
 
 impl Session<'_> {
     /// Cut off the rows of each stream behind its mark, as if they had not been read, and close all files. Returns how many rows.
@@ -21,17 +29,22 @@ impl Session<'_> {
         let mut left = Vec::new();
         for index in 0..self.streams.len() {
             let stream = &mut self.streams[index];
-            let rows = stream.read - stream.mark;
+            let records = stream.read - stream.mark;
+            let rejected = stream.rejects.total.records - stream.rejects.mark.records;
             stream.read = stream.mark;
-            cut += rows;
-            left.push(self.cut_open(index, rows));
+            cut += records;
+            self.rejects_bytes -= stream.rejects.bytes();
+            let rejects = stream.rejects.cut_to_mark();
+            self.rejects_bytes += stream.rejects.bytes();
+            left.push((self.cut_open(index, records - rejected), rejects));
         }
         // All files first: what is rewritten then has the memory for itself.
         for index in 0..self.streams.len() {
             self.close_file(index)?;
         }
-        for (index, rows) in left.into_iter().enumerate() {
-            self.cut_closed(index, rows)?;
+        for (index, (rows, rejects)) in left.into_iter().enumerate() {
+            self.cut_closed(index, rows, Holds::Rows)?;
+            self.cut_closed(index, rejects, Holds::Rejects)?;
         }
         Ok(cut)
     }
@@ -59,11 +72,17 @@ impl Session<'_> {
         left
     }
 
-    /// Take the last `rows` rows out of the closed files of a stream.
-    fn cut_closed(&mut self, index: usize, mut rows: u64) -> Result<(), Stop> {
+    /// Take the last `rows` rows out of the closed files of a stream, or out of those of its rejects.
+    fn cut_closed(&mut self, index: usize, mut rows: u64, holds: Holds) -> Result<(), Stop> {
         let id = self.streams[index].id();
+        let row_bytes = match holds {
+            Holds::Rows => self.streams[index].widest_row,
+            Holds::Rejects => MAX_TEXT_BYTES,
+        };
         while rows > 0 {
-            let last = self.epoch.files.iter().rposition(|file| file.stream == id);
+            let is_one =
+                |file: &SealedFile| file.of == id && (file.stream == id) == (holds == Holds::Rows);
+            let last = self.epoch.files.iter().rposition(is_one);
             let Some(at) = last else {
                 let message = format!("{rows} rows behind the last state are in no open file");
                 let fault = Fault::new("internal.checkpoint", Blame::Dativo, message);
@@ -72,7 +91,7 @@ impl Session<'_> {
             let kept = self.epoch.files[at].rows.saturating_sub(rows);
             rows -= self.epoch.files[at].rows - kept;
             if kept > 0 {
-                self.shorten(index, at, kept)?;
+                self.shorten(index, at, kept, row_bytes)?;
             }
             let file = self.epoch.files.remove(at);
             self.streams[index].closed_bytes -= file.bytes;
@@ -82,12 +101,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Write the first `rows` rows of the closed file `at` to a new one, which is listed behind it.
-    fn shorten(&mut self, index: usize, at: usize, rows: u64) -> Result<(), Stop> {
+    /// Write the first `rows` rows of the closed file `at`, each of at most `row_bytes`, to a new one, which is listed behind it.
+    fn shorten(
+        &mut self,
+        index: usize,
+        at: usize,
+        rows: u64,
+        row_bytes: usize,
+    ) -> Result<(), Stop> {
         let path = self.epoch.name_file();
         let long = &self.epoch.files[at];
         let unreadable = |error| io_fault("read", &long.path, &error);
-        let batch_rows = BATCH_BYTES / self.streams[index].widest_row.max(1);
+        let batch_rows = BATCH_BYTES / row_bytes.max(1);
         let mut reader = first_rows(
             self.staging.reopen(&long.path)?,
             rows,
@@ -128,6 +153,7 @@ impl Session<'_> {
             bytes: written.bytes,
             sha256: written.sha256,
             version: long.version,
+            of: long.of.clone(),
         };
         self.epoch.files.insert(at + 1, short);
         Ok(())

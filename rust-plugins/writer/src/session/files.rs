@@ -79,15 +79,20 @@ impl Session<'_> {
         self.memory = self.memory + table.memory_bytes() - before;
         self.epoch_bytes = self.epoch_bytes + file_bytes - table.file_bytes;
         table.file_bytes = file_bytes;
+        Ok(self.check_staged()?)
+    }
+
+    /// The bytes that may lie in staging.
+    pub(super) fn check_staged(&self) -> Result<(), Box<Fault>> {
         let limit = self.open.limits.max_staged_bytes;
         if self.staged_bytes() > limit {
             let fault = Fault::plugin(
                 "limit.staged_bytes",
                 format!("more than {limit} bytes in staging"),
             );
-            return Err(fault
-                .hint("limits.max_staged_bytes sets the most; a source frees it by sending a STATE")
-                .into());
+            let hint =
+                "limits.max_staged_bytes sets the most; a source frees it by sending a STATE";
+            return Err(fault.hint(hint));
         }
         Ok(())
     }
@@ -150,6 +155,7 @@ impl Session<'_> {
             bytes: 0,
             sha256: String::new(),
             version: stream.version,
+            of: stream.id(),
         });
         let written = file.close()?;
         self.epoch_bytes += written.bytes;
@@ -157,9 +163,14 @@ impl Session<'_> {
         if let Some(entry) = self.epoch.files.last_mut() {
             (entry.bytes, entry.sha256) = (written.bytes, written.sha256);
         }
+        Ok(self.check_files()?)
+    }
+
+    /// The files that an epoch may have.
+    pub(super) fn check_files(&self) -> Result<(), Box<Fault>> {
         if self.epoch.files.len() > MAX_FILES {
             let message = format!("more than {MAX_FILES} files without a STATE between them");
-            return Err(Fault::plugin("limit.files", message).into());
+            return Err(Fault::plugin("limit.files", message));
         }
         Ok(())
     }
@@ -217,6 +228,7 @@ impl Session<'_> {
         for &index in streams {
             self.close_file(index)?;
         }
+        self.write_rejects(streams)?;
         self.staging.sync()?;
         self.seal_asked = false;
         let bytes = streams.iter().map(|&i| self.streams[i].closed_bytes).sum();

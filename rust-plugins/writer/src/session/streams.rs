@@ -9,6 +9,7 @@ use dativo_wire::schema::{self, Column};
 use super::Session;
 use crate::Stop;
 use crate::events::{SchemaColumn, StreamPlan, StreamSchema, Undeclared};
+use crate::rejects;
 use crate::stream::{Stream, Table};
 
 impl Session<'_> {
@@ -25,7 +26,9 @@ impl Session<'_> {
                 );
                 return Err(fault.stream(name).into());
             }
+            check_free(&name)?;
             let index = self.add(name, declared.key);
+            self.streams[index].contract = declared.contract;
             if self.dialect == Dialect::Airbyte {
                 let text = declared.json_schema.unwrap_or_default();
                 let columns = self.compile(index, text.as_bytes())?;
@@ -63,6 +66,7 @@ impl Session<'_> {
         }
         let at = |fault: Box<Fault>| fault.at(line.number, line.byte).stream(stream.to_name());
         check_name(stream).map_err(at)?;
+        check_free(&stream.to_name()).map_err(at)?;
         let limit = self.open.limits.max_streams;
         if self.streams.len() >= limit {
             let fault = Fault::plugin("limit.streams", format!("more than {limit} streams"));
@@ -73,6 +77,10 @@ impl Session<'_> {
 
     pub(super) fn plan(&mut self, plan: StreamPlan) -> Result<(), Stop> {
         let name = plan.stream.clone().into_name();
+        if rejects::is_reserved(&name) {
+            self.rejects_schema = Some(rejects::schema(&plan).map_err(|fault| fault.stream(name))?);
+            return Ok(());
+        }
         let stream = self.streams.iter_mut().find(|stream| stream.name == name);
         let Some(stream) =
             stream.filter(|stream| stream.revision == plan.revision && stream.table.is_none())
@@ -85,6 +93,7 @@ impl Session<'_> {
                 .stream(name)
                 .into());
         };
+        stream.contract = plan.contract.unwrap_or(stream.contract);
         // Airbyte's keys are how rows are matched, where they are; a Singer SCHEMA promises its own.
         let keys = match self.dialect {
             Dialect::Airbyte => &[],
@@ -222,6 +231,20 @@ impl Session<'_> {
             Undeclared::Accept => before_schema(stream.to_name(), line),
         }
     }
+}
+
+/// The name of the table of rejects is taken.
+fn check_free(stream: &StreamName) -> Result<(), Box<Fault>> {
+    if !rejects::is_reserved(stream) {
+        return Ok(());
+    }
+    let fault = Fault::plugin(
+        "message.reserved_stream",
+        "the name of this stream is reserved for rejects",
+    );
+    Err(fault
+        .stream(stream.clone())
+        .hint("leave the stream out, or have the source name it otherwise"))
 }
 
 #[cold]
