@@ -8,30 +8,34 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One figure and the most that it may be; without ``bar`` it is for information."""
+    """One figure and the most, or with ``least`` the least, that it may be; without ``bar`` it is for information."""
 
     what: str
     value: float
     unit: str
     bar: float | None = None
+    least: bool = False
 
     @property
     def met(self) -> bool:
-        """Whether the figure is no higher than its bar."""
-        return self.bar is None or self.value <= self.bar
+        """Whether the figure is no higher, or no lower, than its bar."""
+        if self.bar is None:
+            return True
+        return self.value >= self.bar if self.least else self.value <= self.bar
 
 
 def table(bars: Sequence[Bar]) -> str:
     """Return the bars as a Markdown table that lines up in a terminal too."""
     rows = [("what", "measured", "bar", "met")]
     for bar in bars:
-        limit = "" if bar.bar is None else f"≤ {_figure(bar.bar)}"
+        limit = "" if bar.bar is None else f"{'≥' if bar.least else '≤'} {_figure(bar.bar)}"
         verdict = "" if bar.bar is None else "yes" if bar.met else "NO"
         rows.append((bar.what, f"{_figure(bar.value)} {bar.unit}".rstrip(), limit, verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -59,10 +63,18 @@ class Sample:
     stdout: str
 
 
-def command(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Sample:
+def command(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: Path = Path(os.devnull),
+) -> Sample:
     """Run ``argv`` to its end. Raises RuntimeError when it fails."""
     started = time.perf_counter()
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    with stdin.open("rb") as given:
+        process = subprocess.Popen(
+            argv, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        )
     assert process.stdout is not None and process.stderr is not None
     with process.stdout, process.stderr:
         stdout = process.stdout.read()

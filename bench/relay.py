@@ -16,9 +16,11 @@ from pathlib import Path
 
 from tests.contract.relay_kernel import Event, Relay, opening, stream
 
+from bench.copies import PIPE_BYTES
 from bench.measure import MB, Bar, median, table
-from bench.writer import DIALECTS, PIPE_BYTES, SHAPE, streams
+from bench.streams import DIALECTS, streams
 
+SHAPE = "orders"
 CPU_BAR_MS = 1.5
 RSS_BAR_MB = 16.0
 
@@ -72,7 +74,7 @@ def hop(source: Path, open_: Event) -> Hop:
 
 def measure(rounds: int = 3) -> list[Bar]:
     """Let each dialect become each; medians."""
-    folder = streams()
+    folder = streams(SHAPE)
     schema = (folder / f"{SHAPE}.schema.json").read_text()
     found: dict[tuple[str, str], list[Hop]] = {(a, b): [] for a in DIALECTS for b in DIALECTS}
     for _ in range(rounds):

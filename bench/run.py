@@ -7,10 +7,40 @@ import platform
 import sys
 from typing import Final
 
-from bench import broker, docker, first_byte, inside, jail, pipe, relay, start, version, writer
+from bench import (
+    broker,
+    docker,
+    first_byte,
+    inside,
+    jail,
+    many_streams,
+    pipe,
+    relay,
+    shuffled,
+    start,
+    target_csv,
+    two_cores,
+    version,
+    writer,
+)
 from bench.measure import table
 
-PARTS: Final = (version, start, docker, inside, first_byte, relay, jail, pipe, broker, writer)
+PARTS: Final = (
+    version,
+    start,
+    docker,
+    inside,
+    first_byte,
+    relay,
+    jail,
+    pipe,
+    broker,
+    writer,
+    two_cores,
+    shuffled,
+    target_csv,
+    many_streams,
+)
 
 
 def main() -> int:
