@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from dativo.kernel import expansion, shapes
+from dativo.kernel.contracts import Contracts
 from dativo.kernel.document import Document, Location, Number, load_yaml
 from dativo.kernel.grants import Grants
 from dativo.kernel.limits import EpochLimits, ReadLimits
@@ -92,6 +93,7 @@ class Job:
     target: TargetJob | ForeignTargetJob
     limits: ReadLimits
     digest: str
+    contracts: Contracts = field(default_factory=Contracts)
 
     @property
     def own_target(self) -> TargetJob:
@@ -143,6 +145,7 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
         target=_target(said["target"], document, path.parent),
         limits=replace(ReadLimits(), **said.get("limits", {})),
         digest=written.digest(),
+        contracts=Contracts.read(said.get("contracts", {})),
     )
 
 

@@ -8,11 +8,12 @@ Epochs that were sealed and handed to the committer before a failure are committ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dativo.kernel import registry, walls, warehouse
 from dativo.kernel.claims import Claims
 from dativo.kernel.committer import Target, committer, open_committer
+from dativo.kernel.contracts import REJECTS, Contract, Contracts
 from dativo.kernel.conversation import Conversation, Ending, Observer
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
@@ -68,6 +69,7 @@ class Input:
     echo: bool = False
     first_state: bool = False
     max_output_bytes: int | None = None
+    contracts: Contracts = field(default_factory=Contracts)
 
 
 def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
@@ -82,6 +84,7 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
             {
                 "stream": table.stream.to_event(),
                 "key": list(table.key),
+                **_contract(source.contracts.of(table.stream)),
                 **({"json_schema": table.json_schema} if table.json_schema is not None else {}),
             }
             for table in source.tables
@@ -115,6 +118,16 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
     }
 
 
+def _with(event: control.Event, contract: dict[str, object] | None) -> control.Event:
+    """Return ``event`` with the kernel's word on the stream's contract, whatever the sender said of it."""
+    own = {key: value for key, value in event.items() if key != "contract"}
+    return own if contract is None else {**own, "contract": contract}
+
+
+def _contract(contract: Contract) -> dict[str, object]:
+    return {"contract": contract.to_writer()} if contract.may_reject else {}
+
+
 class Landing(Conversation):
     """Carry one run into writer and committer.
 
@@ -134,6 +147,8 @@ class Landing(Conversation):
         self._writer: Peer | None = None
         self._committer: Peer | None = None
         self._claims: Claims | None = None
+        self._contracts = Contracts()
+        self._declared: frozenset[Stream] = frozenset()
         self._final_committed = False
 
     def start(
@@ -168,9 +183,12 @@ class Landing(Conversation):
                 stdin=stdin,
             )
         self._writer = self.new_peer("dativo-writer", writing)
+        self._contracts = source.contracts
+        self._declared = frozenset(table.stream for table in source.tables)
         self._claims = Claims(
             source.dialect,
-            (table.stream for table in source.tables),
+            self._declared,
+            contracts=source.contracts,
             declare=source.declare,
             max_streams=source.limits.max_streams,
             max_state_bytes=source.limits.max_state_bytes,
@@ -179,7 +197,14 @@ class Landing(Conversation):
         # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
         self.open(
             {
-                self._committer: open_committer(target, processes.run_id, staging.path),
+                self._committer: {
+                    **open_committer(target, processes.run_id, staging.path),
+                    "contracts": [
+                        {"stream": stream.to_event(), **contract.to_committer()}
+                        for stream in sorted(self._declared)
+                        if (contract := source.contracts.of(stream)) != Contract()
+                    ],
+                },
                 self._writer: open_writer(source, target.epoch),
             },
             until=lambda: self.tally.opened is not None,
@@ -207,16 +232,20 @@ class Landing(Conversation):
         match message:
             case events.StreamSchema() if peer is self._writer and self._claims:
                 self._claims.take_schema(message)
-                self.relay(self._committer, event)
+                contract = self._undeclared(message.stream)
+                self.relay(
+                    self._committer, _with(event, contract.to_committer() if contract else None)
+                )
             case events.Sealed() if peer is self._writer and self._claims:
-                self._claims.take_sealed(message, finishing=self.finishing)
+                self._claims.take_sealed(message, finishing=self.finishing, stats=self.tally.stats)
                 self.tally.take_sealed(message)
                 self.relay(self._committer, event)
             case events.Opened() if peer is self._committer:
                 self.tally.take_opened(message)
             case events.StreamPlan() if peer is self._committer:
                 self.tally.take_plan(message)
-                self.relay(self._writer, event)
+                contract = self._undeclared(message.stream)
+                self.relay(self._writer, _with(event, contract.to_writer() if contract else None))
             case events.Committed() if peer is self._committer:
                 sealed = self.tally.take_committed(message)
                 self._final_committed = sealed.final
@@ -227,6 +256,10 @@ class Landing(Conversation):
                 peer.said_goodbye = True
             case _:
                 raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
+
+    def _undeclared(self, stream: Stream) -> Contract | None:
+        """Return the contract of a stream that declared itself: writer and committer hear of it with its schema and plan."""
+        return None if stream in self._declared or stream == REJECTS else self._contracts.of(stream)
 
     def look_after(self) -> None:
         """End a run whose writer says nothing: while it reads it tells of itself once a second."""

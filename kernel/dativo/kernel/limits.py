@@ -92,6 +92,14 @@ MAX_CONTROL_BYTES: Final = Limit(1 * MIB, "", "One CONTROL message (a config)")
 MAX_MESSAGES: Final = Limit(1000, "", "LOG and TRACE messages passed on in one run")
 MAX_MESSAGE_BYTES: Final = Limit(4 * KIB, "", "Shown of one LOG or TRACE message")
 MAX_VALUE_CHARS: Final = Limit(200, "", "Shown of a value in an error")
+MAX_REJECTS: Final = Limit(
+    1000,
+    "contracts.*.max_rejects",
+    "Records and values of a stream that a run discards, where its contract lets it",
+)
+MAX_REJECT_TEXT_BYTES: Final = Limit(
+    64 * KIB, "", "Kept of the line of a reject, where its contract says `keep_text`"
+)
 MAX_SHOWN_TEXT_LINES: Final = Limit(
     20, "", "Lines of stdin that are not messages, shown by a standalone target"
 )

@@ -18,6 +18,7 @@ from dativo.kernel import grants as kernel_grants
 from dativo.kernel.audit import Audit
 from dativo.kernel.broker import Networks
 from dativo.kernel.configuration import check_types
+from dativo.kernel.contracts import REJECTS, Contract
 from dativo.kernel.job import ForeignTargetJob, Job, SourceJob, load_job
 from dativo.kernel.ledger import Ledger
 from dativo.kernel.network import NetworkGrant
@@ -26,7 +27,7 @@ from dativo.kernel.paths import Paths
 from dativo.kernel.policy import Policy, load_policy
 from dativo.protocol.airbyte import Spec
 from dativo.protocol.catalog import Catalog, select
-from dativo.protocol.errors import Where
+from dativo.protocol.errors import ConfigError, Where
 from dativo.sandbox import Grants as Walled
 from dativo.sandbox import Identity, Walls
 
@@ -173,7 +174,12 @@ class Plan:
         target = self.job.own_target
         grants = {"network": [str(grant) for grant in target.network]}
         said = {"connector": self.target.reference, "mode": target.mode, **target.config}
-        return {**said, "grants": grants}
+        return {**said, "grants": grants, "contracts": self._contracts()}
+
+    def _contracts(self) -> dict[str, object]:
+        """Return what holds for each stream that the job has a contract for."""
+        found = ((e.stream, self.job.contracts.of(e.stream)) for e in self.selected.streams)
+        return {str(stream): one.document() for stream, one in found if one != Contract()}
 
     @property
     def redactor(self) -> secrets.Redactor:
@@ -320,20 +326,37 @@ def make_plan(
         discovered = verbs.discover(
             how, source.documents, site.ledger, key=source.catalog_key, fresh=refresh_catalog
         )
+    selected = select(discovered, job.source.streams)
     if foreign is not None:
         _check_target(site, foreign, job, identity, run)
+    else:
+        _check_streams(job, discovered, selected)
     return Plan(
         job=job,
         source=source,
         target=registry.find_target(job.target.connector) if foreign is None else foreign.plugin,
         discovered=discovered,
-        selected=select(discovered, job.source.streams),
+        selected=selected,
         walls=site.walls,
         asks=tuple(ask for request in wanted for ask in request.asks),
         foreign=foreign,
         observe=observe,
         exchange_bytes=exchanged,
     )
+
+
+def _check_streams(job: Job, discovered: Catalog, selected: Catalog) -> None:
+    """Hold contracts and names of streams against each other. Raises ConfigError."""
+    job.contracts.check(
+        (entry.stream for entry in discovered.streams),
+        Where(file=str(job.path), pointer="/contracts"),
+    )
+    if any(entry.stream == REJECTS for entry in selected.streams):
+        raise ConfigError(
+            f"the name of the stream {REJECTS} is reserved for rejects",
+            Where(file=str(job.path), pointer="/source/streams", stream=str(REJECTS)),
+            hint=f'Leave it out: streams: ["!{REJECTS}"]',
+        )
 
 
 def _check_target(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dativo.kernel import show, standing
+from dativo.kernel.contracts import REJECTS
 from dativo.kernel.network_record import NetworkRecord, NetworkReport
 from dativo.kernel.tally import Tally
 from dativo.protocol.errors import DativoError, ExitStatus
@@ -28,6 +29,19 @@ class StreamReport:
     written: int
     rejected: int
     filtered: int
+    bytes: int
+    files: int
+    metadata_location: str | None
+    # Values that became null, in rows that were written.
+    discarded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RejectsReport:
+    """Where the rejects of a run are kept: ``rows`` of it in ``table``."""
+
+    table: str
+    rows: int
     bytes: int
     files: int
     metadata_location: str | None
@@ -82,6 +96,8 @@ class Report:
     oddities: dict[str, int] = field(default_factory=dict)
     # Of each process that a broker served.
     network: tuple[NetworkReport, ...] = ()
+    # What contracts let the run discard, if anything.
+    rejects: RejectsReport | None = None
 
     def summary(self) -> str:
         """Return the run in a few words."""
@@ -153,6 +169,7 @@ class Course:
             slowest=slowest(waited_s, blocked_s, processes) if stats else None,
             oddities=dict(stats.oddities) if stats else {},
             network=self.network.reports() if self.network is not None else (),
+            rejects=rejects_report(tally),
         )
 
 
@@ -203,9 +220,18 @@ def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
             bytes=totals.bytes,
             files=totals.files,
             metadata_location=totals.metadata_location,
+            discarded=totals.discarded,
         )
         for stream, totals in tally.streams.items()
     )
+
+
+def rejects_report(tally: Tally) -> RejectsReport | None:
+    """Return where the committed rejects are; None for a run without any."""
+    kept = tally.rejects
+    if kept is None or kept.table is None or not kept.written:
+        return None
+    return RejectsReport(kept.table, kept.written, kept.bytes, kept.files, kept.metadata_location)
 
 
 def process_report(
@@ -255,6 +281,7 @@ def render(report: Report, *, reader: str | None) -> str:
         f"  {report.source} → {report.target} {report.warehouse}".rstrip(),
         f"  {_durable(report)}",
         *_streams(report),
+        *_rejects(report),
         "",
         f"  {size(report.source_bytes)} from the source, "
         + (_times(report.commits, "commit") if report.acknowledged is None else "passed on")
@@ -355,6 +382,18 @@ def _streams(report: Report) -> list[str]:
         [(*row, *more) for row, more in zip(rows, stored, strict=True)],
         right=(1, 2, 3, 4, 5),
     )
+
+
+def _rejects(report: Report) -> list[str]:
+    if report.rejects is None:
+        return []
+    values = sum(stream.discarded for stream in report.streams)
+    rows = report.rejects.rows - values
+    return [
+        "",
+        f"  discarded: {_times(rows, 'row')}, {_times(values, 'value')}; kept in {report.rejects.table} "
+        f"(dativo files JOB --stream {REJECTS})",
+    ]
 
 
 def _waits(report: Report) -> list[str]:

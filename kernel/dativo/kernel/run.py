@@ -118,6 +118,7 @@ def _input(plan: Plan) -> Input:
         said.limits,
         strict=said.source.strict,
         max_output_bytes=plan.source.grants.output_bytes,
+        contracts=said.contracts,
     )
 
 

@@ -152,15 +152,18 @@ def list_of(item: Parse, least: int = 0, most: int = 1000) -> Parse:
     return parse
 
 
-def mapping_of(key: Parse, item: Parse) -> Parse:
-    """Return the parser of an open mapping."""
+@dataclass(frozen=True, slots=True)
+class MappingOf:
+    """An open mapping: any keys that ``key`` parses, each with an ``item``."""
 
-    def parse(value: Any, location: Location) -> dict[str, Any]:
+    key: Parse
+    item: Parse
+
+    def __call__(self, value: Any, location: Location) -> dict[str, Any]:
+        """Return what ``value`` says. Raises Fault."""
         if not isinstance(value, dict):
             raise Fault(location, "expected a mapping")
-        return {key(k, (*location, k)): item(v, (*location, k)) for k, v in value.items()}
-
-    return parse
+        return {self.key(k, (*location, k)): self.item(v, (*location, k)) for k, v in value.items()}
 
 
 def foreign(value: Any, location: Location) -> dict[str, Any]:
@@ -278,9 +281,7 @@ TARGET_CONFIG: Final = Shape(
 EPOCH: Final = Shape({}, {"bytes": SIZE, "rows": COUNT, "time": SECONDS})
 OWN_TARGETS: Final = ("iceberg", "parquet")
 COMMITTER_GRANTS: Final = Shape({}, {"network": GRANTS.keys["network"]})
-_TARGET_NOT_BUILT: Final = frozenset(
-    {"custom_writer", "path", "engine", "shared", "contract", "max_rejects", "eof"}
-)
+_TARGET_NOT_BUILT: Final = frozenset({"custom_writer", "path", "engine", "shared", "eof"})
 OWN_TARGET: Final = Shape(
     {"connector": one_of(*OWN_TARGETS), "config": TARGET_CONFIG},
     {
@@ -322,13 +323,55 @@ class TargetShape:
 
 
 TARGET: Final = TargetShape(OWN_TARGET, FOREIGN_TARGET)
+
+
+def _contract(parsed: dict[str, Any], location: Location) -> None:
+    if parsed.get("values", "fail") == "fail":
+        for key in ("max_rejects", "keep_text"):
+            if parsed.get(key):
+                raise Fault(
+                    (*location, key),
+                    f"`{key}` speaks of what is discarded, and nothing is",
+                    "Set `values` to discard_row or discard_value",
+                )
+    renamed = parsed.get("rename", {})
+    names = [*renamed.values(), *renamed]
+    if len(set(names)) != len(names):
+        raise Fault((*location, "rename"), "a property is named twice")
+
+
+PROPERTY: Final = text(wanted="the name of a property", max_chars=1024)
+CONTRACT: Final = Shape(
+    {},
+    {
+        "schema": one_of("evolve", "freeze"),
+        "conflict": one_of("new_column", "fail"),
+        "values": one_of("fail", "discard_row", "discard_value"),
+        "max_rejects": whole(0),
+        "keep_text": boolean,
+        "rename": MappingOf(PROPERTY, PROPERTY),
+    },
+    check=_contract,
+)
+CONTRACTS: Final = MappingOf(text(wanted="a pattern of streams"), CONTRACT)
+
+
+def _contracts_of_own_target(parsed: dict[str, Any], location: Location) -> None:
+    if "contracts" in parsed and parsed["target"]["connector"] not in OWN_TARGETS:
+        raise Fault(
+            (*location, "contracts"),
+            "contracts are kept by dativo's own targets; a foreign target has its own rules",
+            "Leave `contracts` out",
+        )
+
+
 JOB: Final = Shape(
     {"pipeline": IDENTIFIER, "source": SOURCE, "target": TARGET},
-    {"limits": Shape({}, READ_LIMITS)},
+    {"contracts": CONTRACTS, "limits": Shape({}, READ_LIMITS)},
     frozenset(
-        {"transformers", "engine", "tenant", "schedule", "contract", "contracts", "max_rejects"}
-        | {"rejects", "eof", "partition", "partitions", "audit"}
+        {"transformers", "engine", "tenant", "schedule", "eof", "partition", "partitions", "audit"}
     ),
+    check=_contracts_of_own_target,
 )
 
 # --- policy --------------------------------------------------------------------------------------
@@ -444,17 +487,17 @@ LOCKED: Final = Shape(
         "requested": text(r"[0-9A-Za-z.+!_*<>=~, -]*", "a version specifier", 256),
         "python": text(r"3\.[0-9]{1,2}", "a Python version such as 3.11"),
         "script": text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "a console script"),
-        "contents": mapping_of(_PLATFORM, DIGEST),
+        "contents": MappingOf(_PLATFORM, DIGEST),
         "requirements": list_of(REQUIREMENT, 1, 5000),
     },
-    {"newest": VERSION, "built": mapping_of(_PACKAGE, list_of(REQUIREMENT, 0, 1000))},
+    {"newest": VERSION, "built": MappingOf(_PACKAGE, list_of(REQUIREMENT, 0, 1000))},
 )
 LOCKED_IMAGE: Final = Shape(
     {
         "kind": one_of("image"),
         "version": VERSION,
-        "images": mapping_of(_PLATFORM, DIGEST),
-        "contents": mapping_of(_PLATFORM, DIGEST),
+        "images": MappingOf(_PLATFORM, DIGEST),
+        "contents": MappingOf(_PLATFORM, DIGEST),
     }
 )
 
@@ -468,7 +511,7 @@ def _locked(value: Any, location: Location) -> dict[str, Any]:
 LOCK: Final = Shape(
     {
         "version": whole(1, 1),
-        "plugins": mapping_of(
+        "plugins": MappingOf(
             text(
                 r"(airbyte|singer|image):[a-z0-9-]{1,128}",
                 "a reference such as airbyte:source-faker",
@@ -490,10 +533,10 @@ UNPACKED: Final = Shape(
             {
                 "entrypoint": list_of(_ANY_TEXT, most=100),
                 "command": list_of(_ANY_TEXT, most=100),
-                "environment": mapping_of(text(r"[^\0=\ud800-\udfff]+", "a name"), _ANY_TEXT),
+                "environment": MappingOf(text(r"[^\0=\ud800-\udfff]+", "a name"), _ANY_TEXT),
                 "folder": text(r"/[^\0\ud800-\udfff]*", "an absolute path"),
                 "user": _ANY_TEXT,
-                "labels": mapping_of(_ANY_TEXT, _ANY_TEXT),
+                "labels": MappingOf(_ANY_TEXT, _ANY_TEXT),
             }
         ),
     },

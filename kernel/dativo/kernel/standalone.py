@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn
 from dativo.kernel import failures, show
 from dativo.kernel._version import VERSION
 from dativo.kernel.undumpable import make_undumpable
-from dativo.protocol.errors import Blame, ConfigError, DativoError, ExitStatus, NotPermitted
+from dativo.protocol.errors import Blame, ConfigError, DativoError, ExitStatus, NotPermitted, Where
 
 if TYPE_CHECKING:
     import argparse
@@ -96,6 +96,7 @@ def _singer(target: Target, arguments: Sequence[str]) -> int:
                 strict=config.strict,
                 echo=True,
                 first_state=True,
+                contracts=config.contracts,
             ),
             overwrites=(),
             states=standalone_singer.states,
@@ -146,6 +147,7 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
 
     config = target_config.load(asked.config, target, Path.cwd())
     configured = standalone_airbyte.load_catalog(Path(asked.catalog), config)
+    config.contracts.check(configured.streams, Where(file=str(config.file), pointer="/contracts"))
     for warning in configured.warnings:
         show.data(standalone_airbyte.log("WARN", warning))
     show.flush()
@@ -160,6 +162,7 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
                 strict=config.strict,
                 echo=True,
                 first_state=True,
+                contracts=config.contracts,
             ),
             overwrites=configured.overwrites,
             states=standalone_airbyte.States(),

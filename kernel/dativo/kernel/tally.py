@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dativo.kernel.contracts import REJECTS
 from dativo.kernel.limits import MAX_EPOCHS_WAITING
 from dativo.protocol import events
 from dativo.protocol.errors import ProtocolViolation
@@ -12,13 +13,14 @@ from dativo.protocol.state import StateEntry, Stream, merge
 
 @dataclass(slots=True)
 class StreamTotals:
-    """One stream over all committed epochs of a run: read = written + rejected + filtered."""
+    """One stream over all committed epochs of a run: read = written + rejected + filtered; ``discarded`` values became null."""
 
     table: str | None = None
     read: int = 0
     written: int = 0
     rejected: int = 0
     filtered: int = 0
+    discarded: int = 0
     bytes: int = 0
     files: int = 0
     metadata_location: str | None = None
@@ -36,6 +38,8 @@ class Tally:
     acknowledged: int = 0
     passed: tuple[events.Counts, ...] = ()
     streams: dict[Stream, StreamTotals] = field(default_factory=dict)
+    # The table of rejects, once there was one.
+    rejects: StreamTotals | None = None
     stats: events.Stats | None = None
     # The connector's own words on why it failed; hostile text.
     last_error: str | None = None
@@ -54,7 +58,7 @@ class Tally:
 
     def take_plan(self, message: events.StreamPlan) -> None:
         """Note the table of a stream."""
-        self.streams.setdefault(message.stream, StreamTotals()).table = message.table
+        self._totals(message.stream).table = message.table
 
     def take_sealed(self, message: events.Sealed) -> None:
         """Keep an epoch until it is committed. Raises ProtocolViolation when more wait than may."""
@@ -83,12 +87,21 @@ class Tally:
             totals.written += count.written
             totals.rejected += count.rejected
             totals.filtered += count.filtered
+            totals.discarded += count.discarded
         for table in message.tables:
-            totals = self.streams.setdefault(table.stream, StreamTotals())
+            totals = self._totals(table.stream)
+            totals.written += table.rows if totals is self.rejects else 0
             totals.bytes += table.bytes
             totals.files += table.files
             totals.metadata_location = table.metadata_location or totals.metadata_location
         return sealed
+
+    def _totals(self, stream: Stream) -> StreamTotals:
+        if stream != REJECTS:
+            return self.streams.setdefault(stream, StreamTotals())
+        if self.rejects is None:
+            self.rejects = StreamTotals()
+        return self.rejects
 
     def written(self) -> int:
         """Return the rows committed so far."""

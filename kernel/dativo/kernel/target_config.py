@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from dativo.kernel import shapes
+from dativo.kernel.contracts import Contracts
 from dativo.kernel.document import Document, Location, load_json, pointer
-from dativo.kernel.limits import JOB_BYTES, EpochLimits, ReadLimits, shown
+from dativo.kernel.limits import JOB_BYTES, MAX_REJECTS, EpochLimits, ReadLimits, shown
 from dativo.kernel.shapes import Fault, Parse, Shape
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import ConfigError, Where
@@ -44,6 +45,7 @@ class TargetConfig:
     epoch: EpochLimits = field(default_factory=EpochLimits)
     limits: ReadLimits = field(default_factory=ReadLimits)
     notices: tuple[str, ...] = ()
+    contracts: Contracts = field(default_factory=Contracts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,19 @@ def _one_of(*values: str) -> dict[str, object]:
 _NAMESPACE_TEXT: Final[dict[str, object]] = {
     "type": "string",
     "pattern": "^[A-Za-z][A-Za-z0-9_]{0,62}$",
+}
+
+_CONTRACT_SCHEMA: Final[dict[str, object]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "schema": {**_one_of("evolve", "freeze"), "default": "evolve"},
+        "conflict": {**_one_of("new_column", "fail"), "default": "new_column"},
+        "values": {**_one_of("fail", "discard_row", "discard_value"), "default": "fail"},
+        "max_rejects": {"type": "integer", "minimum": 0, "default": int(MAX_REJECTS)},
+        "keep_text": {"type": "boolean", "default": False},
+        "rename": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
 }
 
 _OWN: Final = (
@@ -142,6 +157,13 @@ _OWN: Final = (
         Shape({}, shapes.READ_LIMITS),
         {"type": "object", "additionalProperties": False, "properties": _limits_schema()},
         "Bounds on the input.",
+    ),
+    Setting(
+        "contracts",
+        shapes.CONTRACTS,
+        {"type": "object", "additionalProperties": _CONTRACT_SCHEMA},
+        "By patterns of streams: what becomes of changes of their schemas and of values that do not fit. The last that fits "
+        "holds.",
     ),
 )
 
@@ -275,7 +297,7 @@ def _shape(target: Target) -> Shape:
     # `namespace` may come by singer-sdk's name for it.
     required = {s.name: s.parse for s in own if s.required and s.name != "namespace"}
     optional = {s.name: s.parse for s in own if s.name not in required}
-    return Shape(required, {**optional, **_SDK}, frozenset({"contract", "max_rejects", "secrets"}))
+    return Shape(required, {**optional, **_SDK}, frozenset({"secrets"}))
 
 
 def load(file: str, target: Target, folder: Path) -> TargetConfig:
@@ -308,6 +330,7 @@ def load(file: str, target: Target, folder: Path) -> TargetConfig:
         notices=tuple(
             f"`{name}` has no effect: {why}" for name, why in _NO_EFFECT.items() if name in said
         ),
+        contracts=Contracts.read(said.get("contracts", {})),
     )
 
 

@@ -143,13 +143,15 @@ class StateSeen:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of one stream: read = written + rejected + filtered once everything is sealed."""
+    """Rows of one stream: read = written + rejected + filtered once everything is sealed. ``discarded``: values that became null
+    in rows that are written."""
 
     stream: Stream
     read: int
     written: int
     rejected: int
     filtered: int
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,7 +596,12 @@ def _state_seen(r: _Reader) -> StateSeen:
 def _counts(value: Any) -> Counts:
     r = _Reader(value, "counts")
     return Counts(
-        r.stream(), r.count("read"), r.count("written"), r.count("rejected"), r.count("filtered")
+        r.stream(),
+        r.count("read"),
+        r.count("written"),
+        r.count("rejected"),
+        r.count("filtered"),
+        r.optional_count("discarded") or 0,
     )
 
 

@@ -13,11 +13,13 @@ import pytest
 from referencing import Registry, Resource
 
 from dativo.kernel import environment, limits, quantities, shapes
+from dativo.kernel.contracts import Contract
 from dativo.kernel.document import load_yaml
 from dativo.kernel.job import load_job
 from dativo.kernel.lock import Locked, LockedImage, lock_text
 from dativo.kernel.paths import Paths
 from dativo.protocol.errors import ConfigError
+from dativo.protocol.state import Stream
 
 ROOT = Path(__file__).parents[3]
 
@@ -160,7 +162,7 @@ def test_settings_are_keys_of_a_job() -> None:
     for limit in limits.ALL.values():
         shape: Any = shapes.JOB
         for step in filter(None, limit.setting.split(".")):
-            shape = shape.keys[step]
+            shape = shape.item if step == "*" else shape.keys[step]
 
 
 # --- schemas ---------------------------------------------------------------------------------------------------------------
@@ -195,6 +197,8 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
         return _same_keys(shape.own, schema["then"], root, place) + _same_keys(
             shape.foreign, schema["else"], root, place
         )
+    if isinstance(shape, shapes.MappingOf) and "additionalProperties" in schema:
+        return _same_keys(shape.item, schema["additionalProperties"], root, place)
     if not isinstance(shape, shapes.Shape):
         return 0
     assert schema.get("additionalProperties") is False, place
@@ -209,7 +213,7 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("name", "shape", "mappings"),
     [
-        ("job", shapes.JOB, 10),
+        ("job", shapes.JOB, 11),
         ("policy", shapes.POLICY, 5),
         ("plugin", shapes.PLUGIN, 4),
         ("grants", shapes.GRANTS, 1),
@@ -248,6 +252,9 @@ def test_all_keys_shows_all_keys() -> None:
         if isinstance(shape, shapes.TargetShape):
             own = value["connector"] in shapes.OWN_TARGETS
             return missing(shape.own if own else shape.foreign, value, place)
+        if isinstance(shape, shapes.MappingOf) and isinstance(shape.item, shapes.Shape):
+            shown = {key: each for one in value.values() for key, each in one.items()}
+            return missing(shape.item, shown, f"{place}/*")
         if not isinstance(shape, shapes.Shape):
             return []
         found = [f"{place}/{key}" for key in shape.keys if key not in value]
@@ -263,6 +270,10 @@ def test_all_keys_shows_all_keys() -> None:
 def test_all_keys_shows_the_defaults() -> None:
     job = load_job(ROOT / "examples/all_keys.yaml", {})
     assert (job.limits, job.own_target.epoch) == (limits.ReadLimits(), limits.EpochLimits())
+    assert job.contracts.of(Stream("", "users")) == Contract()
+    assert job.contracts.of(Stream("", "orders")) == Contract(
+        values="discard_row", max_rejects=limits.MAX_REJECTS
+    )
     from dataclasses import replace
 
     from dativo.kernel.grants import Grants

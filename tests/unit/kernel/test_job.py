@@ -245,7 +245,7 @@ def test_a_foreign_target(tmp_path: Path) -> None:
         ("mode: append", "epoch: {}", "no `epoch` here: a foreign target", 7, "/target/epoch"),
         ("grants", "grant", "unknown key `grant`", 6, "/target/grant"),
         ("memory", "memroy", "unknown key `memroy`", 6, "/target/grants/memroy"),
-        ("mode: append", "contract: x", "`contract` is not built yet", 7, "/target/contract"),
+        ("mode: append", "eof: x", "`eof` is not built yet", 7, "/target/eof"),
         ("singer:target-jsonl", "[x]", "`connector`: expected a text", 4, "/target/connector"),
         (
             FOREIGN[FOREIGN.index("{dest") : FOREIGN.index("}\n  gr") + 1],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dativo.kernel.contracts import REJECTS
 from dativo.kernel.limits import MAX_EPOCHS_WAITING
 from dativo.kernel.report import Course, render, stream_reports
 from dativo.kernel.tally import Tally
@@ -74,3 +75,25 @@ def test_an_epoch_of_states_alone_is_told_as_such(rows: int, told: str) -> None:
     text = render(course.report(None), reader=None)
     assert f"  {told}: epoch 2, 1 state\n" in text
     assert f"from the source, {'1 commit' if rows else '0 commits'}" in text
+
+
+def test_rejects_are_told_with_their_table_and_are_no_stream() -> None:
+    course = Course("r1", "shop", "airbyte:source-x==1", "iceberg", warehouse="/lake")
+    tally = course.tally
+    tally.take_opened(events.Opened("0", 0, (), ()))
+    tally.take_plan(events.StreamPlan("0", REJECTS, 1, "shop._dativo_rejects"))
+    assert course.report(None).rejects is None  # a table, and nothing of it committed
+    files = (events.StagedFile(REJECTS, "b.parquet", 3, 10),)
+    counts = (events.Counts(USERS, 12, 11, 1, 0, 2),)
+    tally.take_sealed(events.Sealed("0", 1, True, files, (), counts))
+    rows = events.TableCommit(USERS, "shop.users", 11, 1, 100, "7", "/m.json")
+    kept = events.TableCommit(REJECTS, "shop._dativo_rejects", 3, 1, 50, "8", "/r.json")
+    tally.take_committed(events.Committed("0", 1, 1, (rows, kept)))
+    report = course.report(None)
+    [stream] = report.streams
+    assert (stream.stream, stream.written, stream.rejected, stream.discarded) == ("users", 11, 1, 2)
+    assert report.rejects is not None
+    assert (report.rejects.table, report.rejects.rows) == ("shop._dativo_rejects", 3)
+    assert report.summary().startswith("11 rows, ")
+    told = "discarded: 1 row, 2 values; kept in shop._dativo_rejects (dativo files JOB --stream _dativo_rejects)"
+    assert told in render(report, reader=None)
