@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from dativo.protocol import columntypes
 from dativo.protocol.control import Event
 from dativo.protocol.errors import Blame, ProtocolViolation
 from dativo.protocol.state import StateEntry, Stream
 
 T = TypeVar("T")
 
-MAX_NAME_CHARS: Final = 1024
+MAX_NAME_CHARS: Final = columntypes.MAX_NAME_CHARS
 MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_ITEMS: Final = 100_000
 MAX_CLIENTS: Final = 64
@@ -59,9 +60,6 @@ _PRINTABLE = re.compile(r"[!-~]{1,1024}")
 _ADDRESS = re.compile(r"[0-9a-f.:]{2,45}")
 _VERDICT = re.compile("|".join(VERDICTS))
 _ODDITY = re.compile(r"[a-z_]{1,32}")
-_TYPE = re.compile(
-    r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -545,29 +543,14 @@ def _recovered(value: Any) -> Recovered:
     return Recovered(r.count("epoch"), r.text("action"), r.count("files"))
 
 
-def _column(value: Any) -> None:
-    r = _Reader(value, "column")
-    r.text("property")
-    r.text("type", pattern=_TYPE)
-    r.flag("json")
-
-
-def _planned_column(value: Any) -> None:
-    r = _Reader(value, "column")
-    r.text("property")
-    r.text("column")
-    r.text("type", pattern=_TYPE)
-    r.count("field_id")
-
-
 def _stream_schema(r: _Reader) -> StreamSchema:
-    columns = r.items("columns", _column)
+    columns = r.items("columns", lambda column: columntypes.check_column(column, planned=False))
     r.items("key", _short_text, max_items=1000)
     return StreamSchema(r.text("input"), r.stream(), r.count("revision"), len(columns))
 
 
 def _stream_plan(r: _Reader) -> StreamPlan:
-    r.items("columns", _planned_column)
+    r.items("columns", lambda column: columntypes.check_column(column, planned=True))
     r.count("schema_id")
     return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
 

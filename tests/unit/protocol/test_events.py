@@ -39,7 +39,7 @@ GOOD: dict[str, control.Event] = {
         "stream": STREAM,
         "revision": 1,
         "key": ["id"],
-        "columns": [{"property": "id", "type": "decimal(38,9)", "json": False}],
+        "columns": [{"property": "id", "type": "decimal(38,9)"}],
     },
     "stream_plan": {
         "type": "stream_plan",
@@ -49,7 +49,32 @@ GOOD: dict[str, control.Event] = {
         "table": "shop.users",
         "schema_id": 0,
         "columns": [
-            {"property": "id", "column": "id", "type": "long", "field_id": 1, "required": False}
+            {"property": "id", "column": "id", "type": "long", "field_id": 1, "required": False},
+            {
+                "property": "A",
+                "column": "a",
+                "field_id": 2,
+                "type": {
+                    "type": "struct",
+                    "fields": [
+                        {
+                            "property": "l",
+                            "column": "l",
+                            "field_id": 3,
+                            "type": {
+                                "type": "list",
+                                "element_id": 4,
+                                "element": {
+                                    "type": "map",
+                                    "key_id": 5,
+                                    "value_id": 6,
+                                    "value": "date",
+                                },
+                            },
+                        }
+                    ],
+                },
+            },
         ],
     },
     "table": {
@@ -221,6 +246,25 @@ def test_parser_never_accepts_what_the_schema_refuses(kind: str, data: st.DataOb
     if field == "type":
         return
     event[field] = data.draw(WRONG)
+    try:
+        events.parse(event)
+    except ProtocolViolation:
+        return
+    VALIDATOR.validate(event)
+
+
+@given(st.sampled_from(["stream_schema", "stream_plan"]), st.data())
+def test_columns_are_never_accepted_where_the_schema_refuses(
+    kind: str, data: st.DataObject
+) -> None:
+    event = json.loads(json.dumps(GOOD[kind]))
+    at = event["columns"][-1]
+    while data.draw(st.booleans()):
+        inner = [each for each in at.values() if isinstance(each, dict | list)]
+        if not inner:
+            break
+        at = inner[0][0] if isinstance(inner[0], list) else inner[0]
+    at[data.draw(st.sampled_from(sorted(at)))] = data.draw(WRONG | st.just("struct"))
     try:
         events.parse(event)
     except ProtocolViolation:
