@@ -67,8 +67,14 @@ def _iceberg(target: Target) -> Iterator[_Place]:
         located = db.execute("SELECT metadata_location FROM iceberg_tables ORDER BY 1").fetchall()
     for (location,) in located:
         path = str(location).removeprefix("file://")
-        properties = json.loads(Path(path).read_bytes())["properties"]
-        names = json.loads(properties.get("dativo.name-map", "{}"))
+        metadata = json.loads(Path(path).read_bytes())
+        properties = metadata["properties"]
+        [schema] = [
+            s for s in metadata["schemas"] if s["schema-id"] == metadata["current-schema-id"]
+        ]
+        columns = {field["id"]: field["name"] for field in schema["fields"]}
+        known = json.loads(properties["dativo.name-map"])
+        names = {of: columns[field_id] for field_id, of in known if field_id in columns}
         yield _Place(
             _name(json.loads(properties["dativo.stream"])), f"iceberg_scan('{path}')", names
         )

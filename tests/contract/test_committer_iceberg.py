@@ -71,7 +71,7 @@ def test_sql_catalog_reads_our_tables(warehouse: Warehouse, catalog: SqlCatalog)
     assert summary["total-records"] == "2"
     assert table.properties["dativo.owner"] == "default/shop"
     assert table.properties["dativo.pipeline"] == "shop"
-    assert json.loads(table.properties["dativo.name-map"]) == {}
+    assert json.loads(table.properties["dativo.name-map"]) == []
 
 
 def test_foreign_commits_in_between(warehouse: Warehouse, catalog: SqlCatalog) -> None:

@@ -46,11 +46,44 @@ _ARROW: dict[str, Any] = {
 }
 
 
-def arrow_type(name: str) -> Any:
-    if name.startswith("decimal("):
-        precision, scale = name[len("decimal(") : -1].split(",")
-        return pa.decimal128(int(precision), int(scale))
-    return _ARROW[name]
+def arrow_type(planned: Any) -> Any:
+    """Return the Arrow type of a planned one, with the field ids that the writer puts into its files."""
+    if isinstance(planned, str):
+        if planned.startswith("decimal("):
+            precision, scale = planned[len("decimal(") : -1].split(",")
+            return pa.decimal128(int(precision), int(scale))
+        return _ARROW[planned]
+    if planned["type"] == "struct":
+        return pa.struct([arrow_field(field) for field in planned["fields"]])
+    if planned["type"] == "list":
+        return pa.list_(_with_id("element", planned["element"], planned["element_id"]))
+    key = _with_id("key", "string", planned["key_id"], required=True)
+    return pa.map_(key, _with_id("value", planned["value"], planned["value_id"]))
+
+
+def arrow_field(column: dict[str, Any]) -> Any:
+    return _with_id(column["column"], column["type"], column["field_id"])
+
+
+def _with_id(name: str, planned: Any, field_id: int, *, required: bool = False) -> Any:
+    metadata = {"PARQUET:field_id": str(field_id)}
+    return pa.field(name, arrow_type(planned), not required, metadata)
+
+
+def by_column(value: Any, planned: Any) -> Any:
+    """Return a value of a record with the names of columns in place of properties; text of what the plan has a string for."""
+    if value is None:
+        return None
+    if isinstance(planned, str):
+        return json.dumps(value) if isinstance(value, dict | list) else value
+    if planned["type"] == "struct":
+        return {
+            field["column"]: by_column(value.get(field["property"]), field["type"])
+            for field in planned["fields"]
+        }
+    if planned["type"] == "list":
+        return [by_column(item, planned["element"]) for item in value]
+    return [(key, by_column(item, planned["value"])) for key, item in value.items()]
 
 
 def stream(name: str, namespace: str | None = None) -> dict[str, str | None]:
@@ -255,7 +288,7 @@ class Committer:
     def plan(
         self,
         name: str,
-        columns: Sequence[tuple[str, str]] = USERS,
+        columns: Sequence[tuple[str, Any]] = USERS,
         *,
         namespace: str | None = None,
         revision: int = 1,
@@ -265,7 +298,7 @@ class Committer:
             stream=stream(name, namespace),
             revision=revision,
             key=[],
-            columns=[{"property": prop, "type": kind, "json": False} for prop, kind in columns],
+            columns=[{"property": prop, "type": kind} for prop, kind in columns],
         )
         answer = self.receive()
         if answer["type"] == "stream_plan":
@@ -285,10 +318,9 @@ class Committer:
         fields = []
         arrays = []
         for column in plan["columns"]:
-            kind = arrow_type(column["type"])
-            metadata = {"PARQUET:field_id": str(column["field_id"])}
-            fields.append(pa.field(column["column"], kind, True, metadata))
-            arrays.append(pa.array([row.get(column["property"]) for row in rows], kind))
+            fields.append(arrow_field(column))
+            values = [by_column(row.get(column["property"]), column["type"]) for row in rows]
+            arrays.append(pa.array(values, fields[-1].type))
         self._files += 1
         path = self.staging / f"{self._files:06d}-0000.parquet"
         pq.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")

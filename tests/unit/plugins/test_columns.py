@@ -1,12 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dativo.plugins.commit.columns import MAX_TABLE_COLUMNS, evolve, is_type, widen
+from dativo.plugins.commit.columns import MAX_TABLE_COLUMNS, Evolution, evolve, widen
 from dativo.plugins.commit.faults import CommitFault
-from dativo.plugins.commit.messages import Column, StreamSchema, WantedColumn
+from dativo.plugins.commit.messages import StreamSchema
+from dativo.plugins.commit.types import (
+    JSON,
+    Column,
+    List,
+    Map,
+    Struct,
+    Type,
+    Wanted,
+    WantedColumn,
+    WantedList,
+    WantedMap,
+    WantedStruct,
+    field_ids,
+    is_primitive,
+)
 from dativo.protocol.state import Stream
 
 SIMPLE = ["boolean", "int", "long", "float", "double", "date", "time", "timestamp", "timestamptz"]
@@ -15,7 +32,7 @@ TYPES = st.sampled_from([*SIMPLE, "string", "binary"]) | st.tuples(
 ).filter(lambda parts: parts[1] <= parts[0]).map(lambda parts: f"decimal({parts[0]},{parts[1]})")
 
 
-def schema(*columns: tuple[str, str]) -> StreamSchema:
+def schema(*columns: tuple[str, Wanted]) -> StreamSchema:
     return StreamSchema(Stream("", "users"), 1, tuple(WantedColumn(*column) for column in columns))
 
 
@@ -53,7 +70,7 @@ def test_widen_has_no_memory_of_order(a: str, b: str, c: str) -> None:
     ["", "uuid", "decimal(0,0)", "decimal(39,0)", "decimal(5,6)", "decimal(5, 2)", "list<int>"],
 )
 def test_types_that_are_none(name: str) -> None:
-    assert not is_type(name)
+    assert not is_primitive(name)
 
 
 def test_new_table() -> None:
@@ -106,3 +123,195 @@ def test_tables_do_not_grow_without_end() -> None:
         evolve(schema(("one_more", "long")), table, MAX_TABLE_COLUMNS)
     assert raised.value.code == "limit.table_columns"
     assert raised.value.exit_status == 6
+
+
+# --- trees -----------------------------------------------------------------------------------------------------------------
+
+
+def struct(**fields: Wanted) -> WantedStruct:
+    return WantedStruct(tuple(WantedColumn(name, kind) for name, kind in fields.items()))
+
+
+def grown(*wanted: Wanted) -> Evolution:
+    """Return a table with one column ``a`` after each of ``wanted`` was asked for in turn."""
+    growth = Evolution((), (), 0, False)
+    for kind in wanted:
+        growth = evolve(schema(("a", kind)), growth.columns, growth.last_field_id)
+    return growth
+
+
+def test_ids_of_a_new_struct() -> None:
+    wanted = schema(("a", struct(x="long", y=struct(z="long"))), ("b", WantedMap(WantedList(JSON))))
+    assert evolve(wanted, (), 0).columns == (
+        Column(
+            "a",
+            "a",
+            Struct(
+                (
+                    Column("x", "x", "long", 3),
+                    Column("y", "y", Struct((Column("z", "z", "long", 5),)), 4),
+                )
+            ),
+            1,
+        ),
+        Column("b", "b", Map(6, 7, List(8, "string")), 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (struct(x="int"), struct(x="long"), Struct((Column("x", "x", "long", 2),))),
+        (WantedList("float"), WantedList("double"), List(2, "double")),
+        (WantedList("double"), WantedList("float"), List(2, "double")),
+        (WantedMap("decimal(5,2)"), WantedMap("decimal(9,2)"), Map(2, 3, "decimal(9,2)")),
+        ("string", struct(x="long"), "string"),
+        ("string", WantedList("long"), "string"),
+        ("string", WantedMap("long"), "string"),
+        ("string", JSON, "string"),
+        (JSON, "string", "string"),
+        (WantedList("string"), WantedList(struct(x="long")), List(2, "string")),
+        (
+            WantedList(struct(x="long")),
+            WantedList(struct(y="long")),
+            List(2, Struct((Column("x", "x", "long", 3), Column("y", "y", "long", 4)))),
+        ),
+    ],
+)
+def test_what_a_tree_takes(before: Wanted, after: Wanted, expected: Type) -> None:
+    assert grown(before, after).columns[0].type == expected
+    assert not evolve(schema(("a", after)), grown(before, after).columns, 9).changed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        (struct(x="long"), "string", "a"),
+        (struct(x="long"), JSON, "a"),
+        (struct(x="long"), WantedMap("long"), "a"),
+        (struct(x="long"), WantedList("long"), "a"),
+        (WantedMap("long"), struct(x="long"), "a"),
+        (WantedList("long"), "long", "a"),
+        ("long", WantedList("long"), "a"),
+        ("long", JSON, "a"),
+        ("binary", struct(x="long"), "a"),
+        (struct(x="long"), struct(x="string"), "a.x"),
+        (WantedList("long"), WantedList("string"), "a.element"),
+        (WantedMap(struct(X="date")), WantedMap(struct(X="time")), "a.value.x"),
+    ],
+)
+def test_what_no_tree_takes(before: Wanted, after: Wanted, path: str) -> None:
+    with pytest.raises(CommitFault, match=rf"stream users: column {path} is ") as raised:
+        grown(before, after)
+    assert (raised.value.code, raised.value.field) == ("schema.conflict", "a")
+
+
+def test_the_plan_has_what_was_asked_for_and_no_more() -> None:
+    growth = grown(struct(x="long", y="long"), struct(z="long", y="int"))
+    assert growth.planned[0].type == Struct(
+        (Column("z", "z", "long", 4), Column("y", "y", "long", 3))
+    )
+    assert growth.changed
+
+
+def test_names_of_fields_are_unique_in_their_struct_alone() -> None:
+    wanted = struct(**{"B!": "long", "b_": "long", "a": struct(a="long")})
+    fields = grown(wanted).columns[0].type
+    assert isinstance(fields, Struct)
+    names = [field.name for field in fields.fields]
+    assert names[1:] == ["b_", "a"]
+    assert names[0].startswith("b__")
+    assert len(set(names)) == 3
+
+
+def test_what_is_asked_for_twice_inside_is_refused() -> None:
+    twice = WantedStruct((WantedColumn("x", "long"), WantedColumn("x", "long")))
+    for wanted in (twice, WantedList(WantedMap(twice))):
+        with pytest.raises(CommitFault) as raised:
+            grown(wanted)
+        assert (raised.value.code, raised.value.field) == ("schema.duplicate", "a.x")
+    with pytest.raises(CommitFault) as raised:
+        grown(struct(x=WantedMap("decimal(39,0)")))
+    assert (raised.value.code, raised.value.field) == ("schema.type", "a.x")
+
+
+def test_what_is_required_is_relaxed() -> None:
+    inner = Struct((Column("x", "x", "long", 3, True),))
+    table = (Column("a", "a", inner, 1, True), Column("gone", "gone", "long", 2, True))
+    growth = evolve(schema(("a", struct(x="long"))), table, 3)
+    assert growth.changed
+    assert growth.columns == (
+        Column("a", "a", Struct((Column("x", "x", "long", 3),)), 1),
+        Column("gone", "gone", "long", 2),
+    )
+
+
+def test_leaves_count_against_the_limit() -> None:
+    wide = struct(**{f"c{n}": "long" for n in range(MAX_TABLE_COLUMNS - 1)})
+    grown(wide)
+    with pytest.raises(CommitFault, match="would have 10001 columns"):
+        evolve(schema(("a", wide), ("m", WantedMap("long"))), (), 0)
+
+
+def wanted_types() -> st.SearchStrategy[Wanted]:
+    names = st.sampled_from(["x", "X", "y", "Ä", "amount", "amount__string", ""])
+    return st.recursive(
+        TYPES | st.just(JSON),
+        lambda inner: (
+            st.builds(WantedList, inner)
+            | st.builds(WantedMap, inner)
+            | st.dictionaries(names, inner, min_size=1, max_size=3).map(
+                lambda fields: struct(**fields)
+            )
+        ),
+        max_leaves=6,
+    )
+
+
+SCHEMAS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["a", "A", "b", "a__string", "a__list"]),
+        wanted_types(),
+        min_size=1,
+        max_size=3,
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def names_of(columns: Iterable[Column]) -> Iterator[list[str]]:
+    """Yield the names of a table, and of each struct in it."""
+    columns = list(columns)
+    yield [column.name for column in columns]
+    for column in columns:
+        inner = column.type
+        while isinstance(inner, List | Map):
+            inner = inner.element if isinstance(inner, List) else inner.value
+        if isinstance(inner, Struct):
+            yield from names_of(inner.fields)
+
+
+@given(SCHEMAS)
+def test_evolution_keeps_its_promises(schemas: list[dict[str, Wanted]]) -> None:
+    growth = Evolution((), (), 0, False)
+    for wanted in schemas:
+        asked = schema(*wanted.items())
+        try:
+            newer = evolve(asked, growth.columns, growth.last_field_id)
+        except CommitFault as fault:
+            assert fault.code == "schema.conflict"
+            continue
+        before, after = list(field_ids(growth.columns)), list(field_ids(newer.columns))
+        assert set(before) <= set(after), "a field is lost"
+        assert len(set(after)) == len(after), "an id is used twice"
+        added = set(after) - set(before)
+        assert added == set(range(growth.last_field_id + 1, newer.last_field_id + 1))
+        assert set(field_ids(newer.planned)) <= set(after)
+        assert [column.property for column in newer.planned] == list(wanted)
+        assert all(len(set(names)) == len(names) for names in names_of(newer.columns))
+        assert newer.changed == (newer.columns != growth.columns)
+        again = evolve(asked, newer.columns, newer.last_field_id)
+        assert not again.changed
+        assert again.planned == newer.planned
+        growth = newer

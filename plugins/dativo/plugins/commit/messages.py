@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dativo.plugins.commit.faults import config_fault, protocol_fault
+from dativo.plugins.commit.types import Column, WantedColumn, wanted_column
 from dativo.protocol.state import StateEntry, Stream
 
 T = TypeVar("T")
@@ -130,14 +131,6 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedColumn:
-    """A column as the writer compiled it; ``type`` is an Iceberg v2 primitive."""
-
-    property: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
 class StreamSchema:
     """The columns a stream has from now on."""
 
@@ -148,32 +141,8 @@ class StreamSchema:
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> StreamSchema:
         """Read a ``stream_schema`` event. Raises CommitFault, ProtocolViolation."""
-        columns = tuple(
-            WantedColumn(_take(column, "property", str), _take(column, "type", str))
-            for column in _take(event, "columns", list)
-        )
+        columns = tuple(wanted_column(column) for column in _take(event, "columns", list))
         return cls(Stream.from_event(event.get("stream")), _count(event, "revision"), columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: the property it holds, its name, type and field id there."""
-
-    property: str
-    name: str
-    type: str
-    field_id: int
-    required: bool = False
-
-    def to_event(self) -> dict[str, object]:
-        """Return the column as ``stream_plan`` carries it."""
-        return {
-            "property": self.property,
-            "column": self.name,
-            "type": self.type,
-            "field_id": self.field_id,
-            "required": self.required,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Everything of pyiceberg 0.12 that the committer uses: reading, making and writing table metadata and manifests.
+"""Reading, making and writing table metadata and manifests: all that the committer uses of pyiceberg 0.12, but for types (schemas.py).
 
 Only functions without side effects and file writers are used, never a catalogue, ``Table`` or ``Transaction``: those retry on
 their own, which repeats appends, and write without syncing. Neither pyarrow nor SQLAlchemy gets imported.
@@ -55,49 +55,19 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 from pyiceberg.typedef import Record
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    NestedField,
-    PrimitiveType,
-    StringType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-)
 
-from dativo.plugins.commit.columns import decimal_parts
 from dativo.plugins.commit.durable import SyncedFile
 from dativo.plugins.commit.kept import check_regular
-from dativo.plugins.commit.messages import Column
 from dativo.plugins.commit.target import PlacedFile
+from dativo.plugins.commit.types import Column
+from dativo.plugins.iceberg import schemas
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.state import Stream
 
 FORMAT_VERSION: Final = 2
 OWNER, PIPELINE, STREAM = "dativo.owner", "dativo.pipeline", "dativo.stream"
-NAME_MAP = "dativo.name-map"
 MANIFEST_COMPRESSION: Final = "deflate"
 
-_TYPES: Mapping[str, PrimitiveType] = {
-    "boolean": BooleanType(),
-    "int": IntegerType(),
-    "long": LongType(),
-    "float": FloatType(),
-    "double": DoubleType(),
-    "date": DateType(),
-    "time": TimeType(),
-    "timestamp": TimestampType(),
-    "timestamptz": TimestamptzType(),
-    "string": StringType(),
-    "binary": BinaryType(),
-}
 _METADATA_NAME = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json")
 
 
@@ -151,18 +121,7 @@ class TableVersion:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The current schema's columns with the properties they hold; a column that others added holds its own name."""
-        names: dict[str, str] = json.loads(self.properties.get(NAME_MAP, "{}"))
-        properties = {name: prop for prop, name in names.items()}
-        return tuple(
-            Column(
-                property=properties.get(field.name, field.name),
-                name=field.name,
-                type=str(field.field_type).replace(" ", ""),
-                field_id=field.field_id,
-                required=field.required,
-            )
-            for field in self.metadata.schema().fields
-        )
+        return schemas.columns(self.metadata.schema(), self.properties.get(schemas.NAME_MAP, "{}"))
 
     def superseded(self, newer: TableVersion) -> list[Path]:
         """Return the metadata files that the log of ``newer`` no longer names."""
@@ -183,7 +142,7 @@ def read(pointer: str) -> TableVersion:
     version = TableVersion(metadata, pointer)
     try:
         _ = version.columns, version.stream
-    except (ValueError, AttributeError, ProtocolViolation) as error:
+    except (ValueError, TypeError, AttributeError, ProtocolViolation) as error:
         raise UnreadableMetadata(f"the properties dativo.* were changed: {error}") from error
     return version
 
@@ -192,38 +151,39 @@ def create(
     location: Path, columns: Sequence[Column], properties: Mapping[str, str]
 ) -> TableVersion:
     """Write the first metadata file of a new table below ``location``, whose metadata folder exists."""
-    metadata = new_table_metadata(
-        schema=Schema(*(_field(column) for column in columns)),
+    schema = Schema(*schemas.fields(columns))
+    fresh = new_table_metadata(
+        schema=schema,
         partition_spec=UNPARTITIONED_PARTITION_SPEC,
         sort_order=UNSORTED_SORT_ORDER,
         location=str(location),
-        properties={**properties, NAME_MAP: _name_map(columns), "format-version": "2"},
+        properties={
+            **properties,
+            schemas.NAME_MAP: schemas.name_map(columns),
+            "format-version": str(FORMAT_VERSION),
+        },
     )
+    # It numbers fields itself; ours are planned already, and in the writer's files.
+    numbered = {"schemas": [schema], "last_column_id": schema.highest_field_id}
+    metadata = fresh.model_copy(update=numbered)
     return _write(metadata, location / "metadata" / f"00000-{uuid.uuid4()}.metadata.json")
 
 
 def with_columns(version: TableVersion, columns: Sequence[Column]) -> TableVersion:
     """Write the metadata file of ``version`` grown to ``columns``; other fields' definitions stay as they are."""
-    known = {field.field_id: field for field in version.metadata.schema().fields}
-    fields = []
-    for column in columns:
-        field = known.get(column.field_id)
-        if field is None:
-            fields.append(_field(column))
-        elif str(field.field_type).replace(" ", "") != column.type:
-            fields.append(field.model_copy(update={"field_type": _type(column.type)}))
-        else:
-            fields.append(field)
+    before = version.metadata.schema()
+    fields = schemas.grown_fields(before, version.columns, columns)
+    required = {field.field_id for field in fields if field.required}
     schema_id = 1 + max(schema.schema_id for schema in version.metadata.schemas)
     schema = Schema(
         *fields,
         schema_id=schema_id,
-        identifier_field_ids=version.metadata.schema().identifier_field_ids,
+        identifier_field_ids=[id for id in before.identifier_field_ids if id in required],
     )
     updates: tuple[TableUpdate, ...] = (
         AddSchemaUpdate(schema=schema),
         SetCurrentSchemaUpdate.model_validate({"schema-id": schema_id}),
-        SetPropertiesUpdate(updates={NAME_MAP: _name_map(columns)}),
+        SetPropertiesUpdate(updates={schemas.NAME_MAP: schemas.name_map(columns)}),
     )
     return _step(version, updates, str(uuid.uuid4()))
 
@@ -410,27 +370,6 @@ def _unpartitioned(metadata: TableMetadata) -> PartitionSpec:
         if spec.is_unpartitioned():
             return spec
     raise UnreadableMetadata("no unpartitioned spec is left")
-
-
-def _field(column: Column) -> NestedField:
-    return NestedField(
-        field_id=column.field_id,
-        name=column.name,
-        field_type=_type(column.type),
-        required=column.required,
-        doc=column.property if column.property != column.name else None,
-    )
-
-
-def _type(name: str) -> PrimitiveType:
-    if parts := decimal_parts(name):
-        return DecimalType(*parts)
-    return _TYPES[name]
-
-
-def _name_map(columns: Sequence[Column]) -> str:
-    names = {column.property: column.name for column in columns if column.property != column.name}
-    return json.dumps(names, ensure_ascii=False)
 
 
 class LocalIO(FileIO):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dativo.plugins.commit.changes import TableChange
-from dativo.plugins.commit.messages import Column
 from dativo.plugins.commit.target import (
     Generation,
     Head,
@@ -19,6 +18,7 @@ from dativo.plugins.commit.target import (
     generation_from,
     states_from,
 )
+from dativo.plugins.commit.types import Column, kept_column
 from dativo.protocol.state import StateEntry, Stream, digest
 
 
@@ -45,12 +45,7 @@ class Table:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Table:
         """Read a table of a log entry. Raises KeyError, TypeError, ProtocolViolation."""
-        columns = tuple(
-            Column(
-                item["property"], item["column"], item["type"], item["field_id"], item["required"]
-            )
-            for item in record["columns"]
-        )
+        columns = tuple(kept_column(item) for item in record["columns"])
         stream = Stream.from_event(record["stream"])
         return cls(stream, record["folder"], record["schema_id"], record["last_field_id"], columns)
 
