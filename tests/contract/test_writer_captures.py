@@ -37,12 +37,28 @@ def messages(data: bytes) -> list[Event]:
     ]
 
 
-def as_column(value: Any, column: Event, kind: pa.DataType) -> Any:
-    """Return what ``value`` of a record is in a column, by Python's own means."""
-    if value is None:
-        return None
-    if column["json"]:
+def as_column(value: Any, wanted: str | Event, kind: pa.DataType) -> Any:
+    """Return what ``value`` of a record is in a column that asked for ``wanted``, by Python's own means."""
+    if value is None or wanted == "json":
         return value
+    match wanted:
+        case {"type": "struct", "fields": fields}:
+            return {
+                field["property"]: as_column(
+                    value.get(field["property"]), field["type"], kind.field(field["property"]).type
+                )
+                for field in fields
+            }
+        case {"type": "list", "element": element}:
+            return [as_column(item, element, kind.value_type) for item in value]
+        case {"type": "map", "value": one}:
+            return [(key, as_column(item, one, kind.item_type)) for key, item in value.items()]
+        case _:
+            return as_value(value, kind)
+
+
+def as_value(value: Any, kind: pa.DataType) -> Any:
+    """Return what a value is in a column that is no tree."""
     if pa.types.is_floating(kind):
         return float(value)
     if pa.types.is_decimal(kind):
@@ -55,6 +71,26 @@ def as_column(value: Any, column: Event, kind: pa.DataType) -> Any:
         at = datetime.fromisoformat(value)
         return at if at.tzinfo else at.replace(tzinfo=UTC)
     return value
+
+
+def as_json(got: Any, wanted: str | Event) -> Any:
+    """Return a column's value with JSON text in it as what it stands for."""
+    if got is None:
+        return None
+    match wanted:
+        case "json":
+            return json.loads(got, parse_float=Decimal)
+        case {"type": "struct", "fields": fields}:
+            return {
+                field["property"]: as_json(got[field["property"]], field["type"])
+                for field in fields
+            }
+        case {"type": "list", "element": element}:
+            return [as_json(item, element) for item in got]
+        case {"type": "map", "value": one}:
+            return [(key, as_json(item, one)) for key, item in got]
+        case _:
+            return got
 
 
 def same(got: Any, wanted: Any) -> bool:
@@ -78,13 +114,9 @@ def check(staging: Path, events: list[Event], sent: dict[str, list[Event]]) -> i
             taken[name] += file["rows"]
             for column in columns[name, file["revision"]]:
                 kind = table.schema.field(column["property"]).type
-                got = table[column["property"]].to_pylist()
-                if column["json"]:
-                    got = [
-                        None if text is None else json.loads(text, parse_float=Decimal)
-                        for text in got
-                    ]
-                wanted = [as_column(row.get(column["property"]), column, kind) for row in rows]
+                asked = column["type"]
+                got = [as_json(value, asked) for value in table[column["property"]].to_pylist()]
+                wanted = [as_column(row.get(column["property"]), asked, kind) for row in rows]
                 differing = [pair for pair in zip(got, wanted, strict=True) if not same(*pair)]
                 assert differing == [], (name, column)
     assert taken == {name: len(rows) for name, rows in sent.items()}

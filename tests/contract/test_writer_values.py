@@ -7,7 +7,7 @@ import functools
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -47,7 +47,15 @@ NAMES = [
     "nested",
     "any",
     "odd name.é",
+    "inside",
+    "listed",
+    "by_name",
 ]
+INSIDE_TYPE = (
+    "struct<id: int64, money: decimal128(38, 2), exact: decimal128(38, 9), flag: bool, text: string, "
+    "moment: timestamp[us, tz=UTC], blob: binary, odd name.é: string>"
+)
+INSIDE = ["id", "money", "exact", "flag", "text", "moment", "blob", "odd name.é"]
 PROPERTIES: dict[str, Any] = {
     "id": {"type": "integer"},
     "big": {"type": ["null", "integer"], "airbyte_type": "big_integer"},
@@ -66,10 +74,16 @@ PROPERTIES: dict[str, Any] = {
     "clock": {"type": "string", "format": "time", "airbyte_type": "time_without_timezone"},
     "clock_zone": {"type": "string", "format": "time", "airbyte_type": "time_with_timezone"},
     "blob": {"type": "string", "contentEncoding": "base64"},
-    "nested": {"type": ["object", "null"], "properties": {"a": {"type": "integer"}}},
+    "nested": {"type": ["object", "null"]},
     "any": {},
     "odd name.é": {"$ref": "#/definitions/word"},
 }
+PROPERTIES["inside"] = {
+    "type": ["null", "object"],
+    "properties": {name: PROPERTIES[name] for name in INSIDE},
+}
+PROPERTIES["listed"] = {"type": "array", "items": {"$ref": "#/properties/inside"}}
+PROPERTIES["by_name"] = {"type": "object", "additionalProperties": PROPERTIES["listed"]}
 SCHEMA = {
     "type": "object",
     "properties": PROPERTIES,
@@ -134,6 +148,21 @@ def make(r: random.Random, number: int) -> tuple[dict[str, Any], dict[str, Any]]
         "odd name.é": ("é", "é"),
         "not in the schema": ({"id": [None]}, None),
     }
+    objects = [
+        ({key: sent[key][0] for key in chosen}, {key: sent[key][1] for key in chosen})
+        for chosen in (r.sample(INSIDE, k=r.randrange(len(INSIDE) + 1)) for _ in range(3))
+    ]
+    pairs = [(told, dict.fromkeys(INSIDE) | kept) for told, kept in objects]
+    sent["inside"] = pairs[0]
+    lists = [[], [(None, None)], pairs[1:], [*pairs, (None, None)]]
+    listed = [([told for told, _ in one], [kept for _, kept in one]) for one in lists]
+    sent["listed"] = r.choice(listed)
+    keys = r.sample(TEXTS, k=r.randrange(4))
+    several = [(key, r.choice(listed)) for key in keys]
+    sent["by_name"] = (
+        {key: told for key, (told, _) in several},
+        [(key, kept) for key, (_, kept) in several],
+    )
     names = r.sample(list(sent), k=r.randrange(len(sent) + 1)) if r.random() < 0.5 else list(sent)
     record, row = {}, dict.fromkeys(NAMES)
     for name in names:
@@ -157,6 +186,20 @@ def encoder(r: random.Random) -> Callable[[object], str]:
 
 def rows_of(writer: Writer, staging: Path, name: str) -> pa.Table:
     return pa.concat_tables([pq.read_table(staging / file["path"]) for file in writer.files(name)])
+
+
+def field_ids(fields: Iterable[pa.Field]) -> list[int]:
+    """Return the Iceberg ids of fields and of those inside them, each before its own."""
+    ids = []
+    for field in fields:
+        if field.metadata and b"PARQUET:field_id" in field.metadata:
+            ids.append(int(field.metadata[b"PARQUET:field_id"]))
+        kind = field.type
+        if pa.types.is_map(kind):
+            ids += field_ids([kind.key_field, kind.item_field])
+        elif pa.types.is_nested(kind):
+            ids += field_ids(kind.field(index) for index in range(kind.num_fields))
+    return ids
 
 
 def check_rows(table: pa.Table, rows: list[dict[str, Any]]) -> None:
@@ -201,9 +244,9 @@ def test_all_types_read_back(tmp_path: Path, dialect: str) -> None:
     assert [str(table.schema.field(name).type) for name in NAMES] == [
         "int64", "decimal128(38, 0)", "double", "decimal128(38, 2)", "decimal128(38, 9)", "bool", "string", "date32[day]",
         "timestamp[us, tz=UTC]", "timestamp[us]", "time64[us]", "string", "binary", "string", "string", "string",
+        INSIDE_TYPE, f"list<element: {INSIDE_TYPE}>", f"map<string, list<element: {INSIDE_TYPE}>>",
     ]  # fmt: skip
-    ids = [int(table.schema.field(name).metadata[b"PARQUET:field_id"]) for name in NAMES]
-    assert ids == list(range(1, len(NAMES) + 1))
+    assert field_ids(table.schema) == list(range(1, len(field_ids(table.schema)) + 1))
 
 
 def test_json_columns_hold_the_text_itself(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -73,17 +74,8 @@ def opening(
 
 
 def plan_for(schema: Event) -> Event:
-    """Answer a ``stream_schema``: each column under its own name, field ids 1 to n."""
-    columns = [
-        {
-            "property": column["property"],
-            "column": column["property"],
-            "type": column["type"],
-            "field_id": index,
-            "required": False,
-        }
-        for index, column in enumerate(schema["columns"], 1)
-    ]
+    """Answer a ``stream_schema``: each column under its own name and with the type it asks for, field ids from 1 in order."""
+    ids = count(1)
     return {
         "type": "stream_plan",
         "input": "0",
@@ -91,8 +83,41 @@ def plan_for(schema: Event) -> Event:
         "revision": schema["revision"],
         "table": f"t.{schema['stream']['name']}"[:1000],
         "schema_id": schema["revision"] - 1,
-        "columns": columns,
+        "columns": [_planned(column, ids) for column in schema["columns"]],
     }
+
+
+def _planned(column: Event, ids: Iterator[int]) -> Event:
+    return {
+        "property": column["property"],
+        "column": column["property"],
+        "field_id": next(ids),
+        "type": _planned_type(column["type"], ids),
+        "required": False,
+    }
+
+
+def _planned_type(wanted: str | Event, ids: Iterator[int]) -> str | Event:
+    match wanted:
+        case "json":
+            return "string"
+        case {"type": "struct", "fields": fields}:
+            return {"type": "struct", "fields": [_planned(field, ids) for field in fields]}
+        case {"type": "list", "element": element}:
+            return {
+                "type": "list",
+                "element_id": next(ids),
+                "element": _planned_type(element, ids),
+            }
+        case {"type": "map", "value": value}:
+            return {
+                "type": "map",
+                "key_id": next(ids),
+                "value_id": next(ids),
+                "value": _planned_type(value, ids),
+            }
+        case _:
+            return wanted
 
 
 @dataclass

@@ -53,8 +53,8 @@ HELLO = {
     "features": [],
 }
 COLUMNS = [
-    {"property": "id", "type": "long", "json": False},
-    {"property": "name", "type": "string", "json": False},
+    {"property": "id", "type": "long"},
+    {"property": "name", "type": "string"},
 ]
 DEEP = '{"type":"sealed","x":' + "[" * 600 + "]" * 600 + "}"
 
@@ -210,7 +210,7 @@ LIES: dict[str, Lied] = {
     ),
     "a key of no text": Lied(early(schema(revision=2, key=[1])), "not a short text"),
     "a type of its own": Lied(
-        early(schema(revision=2, columns=[{"property": "x", "type": "table", "json": False}])),
+        early(schema(revision=2, columns=[{"property": "x", "type": "table"}])),
         "column.type is not",
     ),
     "a state of another stream": Lied(

@@ -79,6 +79,15 @@ impl Fault {
         self
     }
 
+    /// Say that the field, if one is named already, is one of `parent`; else name `parent`.
+    pub fn below(mut self: Box<Self>, parent: &str) -> Box<Self> {
+        self.field = Some(match self.field {
+            Some(field) => format!("{parent}.{field}"),
+            None => parent.to_owned(),
+        });
+        self
+    }
+
     pub fn field(mut self: Box<Self>, field: impl Into<String>) -> Box<Self> {
         self.field = Some(field.into());
         self

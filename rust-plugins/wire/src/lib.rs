@@ -17,3 +17,4 @@ pub mod scan;
 pub mod schema;
 pub mod temporal;
 pub mod text;
+pub mod types;

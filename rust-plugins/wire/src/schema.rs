@@ -1,16 +1,15 @@
-//! A stream's JSON Schema to a flat list of typed columns (docs/spec/wire.md has the table).
+//! A stream's JSON Schema to typed columns (docs/spec/validation.md has the tables).
 //!
-//! The schema is read in place. Hostile ones are bounded in bytes, columns, nesting of alternatives and in
-//! the bytes that all look-ups together may scan.
+//! The schema is read in place. Hostile ones are bounded in bytes, columns, nesting, and in the bytes that all look-ups
+//! together may scan.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::str::FromStr;
 
 use crate::fault::Fault;
 use crate::number;
 use crate::scan::{Bad, each_element, each_member, members};
 use crate::text;
+pub use crate::types::{Column, Primitive, Shape};
 
 /// The largest schema of one stream.
 pub const MAX_SCHEMA_BYTES: usize = 2 << 20;
@@ -18,142 +17,44 @@ pub const MAX_SCHEMA_BYTES: usize = 2 << 20;
 pub const MAX_PROPERTY_BYTES: usize = 1024;
 /// `$ref`, `anyOf`, `oneOf` and `allOf` inside one another.
 const MAX_HOPS: u8 = 16;
+/// Objects and arrays inside one another; what lies deeper is kept as JSON text.
+pub const MAX_NESTING: u8 = 16;
 /// Bytes that one compile may scan, references followed again and again included.
 const SCAN_BUDGET_BYTES: usize = 256 << 20;
 /// Digits and scale of a decimal whose schema does not say.
-const DEFAULT_DECIMAL: ColumnType = ColumnType::Decimal {
+const DEFAULT_DECIMAL: Primitive = Primitive::Decimal {
     precision: number::MAX_PRECISION,
     scale: 9,
 };
-const BIG_INTEGER: ColumnType = ColumnType::Decimal {
+const BIG_INTEGER: Primitive = Primitive::Decimal {
     precision: number::MAX_PRECISION,
     scale: 0,
 };
 
-/// The Iceberg v2 primitives that schemas are compiled to; `int` and `float` are too narrow to be among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnType {
-    Boolean,
-    Long,
+/// How schemas are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The most columns of a file, those of nested objects counted.
+    pub max_columns: usize,
+    /// The deepest nesting of the schema's own text.
+    pub max_depth: usize,
+    pub numbers: Numbers,
+}
+
+/// What becomes of numbers whose schema says nothing of their digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbers {
+    /// The nearest double.
+    #[default]
     Double,
-    Decimal { precision: u8, scale: u8 },
-    Date,
-    Time,
-    Timestamp,
-    Timestamptz,
-    String,
-    Binary,
-}
-
-impl ColumnType {
-    /// Whether a value of `self` fits a table column of type `wide` as Iceberg lets columns grow.
-    pub fn widens_to(self, wide: ColumnType) -> bool {
-        use ColumnType::Decimal;
-        match (self, wide) {
-            (
-                Decimal {
-                    precision: p,
-                    scale: s,
-                },
-                Decimal { precision, scale },
-            ) => s == scale && p <= precision,
-            _ => self == wide,
-        }
-    }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            ColumnType::Boolean => "boolean",
-            ColumnType::Long => "long",
-            ColumnType::Double => "double",
-            ColumnType::Decimal { precision, scale } => {
-                return write!(out, "decimal({precision},{scale})");
-            }
-            ColumnType::Date => "date",
-            ColumnType::Time => "time",
-            ColumnType::Timestamp => "timestamp",
-            ColumnType::Timestamptz => "timestamptz",
-            ColumnType::String => "string",
-            ColumnType::Binary => "binary",
-        })
-    }
-}
-
-impl FromStr for ColumnType {
-    type Err = ();
-
-    /// The names of Iceberg's table format, `decimal(p, s)` with or without the space.
-    fn from_str(name: &str) -> Result<ColumnType, ()> {
-        Ok(match name {
-            "boolean" => ColumnType::Boolean,
-            "long" => ColumnType::Long,
-            "double" => ColumnType::Double,
-            "date" => ColumnType::Date,
-            "time" => ColumnType::Time,
-            "timestamp" => ColumnType::Timestamp,
-            "timestamptz" => ColumnType::Timestamptz,
-            "string" => ColumnType::String,
-            "binary" => ColumnType::Binary,
-            _ => {
-                let inner = name
-                    .strip_prefix("decimal(")
-                    .and_then(|rest| rest.strip_suffix(')'))
-                    .ok_or(())?;
-                let (precision, scale) = inner.split_once(',').ok_or(())?;
-                let precision = precision.trim().parse().map_err(|_| ())?;
-                let scale = scale.trim().parse().map_err(|_| ())?;
-                if precision == 0 || precision > number::MAX_PRECISION || scale > precision {
-                    return Err(());
-                }
-                ColumnType::Decimal { precision, scale }
-            }
-        })
-    }
-}
-
-/// One property of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    pub property: String,
-    pub kind: ColumnType,
-    /// A string column that holds JSON text as the source wrote it.
-    pub json: bool,
-    /// The schema says that numbers are written as strings.
-    pub quoted: bool,
-}
-
-/// What one schema node says about its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    kind: ColumnType,
-    json: bool,
-    quoted: bool,
-}
-
-impl Shape {
-    const JSON: Shape = Shape {
-        kind: ColumnType::String,
-        json: true,
-        quoted: false,
-    };
-
-    fn of(kind: ColumnType) -> Shape {
-        Shape {
-            kind,
-            json: false,
-            quoted: false,
-        }
-    }
+    /// An exact decimal of 38 digits, 9 of them behind the point.
+    Decimal,
+    /// Their text, as the source wrote it.
+    Text,
 }
 
 /// The columns of the schema `schema`, in its order.
-pub fn compile(
-    schema: &[u8],
-    max_columns: usize,
-    max_depth: usize,
-) -> Result<Vec<Column>, Box<Fault>> {
+pub fn compile(schema: &[u8], options: Options) -> Result<Vec<Column>, Box<Fault>> {
     if schema.len() > MAX_SCHEMA_BYTES {
         let message = format!(
             "a schema of {} bytes; the limit is {MAX_SCHEMA_BYTES}",
@@ -164,40 +65,17 @@ pub fn compile(
     if simdutf8::basic::from_utf8(schema).is_err() {
         return Err(wrong("the schema is not UTF-8"));
     }
+    let root = schema.trim_ascii();
     let mut compiler = Compiler {
-        root: schema.trim_ascii(),
-        max_depth,
+        root,
+        options,
+        leaves: 0,
         budget: SCAN_BUDGET_BYTES,
+        following: vec![(root, 0)],
     };
-    let [properties] = compiler.members(compiler.root, ["properties"])?;
+    let [properties] = compiler.members(root, ["properties"])?;
     let properties = properties.ok_or_else(|| wrong("the schema has no properties"))?;
-    let mut columns = Vec::new();
-    let mut names = HashSet::new();
-    each_member::<Stop>(properties, max_depth, |key, node| {
-        let property = property_name(&key)?;
-        if columns.len() == max_columns {
-            let message = format!("a stream of more than {max_columns} columns");
-            return Err(Stop::Fault(
-                Fault::plugin("limit.columns", message)
-                    .hint("limits.max_columns sets the most columns"),
-            ));
-        }
-        if !names.insert(property.clone()) {
-            return Err(Stop::Fault(
-                wrong("the property stands twice").field(property),
-            ));
-        }
-        let Shape { kind, json, quoted } = compiler
-            .node(node, 0)
-            .map_err(|fault| Stop::Fault(fault.field(property.as_str())))?;
-        columns.push(Column {
-            property,
-            kind,
-            json,
-            quoted,
-        });
-        Ok(())
-    })?;
+    let columns = compiler.properties(properties, At::default())?;
     if columns.is_empty() {
         return Err(wrong("the schema has no properties"));
     }
@@ -239,10 +117,39 @@ fn property_name(key: &[u8]) -> Result<String, Stop> {
     Ok(name.to_owned())
 }
 
+/// Where in the schema a node stands.
+#[derive(Clone, Copy, Default)]
+struct At {
+    /// References and alternatives around it, since the last object or array.
+    hops: u8,
+    /// Objects and arrays around it.
+    nesting: u8,
+}
+
+impl At {
+    fn hop(self) -> At {
+        At {
+            hops: self.hops + 1,
+            ..self
+        }
+    }
+
+    fn inside(self) -> At {
+        At {
+            hops: 0,
+            nesting: self.nesting + 1,
+        }
+    }
+}
+
 struct Compiler<'a> {
     root: &'a [u8],
-    max_depth: usize,
+    options: Options,
+    /// Leaves compiled so far.
+    leaves: usize,
     budget: usize,
+    /// The nodes that references around the present one lead to, and how deep each was met.
+    following: Vec<(&'a [u8], u8)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -253,26 +160,58 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
+    /// The columns of `properties`.
+    fn properties(&mut self, properties: &'a [u8], at: At) -> Result<Vec<Column>, Box<Fault>> {
+        self.spend(properties)?;
+        let mut columns = Vec::new();
+        let mut names = HashSet::new();
+        let max_depth = self.options.max_depth;
+        each_member::<Stop>(properties, max_depth, |key, node| {
+            let property = property_name(&key)?;
+            if !names.insert(property.clone()) {
+                return Err(Stop::Fault(
+                    wrong("the property stands twice").field(property),
+                ));
+            }
+            let before = self.leaves;
+            let shape = self
+                .node(node, at)
+                .map_err(|fault| Stop::Fault(fault.below(&property)))?;
+            // What alternatives came to nothing does not count.
+            self.leaves = before + shape.leaves();
+            if self.leaves > self.options.max_columns {
+                let message = format!("a stream of more than {} columns", self.options.max_columns);
+                return Err(Stop::Fault(
+                    Fault::plugin("limit.columns", message)
+                        .hint("limits.max_columns sets the most columns"),
+                ));
+            }
+            columns.push(Column { property, shape });
+            Ok(())
+        })?;
+        Ok(columns)
+    }
+
     fn members<const N: usize>(
         &mut self,
         text: &'a [u8],
         names: [&str; N],
     ) -> Result<[Option<&'a [u8]>; N], Box<Fault>> {
         self.spend(text)?;
-        members(text, self.max_depth, names).map_err(|bad| Stop::Bad(bad).into())
+        members(text, self.options.max_depth, names).map_err(|bad| Stop::Bad(bad).into())
     }
 
-    /// The type of the values that `node` describes. `hops` counts the references and alternatives around it.
-    fn node(&mut self, node: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
+    /// The type of the values that `node` describes.
+    fn node(&mut self, node: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
         if !node.starts_with(b"{") {
             // `true` and `false` are schemas too.
             return if matches!(node, b"true" | b"false") {
-                Ok(Shape::JSON)
+                Ok(Shape::Json)
             } else {
                 Err(not_a_schema(node))
             };
         }
-        if hops > MAX_HOPS {
+        if at.hops > MAX_HOPS {
             return Err(wrong(format!(
                 "references and alternatives nested deeper than {MAX_HOPS}"
             )));
@@ -280,22 +219,25 @@ impl<'a> Compiler<'a> {
         let names = ["$ref", "type", "anyOf", "oneOf", "allOf", "enum", "const"];
         let [reference, kind, any_of, one_of, all_of, values, value] = self.members(node, names)?;
         if let Some(reference) = reference {
-            return self.reference(reference, hops);
+            return self.reference(reference, at);
         }
         if let Some(kind) = kind {
-            let kinds = self.kinds(kind)?;
-            return self.scalar(node, kinds);
+            return match self.kinds(kind)? {
+                Kinds::OBJECT => self.object(node, at),
+                Kinds::ARRAY => self.array(node, at),
+                kinds => self.scalar(node, kinds),
+            };
         }
         if let Some(alternatives) = any_of.or(one_of) {
-            return self.alternatives(alternatives, hops);
+            return self.alternatives(alternatives, at);
         }
         if let Some(parts) = all_of {
-            return self.all_of(parts, hops);
+            return self.all_of(parts, at);
         }
         if let Some(values) = values {
             return self.values(values);
         }
-        Ok(value.map_or(Shape::JSON, |value| kind_of_value(value).shape()))
+        Ok(value.map_or(Shape::Json, |value| kind_of_value(value).shape()))
     }
 
     /// `type`: a name or a list of names.
@@ -308,7 +250,7 @@ impl<'a> Compiler<'a> {
             )),
         };
         if kind.starts_with(b"[") {
-            each_element(kind, self.max_depth, add)?;
+            each_element(kind, self.options.max_depth, add)?;
         } else {
             add(kind)?;
         }
@@ -361,17 +303,66 @@ impl<'a> Compiler<'a> {
             let kind = if beyond(maximum) || beyond(minimum) {
                 BIG_INTEGER
             } else {
-                ColumnType::Long
+                Primitive::Long
             };
             return Ok(Shape::of(kind));
         }
-        Ok(Shape::of(
-            multiple.and_then(decimal_of).unwrap_or(ColumnType::Double),
-        ))
+        Ok(
+            match (multiple.and_then(decimal_of), self.options.numbers) {
+                (Some(decimal), _) => Shape::of(decimal),
+                (None, Numbers::Double) => Shape::of(Primitive::Double),
+                (None, Numbers::Decimal) => Shape::of(DEFAULT_DECIMAL),
+                (None, Numbers::Text) => Shape::Json,
+            },
+        )
+    }
+
+    /// An object: its properties, or any keys with values of one type.
+    fn object(&mut self, node: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
+        if at.nesting >= MAX_NESTING {
+            return Ok(Shape::Json);
+        }
+        let names = ["properties", "additionalProperties", "patternProperties"];
+        let [properties, additional, pattern] = self.members(node, names)?;
+        let typed = |node: &&[u8]| node.starts_with(b"{");
+        if pattern.is_some() {
+            return Ok(Shape::Json);
+        }
+        match (properties, additional.filter(typed)) {
+            (Some(properties), None) => {
+                let columns = self.properties(properties, at.inside())?;
+                Ok(if columns.is_empty() {
+                    Shape::Json
+                } else {
+                    Shape::Struct(columns)
+                })
+            }
+            (None, Some(values)) => Ok(match self.node(values, at.inside())? {
+                Shape::Json => Shape::Json,
+                value => Shape::Map(Box::new(value)),
+            }),
+            // Known keys beside others of a type of their own, or nothing that is known.
+            _ => Ok(Shape::Json),
+        }
+    }
+
+    /// An array whose elements are of one type.
+    fn array(&mut self, node: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
+        if at.nesting >= MAX_NESTING {
+            return Ok(Shape::Json);
+        }
+        let [items, prefix] = self.members(node, ["items", "prefixItems"])?;
+        let Some(items) = items.filter(|items| items.starts_with(b"{") && prefix.is_none()) else {
+            return Ok(Shape::Json);
+        };
+        Ok(match self.node(items, at.inside())? {
+            Shape::Json => Shape::Json,
+            element => Shape::List(Box::new(element)),
+        })
     }
 
     /// `precision` and `scale`, which singer-sdk writes beside its decimal format.
-    fn declared_decimal(&mut self, node: &'a [u8]) -> Result<Option<ColumnType>, Box<Fault>> {
+    fn declared_decimal(&mut self, node: &'a [u8]) -> Result<Option<Primitive>, Box<Fault>> {
         let [precision, scale] = self.members(node, ["precision", "scale"])?;
         let small = |text: Option<&[u8]>| {
             text.and_then(number::integer)
@@ -379,17 +370,17 @@ impl<'a> Compiler<'a> {
         };
         Ok(match (small(precision), small(scale)) {
             (Some(precision @ 1..=number::MAX_PRECISION), Some(scale)) if scale <= precision => {
-                Some(ColumnType::Decimal { precision, scale })
+                Some(Primitive::Decimal { precision, scale })
             }
             _ => None,
         })
     }
 
     /// `anyOf`, `oneOf`: one type besides null, or several of numbers, is that type.
-    fn alternatives(&mut self, list: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
+    fn alternatives(&mut self, list: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
         let mut nodes = Vec::new();
         self.spend(list)?;
-        each_element::<Stop>(list, self.max_depth, |node| {
+        each_element::<Stop>(list, self.options.max_depth, |node| {
             nodes.push(node);
             Ok(())
         })?;
@@ -398,14 +389,16 @@ impl<'a> Compiler<'a> {
             if self.is_null(node)? {
                 continue;
             }
-            let shape = self.node(node, hops + 1)?;
+            let before = self.leaves;
+            let shape = self.node(node, at.hop())?;
+            self.leaves = before;
             found = Some(match found {
                 None => shape,
-                Some(before) if before == shape => shape,
-                Some(before) => widest(before, shape),
+                Some(other) if other == shape => shape,
+                Some(other) => widest(&other, &shape),
             });
         }
-        Ok(found.unwrap_or(Shape::JSON))
+        Ok(found.unwrap_or(Shape::Json))
     }
 
     fn is_null(&mut self, node: &'a [u8]) -> Result<bool, Box<Fault>> {
@@ -420,17 +413,17 @@ impl<'a> Compiler<'a> {
     }
 
     /// `allOf` of one part is that part.
-    fn all_of(&mut self, list: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
+    fn all_of(&mut self, list: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
         let (mut only, mut count) = (None, 0);
         self.spend(list)?;
-        each_element::<Stop>(list, self.max_depth, |node| {
+        each_element::<Stop>(list, self.options.max_depth, |node| {
             only = Some(node);
             count += 1;
             Ok(())
         })?;
         match only {
-            Some(node) if count == 1 => self.node(node, hops + 1),
-            _ => Ok(Shape::JSON),
+            Some(node) if count == 1 => self.node(node, at.hop()),
+            _ => Ok(Shape::Json),
         }
     }
 
@@ -438,7 +431,7 @@ impl<'a> Compiler<'a> {
     fn values(&mut self, list: &'a [u8]) -> Result<Shape, Box<Fault>> {
         let mut kinds = Kinds::default();
         self.spend(list)?;
-        each_element::<Stop>(list, self.max_depth, |value| {
+        each_element::<Stop>(list, self.options.max_depth, |value| {
             kinds.0 |= kind_of_value(value).0;
             Ok(())
         })?;
@@ -446,7 +439,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// `$ref` to a place in this schema or to one of Airbyte's well-known types. Nothing is ever fetched.
-    fn reference(&mut self, reference: &'a [u8], hops: u8) -> Result<Shape, Box<Fault>> {
+    fn reference(&mut self, reference: &'a [u8], at: At) -> Result<Shape, Box<Fault>> {
         let target = text::string(reference).ok_or_else(|| not_a_schema(reference))?;
         if let Some((file, name)) = target.split_once("#/definitions/")
             && file
@@ -474,7 +467,17 @@ impl<'a> Compiler<'a> {
             let [member] = self.members(node, [&name])?;
             node = member.ok_or_else(missing)?;
         }
-        self.node(node, hops + 1)
+        // A tree that holds itself has no end: from there on it is JSON text.
+        let is_same = |known: &&(&[u8], u8)| std::ptr::eq(known.0, node);
+        if let Some(&(_, nesting)) = self.following.iter().rfind(is_same)
+            && nesting < at.nesting
+        {
+            return Ok(Shape::Json);
+        }
+        self.following.push((node, at.nesting));
+        let shape = self.node(node, at.hop());
+        self.following.pop();
+        shape
     }
 }
 
@@ -492,7 +495,8 @@ impl Kinds {
     const NUMBER: Kinds = Kinds(4);
     const EITHER_NUMBER: Kinds = Kinds(6);
     const STRING: Kinds = Kinds(8);
-    const NESTED: Kinds = Kinds(16);
+    const OBJECT: Kinds = Kinds(16);
+    const ARRAY: Kinds = Kinds(32);
 
     fn add(&mut self, name: &str) -> Result<(), Box<Fault>> {
         self.0 |= match name {
@@ -501,7 +505,8 @@ impl Kinds {
             "integer" => Kinds::INTEGER.0,
             "number" => Kinds::NUMBER.0,
             "string" => Kinds::STRING.0,
-            "object" | "array" => Kinds::NESTED.0,
+            "object" => Kinds::OBJECT.0,
+            "array" => Kinds::ARRAY.0,
             _ => return Err(wrong("not a type of JSON Schema").value(name.as_bytes())),
         };
         Ok(())
@@ -509,11 +514,11 @@ impl Kinds {
 
     fn shape(self) -> Shape {
         match self {
-            Kinds::BOOLEAN => Shape::of(ColumnType::Boolean),
-            Kinds::INTEGER => Shape::of(ColumnType::Long),
-            Kinds::NUMBER | Kinds::EITHER_NUMBER => Shape::of(ColumnType::Double),
-            Kinds::STRING => Shape::of(ColumnType::String),
-            _ => Shape::JSON,
+            Kinds::BOOLEAN => Shape::of(Primitive::Boolean),
+            Kinds::INTEGER => Shape::of(Primitive::Long),
+            Kinds::NUMBER | Kinds::EITHER_NUMBER => Shape::of(Primitive::Double),
+            Kinds::STRING => Shape::of(Primitive::String),
+            _ => Shape::Json,
         }
     }
 }
@@ -523,7 +528,8 @@ fn kind_of_value(value: &[u8]) -> Kinds {
         Some(b'n') => Kinds::default(),
         Some(b't' | b'f') => Kinds::BOOLEAN,
         Some(b'"') => Kinds::STRING,
-        Some(b'{' | b'[') => Kinds::NESTED,
+        Some(b'{') => Kinds::OBJECT,
+        Some(b'[') => Kinds::ARRAY,
         _ if fits_long(value) => Kinds::INTEGER,
         _ => Kinds::NUMBER,
     }
@@ -533,36 +539,37 @@ fn fits_long(number: &[u8]) -> bool {
     number::integer(number).is_some()
 }
 
-fn decimal_of(multiple: &[u8]) -> Option<ColumnType> {
-    number::scale_of_multiple(multiple).map(|scale| ColumnType::Decimal {
+fn decimal_of(multiple: &[u8]) -> Option<Primitive> {
+    number::scale_of_multiple(multiple).map(|scale| Primitive::Decimal {
         precision: number::MAX_PRECISION,
         scale,
     })
 }
 
 /// The type of a string node.
-fn text_type(format: &str, airbyte: &str, base64: bool) -> ColumnType {
+fn text_type(format: &str, airbyte: &str, base64: bool) -> Primitive {
     match (airbyte, format) {
-        ("timestamp_with_timezone", _) => ColumnType::Timestamptz,
-        ("timestamp_without_timezone", _) => ColumnType::Timestamp,
-        ("time_without_timezone", _) => ColumnType::Time,
-        ("time_with_timezone", _) => ColumnType::String,
-        ("binary_data", _) => ColumnType::Binary,
-        (_, "date-time") => ColumnType::Timestamptz,
-        (_, "date") => ColumnType::Date,
-        (_, "time") => ColumnType::Time,
-        _ if base64 => ColumnType::Binary,
-        _ => ColumnType::String,
+        ("timestamp_with_timezone", _) => Primitive::Timestamptz,
+        ("timestamp_without_timezone", _) => Primitive::Timestamp,
+        ("time_without_timezone", _) => Primitive::Time,
+        ("time_with_timezone", _) => Primitive::String,
+        ("binary_data", _) => Primitive::Binary,
+        (_, "date-time") => Primitive::Timestamptz,
+        (_, "date") => Primitive::Date,
+        (_, "time") => Primitive::Time,
+        _ if base64 => Primitive::Binary,
+        _ => Primitive::String,
     }
 }
 
 /// The type that holds the values of two number types, or of two kinds of strings; else JSON text.
-fn widest(one: Shape, other: Shape) -> Shape {
-    use ColumnType::{Binary, Date, Double, Long, String, Time, Timestamp, Timestamptz};
-    let both = |is: fn(ColumnType) -> bool| {
-        [one, other]
-            .iter()
-            .all(|shape| is(shape.kind) && !shape.json && !shape.quoted)
+fn widest(one: &Shape, other: &Shape) -> Shape {
+    use Primitive::{Binary, Date, Double, Long, String, Time, Timestamp, Timestamptz};
+    let both = |is: fn(Primitive) -> bool| {
+        [one, other].iter().all(|shape| match shape {
+            Shape::Value { kind, quoted } => is(*kind) && !quoted,
+            _ => false,
+        })
     };
     if both(|kind| matches!(kind, Long | Double)) {
         Shape::of(Double)
@@ -574,28 +581,28 @@ fn widest(one: Shape, other: Shape) -> Shape {
     }) {
         Shape::of(String)
     } else {
-        Shape::JSON
+        Shape::Json
     }
 }
 
 /// Airbyte's well_known_types.yaml: numbers are strings there.
 fn well_known(name: &str) -> Option<Shape> {
     Some(match name {
-        "String" | "TimeWithTimezone" => Shape::of(ColumnType::String),
-        "BinaryData" => Shape::of(ColumnType::Binary),
-        "Date" => Shape::of(ColumnType::Date),
-        "TimestampWithTimezone" => Shape::of(ColumnType::Timestamptz),
-        "TimestampWithoutTimezone" => Shape::of(ColumnType::Timestamp),
-        "TimeWithoutTimezone" => Shape::of(ColumnType::Time),
-        "Number" => Shape {
+        "String" | "TimeWithTimezone" => Shape::of(Primitive::String),
+        "BinaryData" => Shape::of(Primitive::Binary),
+        "Date" => Shape::of(Primitive::Date),
+        "TimestampWithTimezone" => Shape::of(Primitive::Timestamptz),
+        "TimestampWithoutTimezone" => Shape::of(Primitive::Timestamp),
+        "TimeWithoutTimezone" => Shape::of(Primitive::Time),
+        "Number" => Shape::Value {
+            kind: Primitive::Double,
             quoted: true,
-            ..Shape::of(ColumnType::Double)
         },
-        "Integer" => Shape {
+        "Integer" => Shape::Value {
+            kind: Primitive::Long,
             quoted: true,
-            ..Shape::of(ColumnType::Long)
         },
-        "Boolean" => Shape::of(ColumnType::Boolean),
+        "Boolean" => Shape::of(Primitive::Boolean),
         _ => return None,
     })
 }

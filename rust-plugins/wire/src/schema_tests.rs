@@ -1,24 +1,23 @@
 use super::*;
 
 fn columns(schema: &str) -> Result<Vec<Column>, Box<Fault>> {
-    compile(schema.as_bytes(), 100, 64)
+    let options = Options {
+        max_columns: 100,
+        max_depth: 64,
+        numbers: Numbers::Double,
+    };
+    compile(schema.as_bytes(), options)
 }
 
-/// The type of a property with the schema `node`, `json` and `quoted` marked.
+/// The type of a property with the schema `node`, `quoted` marked.
 fn kind(node: &str) -> String {
     let definitions = r##""definitions":{"money":{"type":["null","number"],"multipleOf":0.01},"a/b":{"type":"boolean"},
         "hop":{"$ref":"#/definitions/money"},"loop":{"$ref":"#/definitions/loop"}}"##;
     match columns(&format!(r#"{{"properties":{{"p":{node}}},{definitions}}}"#)) {
-        Ok(columns) => {
-            let Column {
-                kind, json, quoted, ..
-            } = &columns[0];
-            format!(
-                "{kind}{}{}",
-                if *json { " json" } else { "" },
-                if *quoted { " quoted" } else { "" }
-            )
-        }
+        Ok(columns) => match &columns[0].shape {
+            Shape::Value { kind, quoted: true } => format!("{kind} quoted"),
+            shape => shape.to_string(),
+        },
         Err(fault) => fault.code.to_owned(),
     }
 }
@@ -94,17 +93,17 @@ fn every_kind_of_node() {
         ),
         (r#"{"type":"string","contentEncoding":"base64"}"#, "binary"),
         (r#"{"type":"string","contentEncoding":"base16"}"#, "string"),
-        (r#"{"type":"object"}"#, "string json"),
+        (r#"{"type":"object"}"#, "json"),
         (
             r#"{"type":["null","array"],"items":{"type":"integer"}}"#,
-            "string json",
+            "list<long>",
         ),
-        (r#"{"type":["string","integer"]}"#, "string json"),
-        (r#"{"type":"null"}"#, "string json"),
-        (r#"{"type":[]}"#, "string json"),
-        ("{}", "string json"),
-        ("true", "string json"),
-        (r#"{"format":"date"}"#, "string json"),
+        (r#"{"type":["string","integer"]}"#, "json"),
+        (r#"{"type":"null"}"#, "json"),
+        (r#"{"type":[]}"#, "json"),
+        ("{}", "json"),
+        ("true", "json"),
+        (r#"{"format":"date"}"#, "json"),
         (
             r#"{"anyOf":[{"type":"null"},{"type":"string","format":"date"}]}"#,
             "date",
@@ -116,7 +115,7 @@ fn every_kind_of_node() {
         ),
         (
             r#"{"anyOf":[{"type":"integer"},{"type":"string"}]}"#,
-            "string json",
+            "json",
         ),
         (
             r#"{"anyOf":[{"type":"string","format":"date-time"},{"type":["string","null"]}]}"#,
@@ -128,21 +127,18 @@ fn every_kind_of_node() {
         ),
         (
             r#"{"anyOf":[{"type":"string","format":"date"},{"type":"object"}]}"#,
-            "string json",
+            "json",
         ),
-        (r#"{"anyOf":[{"type":"null"}]}"#, "string json"),
+        (r#"{"anyOf":[{"type":"null"}]}"#, "json"),
         (
             r##"{"allOf":[{"$ref":"#/definitions/money"}]}"##,
             "decimal(38,2)",
         ),
-        (
-            r#"{"allOf":[{"type":"string"},{"maxLength":3}]}"#,
-            "string json",
-        ),
+        (r#"{"allOf":[{"type":"string"},{"maxLength":3}]}"#, "json"),
         (r#"{"enum":["a","b",null]}"#, "string"),
         (r#"{"enum":[1,2]}"#, "long"),
         (r#"{"enum":[1,2.5]}"#, "double"),
-        (r#"{"enum":["a",1]}"#, "string json"),
+        (r#"{"enum":["a",1]}"#, "json"),
         (r#"{"const":true}"#, "boolean"),
         (r##"{"$ref":"#/definitions/money"}"##, "decimal(38,2)"),
         (r##"{"$ref":"#/definitions/hop"}"##, "decimal(38,2)"),
@@ -315,7 +311,7 @@ fn types_have_names() {
         "binary",
     ] {
         assert_eq!(
-            name.parse::<ColumnType>()
+            name.parse::<Primitive>()
                 .map(|kind| kind.to_string())
                 .as_deref(),
             Ok(name)
@@ -323,7 +319,7 @@ fn types_have_names() {
     }
     assert_eq!(
         "decimal(12, 3)".parse(),
-        Ok(ColumnType::Decimal {
+        Ok(Primitive::Decimal {
             precision: 12,
             scale: 3
         })
@@ -341,17 +337,160 @@ fn types_have_names() {
         "decimal(3)",
         "list<int>",
     ] {
-        assert_eq!(name.parse::<ColumnType>(), Err(()), "{name}");
+        assert_eq!(name.parse::<Primitive>(), Err(()), "{name}");
     }
 }
 
 #[test]
 fn columns_grow_as_iceberg_lets_them() {
-    let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
-    assert!(ColumnType::Long.widens_to(ColumnType::Long));
+    let decimal = |precision, scale| Primitive::Decimal { precision, scale };
+    assert!(Primitive::Long.widens_to(Primitive::Long));
     assert!(decimal(10, 2).widens_to(decimal(38, 2)));
     assert!(!decimal(38, 2).widens_to(decimal(10, 2)));
     assert!(!decimal(10, 2).widens_to(decimal(12, 3)));
-    assert!(!ColumnType::Long.widens_to(ColumnType::Double));
-    assert!(!ColumnType::Long.widens_to(ColumnType::String));
+    assert!(!Primitive::Long.widens_to(Primitive::Double));
+    assert!(!Primitive::Long.widens_to(Primitive::String));
+}
+
+#[test]
+fn objects_and_arrays() {
+    for (node, expected) in [
+        (
+            r#"{"type":["null","object"],"properties":{"a":{"type":"integer"},"b":{"type":"string","format":"date"}}}"#,
+            "struct<a: long, b: date>",
+        ),
+        (
+            r#"{"type":"object","additionalProperties":true,"properties":{"a":{"type":"object","properties":{"x":{}}}}}"#,
+            "struct<a: struct<x: json>>",
+        ),
+        (r#"{"type":"object","properties":{}}"#, "json"),
+        (
+            r#"{"type":"object","additionalProperties":{"type":"number"}}"#,
+            "map<double>",
+        ),
+        (
+            r#"{"type":"object","additionalProperties":{"type":"array","items":{"type":"boolean"}}}"#,
+            "map<list<boolean>>",
+        ),
+        (r#"{"type":"object","additionalProperties":{}}"#, "json"),
+        (
+            r#"{"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":{"type":"integer"}}"#,
+            "json",
+        ),
+        (
+            r#"{"type":"object","patternProperties":{"^a":{"type":"integer"}}}"#,
+            "json",
+        ),
+        (
+            r##"{"type":"array","items":{"type":["object","null"],"properties":{"a":{"$ref":"#/definitions/money"}}}}"##,
+            "list<struct<a: decimal(38,2)>>",
+        ),
+        (
+            r#"{"type":"array","items":{"type":"array","items":{"type":"string"}}}"#,
+            "list<list<string>>",
+        ),
+        (r#"{"type":"array"}"#, "json"),
+        (r#"{"type":"array","items":{}}"#, "json"),
+        (r#"{"type":"array","items":true}"#, "json"),
+        (r#"{"type":"array","items":[{"type":"integer"}]}"#, "json"),
+        (
+            r#"{"type":"array","prefixItems":[{"type":"integer"}],"items":{"type":"integer"}}"#,
+            "json",
+        ),
+        (
+            r#"{"type":["array","object"],"items":{"type":"integer"}}"#,
+            "json",
+        ),
+        (
+            r#"{"anyOf":[{"type":"null"},{"type":"object","properties":{"a":{"type":"integer"}}}]}"#,
+            "struct<a: long>",
+        ),
+        (
+            r#"{"oneOf":[{"type":"object","properties":{"a":{"type":"integer"}}},{"type":"object","properties":{"b":{"type":"integer"}}}]}"#,
+            "json",
+        ),
+        (
+            r##"{"type":"object","properties":{"v":{"type":"integer"},"next":{"$ref":"#/properties/p"}}}"##,
+            "struct<v: long, next: struct<v: long, next: json>>",
+        ),
+    ] {
+        assert_eq!(kind(node), expected, "{node}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deep_is_text() {
+    let mut node = r#"{"type":"integer"}"#.to_owned();
+    for _ in 0..MAX_NESTING {
+        node = format!(r#"{{"type":"array","items":{node}}}"#);
+    }
+    assert_eq!(kind(&node).matches("list<").count(), MAX_NESTING as usize);
+    let deeper = format!(r#"{{"type":"array","items":{node}}}"#);
+    assert_eq!(kind(&deeper), "json");
+}
+
+#[test]
+fn columns_are_counted_inside_of_objects_too() {
+    let fields = |count: usize| {
+        let all: Vec<_> = (0..count)
+            .map(|n| format!(r#""f{n}":{{"type":"integer"}}"#))
+            .collect();
+        format!(r#"{{"type":"object","properties":{{{}}}}}"#, all.join(","))
+    };
+    assert!(columns(&format!(r#"{{"properties":{{"p":{}}}}}"#, fields(100))).is_ok());
+    let fault = columns(&format!(
+        r#"{{"properties":{{"a":{{}},"p":{}}}}}"#,
+        fields(100)
+    ))
+    .expect_err("too many");
+    assert_eq!(
+        (fault.code, fault.field.as_deref()),
+        ("limit.columns", Some("p"))
+    );
+    // Alternatives that come to nothing do not count, and definitions that double at each step come to an end.
+    let both = format!(r#"{{"anyOf":[{},{}]}}"#, fields(90), fields(89));
+    assert!(columns(&format!(r#"{{"properties":{{"a":{both},"b":{both}}}}}"#)).is_ok());
+    let doubled: Vec<_> = (0..16)
+        .map(|n| format!(r##""d{n}":{{"type":"object","properties":{{"x":{{"$ref":"#/definitions/d{0}"}},"y":{{"$ref":"#/definitions/d{0}"}}}}}}"##, n + 1))
+        .collect();
+    let schema = format!(
+        r##"{{"properties":{{"p":{{"$ref":"#/definitions/d0"}}}},"definitions":{{{},"d16":{{"type":"integer"}}}}}}"##,
+        doubled.join(",")
+    );
+    assert_eq!(
+        columns(&schema).expect_err("too many").code,
+        "limit.columns"
+    );
+}
+
+#[test]
+fn a_fault_inside_names_the_way_to_it() {
+    let schema = r#"{"properties":{"p":{"type":"object","properties":{"a":{"type":"array","items":{"type":"money"}}}}}}"#;
+    let fault = columns(schema).expect_err("no such type");
+    assert_eq!(
+        (fault.code, fault.field.as_deref()),
+        ("schema.invalid", Some("p.a"))
+    );
+}
+
+#[test]
+fn plain_numbers_become_what_is_asked_for() {
+    for (numbers, expected) in [
+        (Numbers::Double, "double"),
+        (Numbers::Decimal, "decimal(38,9)"),
+        (Numbers::Text, "json"),
+    ] {
+        let options = Options {
+            max_columns: 9,
+            max_depth: 9,
+            numbers,
+        };
+        let schema = br#"{"properties":{"n":{"type":["number","null"]},"i":{"type":"integer"},"d":{"type":"number","multipleOf":0.1}}}"#;
+        let shapes: Vec<_> = compile(schema, options)
+            .expect("a schema")
+            .iter()
+            .map(|column| column.shape.to_string())
+            .collect();
+        assert_eq!(shapes, [expected, "long", "decimal(38,1)"]);
+    }
 }

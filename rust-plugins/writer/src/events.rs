@@ -3,6 +3,8 @@
 pub use dativo_channel::events::{Counts, Dialect, StateSeen, Stats, StreamId, Undeclared};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{PlannedColumn, SchemaColumn};
+
 /// What the kernel says.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -51,6 +53,8 @@ pub struct Open {
     /// Tell every state that an epoch makes durable.
     #[serde(default)]
     pub echo: bool,
+    #[serde(default)]
+    pub numbers: Numbers,
     /// Cut at the first state that covers rows, whatever the limits of an epoch say.
     #[serde(default)]
     pub first_state: bool,
@@ -58,6 +62,26 @@ pub struct Open {
     pub epoch: EpochLimits,
     pub max_epochs_waiting: usize,
     pub parquet: Parquet,
+}
+
+/// What becomes of numbers whose schema says nothing of their digits.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Numbers {
+    #[default]
+    Double,
+    Decimal,
+    Text,
+}
+
+impl From<Numbers> for dativo_wire::schema::Numbers {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::Double => Self::Double,
+            Numbers::Decimal => Self::Decimal,
+            Numbers::Text => Self::Text,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -129,17 +153,6 @@ pub struct StreamPlan {
 }
 
 #[derive(Deserialize)]
-pub struct PlannedColumn {
-    pub property: String,
-    pub column: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub field_id: i32,
-    #[serde(default)]
-    pub required: bool,
-}
-
-#[derive(Deserialize)]
 pub struct Committed {
     pub sequence: u64,
 }
@@ -152,14 +165,6 @@ pub struct StreamSchema<'a> {
     pub revision: u32,
     pub key: &'a [String],
     pub columns: Vec<SchemaColumn<'a>>,
-}
-
-#[derive(Serialize)]
-pub struct SchemaColumn<'a> {
-    pub property: &'a str,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub json: bool,
 }
 
 #[derive(Serialize)]

@@ -6,6 +6,7 @@
 mod epoch;
 mod events;
 mod parquet_file;
+mod plan;
 mod rejects;
 mod run;
 mod session;

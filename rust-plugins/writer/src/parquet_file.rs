@@ -1,18 +1,15 @@
 //! One Parquet file: its settings, and which columns are worth a dictionary.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::hash::Hash;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, Field, SchemaRef};
-use dativo_wire::decode::arrow_type;
+use arrow_schema::{DataType, SchemaRef};
 use dativo_wire::fault::{Blame, Fault};
-use dativo_wire::schema::ColumnType;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -33,12 +30,6 @@ pub const DICTIONARY_BYTES: usize = 64 << 10;
 const MAX_CHUNKS: usize = 8192;
 /// Bounds of texts in statistics are cut to this length.
 const BOUND_BYTES: usize = 32;
-
-/// A table's column as an Arrow field with its Iceberg id.
-pub fn field(column: &str, kind: ColumnType, field_id: i32) -> Field {
-    let metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), field_id.to_string())]);
-    Field::new(column, arrow_type(kind), true).with_metadata(metadata)
-}
 
 pub struct ParquetFile {
     writer: ArrowWriter<StagedFile>,

@@ -12,7 +12,8 @@ use dativo_wire::fault::{Blame, Fault, StreamName, clip_bytes};
 use dativo_wire::framing::Line;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use crate::events::{SchemaColumn, StreamId, StreamPlan};
+use crate::events::{StreamId, StreamPlan};
+use crate::plan::{PlannedColumn, PlannedType, SchemaColumn, WantedType};
 
 /// The stream that they are committed as. No source may have one of that name.
 pub const STREAM: &str = "_dativo_rejects";
@@ -149,8 +150,7 @@ pub fn stream_id() -> StreamId {
 pub fn wanted() -> Vec<SchemaColumn<'static>> {
     let column = |(property, kind): (&'static str, &str)| SchemaColumn {
         property,
-        kind: kind.to_owned(),
-        json: false,
+        kind: WantedType::Name(kind.to_owned()),
     };
     COLUMNS.into_iter().map(column).collect()
 }
@@ -163,10 +163,11 @@ pub fn schema(plan: &StreamPlan) -> Result<SchemaRef, Box<Fault>> {
     };
     let mut fields = Vec::with_capacity(COLUMNS.len());
     for (property, kind) in COLUMNS {
-        let planned = plan
-            .columns
-            .iter()
-            .find(|column| column.property == property && column.kind == kind && !column.required);
+        let is_of_kind = |column: &PlannedColumn| {
+            let named = matches!(&column.kind, PlannedType::Name(name) if name == kind);
+            column.property == property && named && !column.required
+        };
+        let planned = plan.columns.iter().find(|column| is_of_kind(column));
         let planned = planned.ok_or_else(|| wrong(property))?;
         let kind = match kind {
             "long" => DataType::Int64,

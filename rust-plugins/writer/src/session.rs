@@ -19,7 +19,7 @@ use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
 
 use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
-use crate::events::{Command, Finish, Open, StateSeen, Undeclared};
+use crate::events::{Command, Finish, Misfits, Open, StateSeen, Undeclared};
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
@@ -238,7 +238,11 @@ impl<'c> Session<'c> {
             self.streams[index].version = version;
             self.push(index, &record, line)?;
         }
-        self.count_row(index, line)
+        self.count_row(index, line)?;
+        if self.streams[index].contract.values == Misfits::DiscardValue {
+            self.keep_values(index, line)?;
+        }
+        Ok(())
     }
 
     /// Decode a record into the batch of stream `index`. One that its contract discards is not there, and its fault is returned.
@@ -263,6 +267,7 @@ impl<'c> Session<'c> {
     fn pop(&mut self, index: usize) {
         if let Some(table) = &mut self.streams[index].table {
             table.decoder.pop();
+            table.decoder.take_discarded();
         }
     }
 
@@ -275,7 +280,9 @@ impl<'c> Session<'c> {
         let Some(table) = stream.table.as_mut() else {
             return Ok(());
         };
-        let bytes = line.bytes.len() + table.row_bytes;
+        let lists = table.decoder.list_bytes();
+        let bytes = line.bytes.len() + table.row_bytes + lists.saturating_sub(table.list_bytes);
+        table.list_bytes = lists;
         stream.widest_row = stream.widest_row.max(bytes);
         table.batch_bytes += bytes;
         self.memory += bytes;

@@ -1,17 +1,17 @@
 //! One declared stream: its columns, its table and the file that is open for it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
-use dativo_wire::decode::{Decoder, Field};
+use dativo_wire::decode::Decoder;
 use dativo_wire::fault::{Blame, Fault, StreamName};
-use dativo_wire::schema::{Column, ColumnType};
+use dativo_wire::types::Column;
 
-use crate::events::{Activation, Contract, Counts, PlannedColumn, StreamId, StreamPlan};
-use crate::parquet_file::{ParquetFile, field};
+use crate::events::{Activation, Contract, Counts, StreamId, StreamPlan};
+use crate::parquet_file::ParquetFile;
+use crate::plan;
 use crate::rejects::Rejects;
 
 pub struct Stream {
@@ -141,8 +141,9 @@ pub struct Table {
     pub schema: SchemaRef,
     /// Bytes that one row takes in the open batch besides its text.
     pub row_bytes: usize,
-    /// Estimate of the open batch.
+    /// Estimate of the open batch, and what of it its lists take besides their texts.
     pub batch_bytes: usize,
+    pub list_bytes: usize,
     pub file: Option<ParquetFile>,
     /// Memory of the open row group and bytes of the open file, as last asked for.
     pub group_bytes: usize,
@@ -153,45 +154,13 @@ impl Table {
     /// The table that `plan` gives for `columns`; those that it leaves out are not selected. No record may be without
     /// one of `keys`, as far as they are selected.
     pub fn new(columns: &[Column], keys: &[String], plan: StreamPlan) -> Result<Table, Box<Fault>> {
-        let mut planned: HashMap<String, PlannedColumn> = HashMap::new();
-        for column in plan.columns {
-            planned.insert(column.property.clone(), column);
-        }
-        let (mut fields, mut arrow) = (Vec::new(), Vec::new());
-        for column in columns {
-            let wrong = |message: &str| {
-                Fault::new("internal.plan", Blame::Dativo, message).field(column.property.as_str())
-            };
-            let Some(plan) = planned.remove(&column.property) else {
-                continue;
-            };
-            let kind = plan
-                .kind
-                .parse::<ColumnType>()
-                .ok()
-                .filter(|&kind| column.kind.widens_to(kind));
-            let kind =
-                kind.ok_or_else(|| wrong("the plan's type does not hold the column's values"))?;
-            arrow.push(field(&plan.column, kind, plan.field_id));
-            fields.push(Field {
-                property: column.property.clone(),
-                kind,
-                json: column.json,
-                quoted: column.quoted,
-                required: plan.required,
-                key: keys.contains(&column.property),
-            });
-        }
-        if fields.is_empty() {
-            let message = "the plan has none of the stream's columns";
-            return Err(Fault::new("internal.plan", Blame::Dativo, message));
-        }
-        let decoder = Decoder::new(fields);
+        let decoder = Decoder::new(plan::fields(columns, keys, plan.columns)?);
         Ok(Table {
             row_bytes: decoder.row_bytes(),
+            schema: Arc::new(Schema::new(decoder.arrow_fields().to_vec())),
             decoder,
-            schema: Arc::new(Schema::new(arrow)),
             batch_bytes: 0,
+            list_bytes: 0,
             file: None,
             group_bytes: 0,
             file_bytes: 0,
@@ -201,6 +170,7 @@ impl Table {
     /// The rows of the open batch; none if it is empty.
     pub fn take_batch(&mut self) -> Result<Option<RecordBatch>, Box<Fault>> {
         self.batch_bytes = 0;
+        self.list_bytes = 0;
         if self.decoder.rows() == 0 {
             return Ok(None);
         }

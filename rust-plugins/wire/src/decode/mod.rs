@@ -1,56 +1,112 @@
 //! Records straight into Arrow arrays.
 //!
 //! Keys are predicted: after each key the decoder expects the one that followed it last time, and compares
-//! bytes; only a miss is looked up. Keys that the schema does not have are passed over.
+//! bytes; only a miss is looked up. Keys that the schema does not have are passed over. The same holds in objects that are
+//! columns ([`record`]).
 
 mod column;
-
-use std::collections::HashMap;
+mod field;
+mod record;
 
 use arrow_array::ArrayRef;
+use arrow_schema::FieldRef;
 
 use crate::fault::{Fault, bad_fault};
-use crate::oddity::Oddity;
 use crate::scan::{Bad, Scanner};
-use crate::schema::ColumnType;
-use crate::text;
 
-use column::Builder;
-pub use column::arrow_type;
+use column::Room;
+pub use field::{Field, Kind, arrow_field, arrow_type, fields_of};
+use record::Record;
 
-/// Keys outside the schema that are learnt, so that passing over them is cheap too.
-const MAX_IGNORED_KEYS: usize = 256;
-/// Longer ones are looked up each time.
-const MAX_IGNORED_KEY_BYTES: usize = 256;
-
-/// One column to fill. `kind` is the table's type, which may be wider than the schema's.
-#[derive(Clone, Debug)]
-pub struct Field {
-    pub property: String,
-    pub kind: ColumnType,
-    pub json: bool,
-    pub quoted: bool,
-    pub required: bool,
-    /// A key of the stream: no record is without it.
-    pub key: bool,
-}
-
-/// Why a record was not taken.
+/// Why a record was not taken, or a value of it.
 #[derive(Debug, PartialEq)]
 pub enum Reject {
     Bad(Bad),
+    /// `field` is a path, its parts joined by dots.
     Value {
-        column: usize,
-        expected: &'static str,
+        field: String,
+        expected: String,
         value: Box<[u8]>,
     },
     Null {
-        column: usize,
+        field: String,
     },
     Missing {
-        column: usize,
+        field: String,
+        /// It is a key of the stream.
+        key: bool,
     },
     NoObject,
+}
+
+impl Reject {
+    #[cold]
+    fn value(expected: String, value: &[u8]) -> Box<Reject> {
+        Box::new(Reject::Value {
+            field: String::new(),
+            expected,
+            value: value[..value.len().min(1024)].into(),
+        })
+    }
+
+    #[cold]
+    fn null() -> Box<Reject> {
+        let field = String::new();
+        Box::new(Reject::Null { field })
+    }
+
+    #[cold]
+    fn missing(field: &str, key: bool) -> Box<Reject> {
+        let field = field.to_owned();
+        Box::new(Reject::Missing { field, key })
+    }
+
+    /// Say that the field is one of `parent`, or `parent` itself.
+    #[cold]
+    fn below(mut self: Box<Self>, parent: &str) -> Box<Reject> {
+        if let Reject::Value { field, .. }
+        | Reject::Null { field }
+        | Reject::Missing { field, .. } = &mut *self
+        {
+            let dot = if field.is_empty() { "" } else { "." };
+            field.insert_str(0, dot);
+            field.insert_str(0, parent);
+        }
+        self
+    }
+
+    /// Whether another value would have been taken: the text itself is what it should be.
+    pub fn is_of_value(&self) -> bool {
+        matches!(
+            self,
+            Reject::Value { .. } | Reject::Null { .. } | Reject::Missing { .. }
+        )
+    }
+
+    /// What to report; stream, line and byte are the caller's to add.
+    pub fn fault(&self, line: &[u8]) -> Box<Fault> {
+        match self {
+            Reject::Bad(bad) => bad_fault(bad, line),
+            Reject::NoObject => Fault::plugin("message.invalid", "a record must be an object"),
+            Reject::Missing { field, key: true } => Fault::plugin(
+                "record.missing_key",
+                "a record without a key property of its SCHEMA",
+            )
+            .field(field),
+            Reject::Null { field } | Reject::Missing { field, .. } => {
+                Fault::plugin("record.value", "the table's column is required")
+                    .field(field)
+                    .value(b"null")
+            }
+            Reject::Value {
+                field,
+                expected,
+                value,
+            } => Fault::plugin("record.value", format!("expected {expected}"))
+                .field(field)
+                .value(value),
+        }
+    }
 }
 
 impl From<Bad> for Reject {
@@ -59,37 +115,52 @@ impl From<Bad> for Reject {
     }
 }
 
+impl From<Bad> for Box<Reject> {
+    #[cold]
+    fn from(bad: Bad) -> Box<Reject> {
+        Box::new(Reject::Bad(bad))
+    }
+}
+
 /// Fills one batch after another with the records of one stream.
 pub struct Decoder {
-    fields: Vec<Field>,
-    builders: Vec<Builder>,
-    /// The columns first, then ignored keys: each as the source writes it, in its quotes.
-    patterns: Vec<Box<[u8]>>,
-    /// What came after each key, and at 0 what came first.
-    followers: Vec<u32>,
-    by_name: HashMap<Box<[u8]>, u32>,
-    needed: Vec<usize>,
+    record: Record,
+    arrow: Vec<FieldRef>,
     rows: usize,
+    /// Whether a value that is not its column's becomes null.
+    lenient: bool,
+    discarded: Vec<Reject>,
 }
 
 impl Decoder {
     /// A decoder for `fields`, whose properties are distinct.
     pub fn new(fields: Vec<Field>) -> Decoder {
-        let key = |field: &Field| field.property.as_bytes().into();
         Decoder {
-            builders: fields.iter().map(Builder::new).collect(),
-            patterns: fields
+            arrow: fields
                 .iter()
-                .map(|field| quoted(field.property.as_bytes()))
+                .map(|field| arrow_field(field).into())
                 .collect(),
-            followers: (0..=fields.len() as u32).collect(),
-            by_name: fields.iter().map(key).zip(0..).collect(),
-            needed: (0..fields.len())
-                .filter(|&column| fields[column].required || fields[column].key)
-                .collect(),
-            fields,
+            record: Record::new(&fields),
             rows: 0,
+            lenient: false,
+            discarded: Vec::new(),
         }
+    }
+
+    /// The columns, as Arrow names and types them.
+    pub fn arrow_fields(&self) -> &[FieldRef] {
+        &self.arrow
+    }
+
+    /// Have a value that is not its column's become null, where the column may be, instead of refusing the record. What
+    /// became null is told by [`Decoder::take_discarded`].
+    pub fn set_lenient(&mut self, lenient: bool) {
+        self.lenient = lenient;
+    }
+
+    /// The values that became null in the records since the last call.
+    pub fn take_discarded(&mut self) -> Vec<Reject> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Rows of the open batch.
@@ -97,9 +168,14 @@ impl Decoder {
         self.rows
     }
 
-    /// Bytes that one row takes besides its texts.
+    /// Bytes that one row takes besides its texts and what is in its lists.
     pub fn row_bytes(&self) -> usize {
-        self.builders.iter().map(Builder::width).sum()
+        self.record.width()
+    }
+
+    /// Bytes that the lists and maps of the open batch take besides their texts.
+    pub fn list_bytes(&self) -> usize {
+        self.record.list_bytes()
     }
 
     /// Take the record that `scanner` stands at, and return the cursor behind it. A record that is not taken
@@ -114,6 +190,26 @@ impl Decoder {
         taken
     }
 
+    #[inline(always)]
+    fn take_record<'a>(&mut self, mut scanner: Scanner<'a>) -> Result<Scanner<'a>, Reject> {
+        if scanner.peek() != b'{' {
+            return Err(Reject::NoObject);
+        }
+        let mut room = Room::default();
+        let discarded = self.discarded.len();
+        let taken = if self.lenient {
+            self.record
+                .take_leniently(&mut scanner, self.rows, &mut room, &mut self.discarded)
+        } else {
+            self.record.take(&mut scanner, self.rows, &mut room)
+        };
+        taken.map_err(|reject| {
+            self.discarded.truncate(discarded);
+            *reject
+        })?;
+        Ok(scanner)
+    }
+
     /// Forget the last record.
     pub fn pop(&mut self) {
         self.truncate(self.rows - 1);
@@ -122,154 +218,14 @@ impl Decoder {
     /// Keep the first `rows` records of the open batch, which has at least as many.
     pub fn truncate(&mut self, rows: usize) {
         self.rows = rows;
-        for builder in &mut self.builders {
-            builder.truncate(rows);
-        }
+        self.record.truncate(rows);
     }
 
     /// The open batch, one array for each field; the next one is empty.
     pub fn finish(&mut self) -> Vec<ArrayRef> {
         let rows = std::mem::take(&mut self.rows);
-        self.builders
-            .iter_mut()
-            .map(|builder| builder.finish(rows))
-            .collect()
+        self.record.finish(rows)
     }
-
-    #[inline]
-    fn take_record<'a>(&mut self, mut scanner: Scanner<'a>) -> Result<Scanner<'a>, Reject> {
-        if scanner.peek() != b'{' {
-            return Err(Reject::NoObject);
-        }
-        scanner.enter(b'{', "a record is an object")?;
-        if scanner.peek() == b'}' {
-            scanner.more(b'}')?;
-            return self.check_needed(scanner);
-        }
-        let mut before = 0;
-        loop {
-            let key = self.key(&mut scanner, before)?;
-            match key.and_then(|key| self.builders.get_mut(key)) {
-                Some(builder) => {
-                    let column = key.unwrap_or_default();
-                    if builder.len() > self.rows {
-                        // The last one counts, as in every other parser.
-                        builder.truncate(self.rows);
-                        scanner.odd.add(Oddity::DuplicateKey);
-                    }
-                    builder
-                        .push(&mut scanner, self.rows)
-                        .map_err(|miss| miss.reject(column, builder))?;
-                }
-                None => {
-                    scanner.value()?;
-                }
-            }
-            before = key.map_or(before, |key| key + 1);
-            if !scanner.more(b'}')? {
-                return self.check_needed(scanner);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn check_needed<'a>(&self, scanner: Scanner<'a>) -> Result<Scanner<'a>, Reject> {
-        match self
-            .needed
-            .iter()
-            .find(|&&column| self.builders[column].len() <= self.rows)
-        {
-            Some(&column) => Err(Reject::Missing { column }),
-            None => Ok(scanner),
-        }
-    }
-
-    /// Read the key at the cursor: the index of its pattern, none for one that is not learnt.
-    #[inline(always)]
-    fn key(&mut self, scanner: &mut Scanner<'_>, before: usize) -> Result<Option<usize>, Bad> {
-        let expected = self.followers[before] as usize;
-        if let Some(pattern) = self.patterns.get(expected)
-            && scanner.text(pattern)
-        {
-            scanner.colon()?;
-            return Ok(Some(expected));
-        }
-        self.look_up(scanner, before)
-    }
-
-    fn look_up(&mut self, scanner: &mut Scanner<'_>, before: usize) -> Result<Option<usize>, Bad> {
-        let start = scanner.pos();
-        if scanner.peek() != b'"' {
-            return Err(scanner.bad("expected a key in quotes"));
-        }
-        let (raw, escaped) = scanner.string()?;
-        let written = scanner.since(start);
-        scanner.colon()?;
-        let name = if escaped {
-            text::resolve(raw)
-        } else {
-            raw.into()
-        };
-        let key = match self.by_name.get(&*name) {
-            Some(&key) => key as usize,
-            None if self.patterns.len() - self.fields.len() < MAX_IGNORED_KEYS
-                && written.len() <= MAX_IGNORED_KEY_BYTES =>
-            {
-                let key = self.patterns.len();
-                self.by_name.insert(name.into_owned().into(), key as u32);
-                self.patterns.push(written.into());
-                self.followers.push(u32::MAX);
-                key
-            }
-            None => return Ok(None),
-        };
-        if &*self.patterns[key] != written {
-            self.patterns[key] = written.into();
-        }
-        self.followers[before] = key as u32;
-        Ok(Some(key))
-    }
-
-    /// What to report about a record that was not taken; stream, line and byte are the caller's to add.
-    pub fn fault(&self, reject: &Reject, line: &[u8]) -> Box<Fault> {
-        let field = |column: &usize| self.fields[*column].property.as_str();
-        match reject {
-            Reject::Bad(bad) => bad_fault(bad, line),
-            Reject::NoObject => Fault::plugin("message.invalid", "a record must be an object"),
-            Reject::Missing { column } if self.fields[*column].key => Fault::plugin(
-                "record.missing_key",
-                "a record without a key property of its SCHEMA",
-            )
-            .field(field(column)),
-            Reject::Null { column } | Reject::Missing { column } => {
-                Fault::plugin("record.value", "the table's column is required")
-                    .field(field(column))
-                    .value(b"null")
-            }
-            Reject::Value {
-                column,
-                expected,
-                value,
-            } => {
-                let kind = self.fields[*column].kind;
-                let message = match kind {
-                    ColumnType::Decimal { .. } => format!("expected {kind}: {expected}"),
-                    _ => format!("expected {expected}"),
-                };
-                Fault::plugin("record.value", message)
-                    .field(field(column))
-                    .value(value)
-            }
-        }
-    }
-}
-
-fn quoted(name: &[u8]) -> Box<[u8]> {
-    let mut pattern = Vec::with_capacity(name.len() + 2);
-    pattern.push(b'"');
-    pattern.extend_from_slice(name);
-    pattern.push(b'"');
-    pattern.into()
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@ use arrow_array::types::{
     Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Schema};
 use std::sync::Arc;
 
+use super::record::MAX_IGNORED_KEYS;
 use super::*;
+use crate::oddity::Oddity;
+use crate::schema::{Numbers, Options, compile};
+use crate::types::Primitive;
 
 fn field(property: &str, kind: &str) -> Field {
     let (kind, json) = kind
@@ -21,12 +25,19 @@ fn field(property: &str, kind: &str) -> Field {
     let (kind, required) = kind
         .strip_prefix("required ")
         .map_or((kind, false), |kind| (kind, true));
-    let kind = kind.parse().expect("a type");
+    let kind = if json {
+        Kind::Json
+    } else {
+        Kind::Value {
+            kind: kind.parse().expect("a type"),
+            quoted,
+        }
+    };
     Field {
         property: property.to_owned(),
+        column: property.to_owned(),
+        field_id: None,
         kind,
-        json,
-        quoted,
         required,
         key,
     }
@@ -61,7 +72,7 @@ fn code(kind: &str, text: &str) -> &'static str {
         Err(reject) => {
             assert_eq!(decoder.rows(), 0);
             assert_eq!(decoder.finish()[0].len(), 0, "{text} left something behind");
-            decoder.fault(&reject, record.as_bytes()).code
+            reject.fault(record.as_bytes()).code
         }
     }
 }
@@ -219,7 +230,7 @@ fn values_of_every_type() {
         stamps.as_primitive::<TimestampMicrosecondType>().values(),
         &[0, 1_000_000]
     );
-    assert_eq!(stamps.data_type(), &arrow_type(ColumnType::Timestamptz));
+    assert_eq!(stamps.data_type(), &arrow_type(Primitive::Timestamptz));
 
     let bytes = column("binary", &["\"Zm9v\"", "\"\"", "null", "\"\\u005am8=\""]);
     assert_eq!(
@@ -447,7 +458,7 @@ fn nulls_are_located() {
         (r#"{}"#, "record.value", "b"),
     ] {
         let reject = push(&mut decoder, record).expect_err(record);
-        let fault = decoder.fault(&reject, record.as_bytes());
+        let fault = reject.fault(record.as_bytes());
         assert_eq!(
             (fault.code, fault.field.as_deref()),
             (expected, Some(name)),
@@ -467,7 +478,7 @@ fn no_record_is_without_a_key() {
         (r#"{}"#, "a"),
     ] {
         let reject = push(&mut decoder, record).expect_err(record);
-        let fault = decoder.fault(&reject, record.as_bytes());
+        let fault = reject.fault(record.as_bytes());
         assert_eq!(
             (fault.code, fault.field.as_deref()),
             ("record.missing_key", Some(name)),
@@ -519,7 +530,7 @@ fn more_unknown_keys_than_are_learnt() {
             .collect();
         push(&mut decoder, &format!("{{{unknown}\"a\":{round}}}")).expect("taken");
     }
-    assert_eq!(decoder.patterns.len(), 1 + MAX_IGNORED_KEYS);
+    assert_eq!(decoder.record.known_keys(), 1 + MAX_IGNORED_KEYS);
     assert_eq!(
         decoder.finish()[0].as_primitive::<Int64Type>().values(),
         &[0, 1, 2]
@@ -556,4 +567,216 @@ fn arrays_have_the_types_that_files_are_made_with() {
         let batch = RecordBatch::try_new(Arc::new(schema), decoder.finish()).expect("they fit");
         assert_eq!(batch.num_rows(), rows);
     }
+}
+
+/// A decoder for a schema.
+fn compiled(schema: &str) -> Decoder {
+    let options = Options {
+        max_columns: 100,
+        max_depth: 64,
+        numbers: Numbers::Double,
+    };
+    Decoder::new(fields_of(
+        &compile(schema.as_bytes(), options).expect("a schema"),
+    ))
+}
+
+/// The rows of a batch, their columns divided by bars; null is a dash.
+fn printed(arrays: &[ArrayRef]) -> Vec<String> {
+    let rows = arrays.first().map_or(0, |array| array.len());
+    (0..rows)
+        .map(|row| joined(arrays.iter().map(|array| text(array, row)), " | "))
+        .collect()
+}
+
+fn joined(texts: impl Iterator<Item = String>, between: &str) -> String {
+    texts.collect::<Vec<_>>().join(between)
+}
+
+fn text(array: &dyn Array, row: usize) -> String {
+    if array.is_null(row) {
+        return "-".to_owned();
+    }
+    match array.data_type() {
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Float64 => format!("{:?}", array.as_primitive::<Float64Type>().value(row)),
+        DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(array.as_struct().columns());
+            let parts =
+                columns.map(|(field, column)| format!("{}: {}", field.name(), text(column, row)));
+            format!("{{{}}}", joined(parts, ", "))
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>().value(row);
+            format!(
+                "[{}]",
+                joined((0..list.len()).map(|index| text(&list, index)), ", ")
+            )
+        }
+        DataType::Map(..) => {
+            let entries = array.as_map().value(row);
+            let pair = |index| {
+                format!(
+                    "{}: {}",
+                    text(entries.column(0), index),
+                    text(entries.column(1), index)
+                )
+            };
+            format!("{{{}}}", joined((0..entries.len()).map(pair), ", "))
+        }
+        other => panic!("{other}"),
+    }
+}
+
+const NESTED: &str = r#"{"properties":{
+    "o":{"type":["null","object"],"properties":{"a":{"type":"integer"},"b":{"type":"object","properties":{"c":{"type":"string"}}}}},
+    "l":{"type":"array","items":{"type":["null","object"],"properties":{"x":{"type":"integer"},"t":{"type":"array","items":{"type":"string"}}}}},
+    "m":{"type":"object","additionalProperties":{"type":"number"}}}}"#;
+
+#[test]
+fn objects_arrays_and_maps_in_one_another() {
+    let mut decoder = compiled(NESTED);
+    for record in [
+        r#"{"o":{"a":1,"b":{"c":"one"}},"l":[{"x":1,"t":["p","q"]},{"x":2,"t":[]}],"m":{"k":1.5,"\u006b2":2}}"#,
+        r#"{"o":null,"l":null,"m":null}"#,
+        r#"{"m":{},"l":[],"o":{}}"#,
+        r#"{}"#,
+        r#"{"o":{"b":{"other":[1,{}],"c":null},"a":4},"l":[null,{"t":[null,"r"]}],"m":{"n":null}}"#,
+        r#"{"o":{"a":5,"b":null},"l":[{"x":7}]}"#,
+    ] {
+        push(&mut decoder, record).unwrap_or_else(|reject| panic!("{record}: {reject:?}"));
+    }
+    let arrays = decoder.finish();
+    let schema = Schema::new(decoder.arrow_fields().to_vec());
+    RecordBatch::try_new(Arc::new(schema), arrays.clone()).expect("of the types that were told");
+    assert_eq!(
+        printed(&arrays),
+        [
+            "{a: 1, b: {c: one}} | [{x: 1, t: [p, q]}, {x: 2, t: []}] | {k: 1.5, k2: 2.0}",
+            "- | - | -",
+            "{a: -, b: -} | [] | {}",
+            "- | - | -",
+            "{a: 4, b: {c: -}} | [-, {x: -, t: [-, r]}] | {n: -}",
+            "{a: 5, b: -} | [{x: 7, t: -}] | -",
+        ]
+    );
+}
+
+#[test]
+fn a_nested_misfit_is_named_and_leaves_nothing_behind() {
+    for (record, field, expected) in [
+        (
+            r#"{"o":{"a":"x"}}"#,
+            "o.a",
+            "expected an integer of 64 bits",
+        ),
+        (
+            r#"{"o":{"a":1,"b":{"c":7}}}"#,
+            "o.b.c",
+            "expected a string of whole characters",
+        ),
+        (r#"{"o":[]}"#, "o", "expected an object"),
+        (r#"{"l":{}}"#, "l", "expected an array"),
+        (
+            r#"{"l":[{"x":1,"t":["a"]},{"x":2,"t":["a","b",3]}]}"#,
+            "l.1.t.2",
+            "expected a string of whole characters",
+        ),
+        (
+            r#"{"m":{"a":1,"b":2,"a":3}}"#,
+            "m",
+            "expected an object without a key twice, its keys whole characters",
+        ),
+        (
+            r#"{"m":{"\ud800":1}}"#,
+            "m",
+            "expected an object without a key twice, its keys whole characters",
+        ),
+        (
+            r#"{"m":{"a":"1"}}"#,
+            "m.0",
+            "expected a number that a double can hold",
+        ),
+    ] {
+        let mut decoder = compiled(NESTED);
+        let whole = r#"{"o":{"a":1,"b":{"c":"one"}},"l":[{"x":1,"t":["p"]}],"m":{"k":1}}"#;
+        push(&mut decoder, whole).expect("taken");
+        let reject = push(&mut decoder, record).expect_err(record);
+        let fault = reject.fault(record.as_bytes());
+        assert_eq!(
+            (fault.code, fault.field.as_deref(), fault.message.as_str()),
+            ("record.value", Some(field), expected),
+            "{record}"
+        );
+        push(&mut decoder, whole).expect("taken");
+        let rows = printed(&decoder.finish());
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0], rows[1], "{record}");
+    }
+}
+
+#[test]
+fn bad_json_inside_is_bad_json() {
+    for record in [
+        r#"{"o":{"a":01}}"#,
+        r#"{"o":{"a":1,}}"#,
+        r#"{"l":[{"x":1},]}"#,
+        r#"{"l":[{"x":1}"#,
+        r#"{"m":{"a"}}"#,
+        r#"{"m":{1:2}}"#,
+        r#"{"m":{"a":1 "b":2}}"#,
+    ] {
+        let mut decoder = compiled(NESTED);
+        let reject = push(&mut decoder, record).expect_err(record);
+        assert_eq!(
+            reject.fault(record.as_bytes()).code,
+            "json.invalid",
+            "{record}"
+        );
+    }
+}
+
+#[test]
+fn short_texts_cannot_stand_for_endless_memory() {
+    let fields: String = (0..64)
+        .map(|n| format!(r#""f{n}":{{"type":"integer","airbyte_type":"big_integer"}},"#))
+        .collect();
+    let schema = format!(
+        r#"{{"properties":{{"l":{{"type":"array","items":{{"type":"object","properties":{{{}}}}}}}}}}}"#,
+        fields.trim_end_matches(',')
+    );
+    let mut decoder = compiled(&schema);
+    let record = |count: usize| format!(r#"{{"l":[{}{{}}]}}"#, "{},".repeat(count - 1));
+    push(&mut decoder, &record(1000)).expect("taken");
+    assert!(decoder.list_bytes() >= 1000 * 64 * 16);
+    let reject = push(&mut decoder, &record(1 << 20)).expect_err("too much");
+    assert!(
+        matches!(reject, Reject::Value { ref field, .. } if field == "l"),
+        "{reject:?}"
+    );
+    assert_eq!(decoder.rows(), 1);
+}
+
+#[test]
+fn a_lenient_decoder_makes_null_of_what_does_not_fit() {
+    let mut decoder = compiled(
+        r#"{"properties":{"a":{"type":"integer"},"o":{"type":"object","properties":{"x":{"type":"integer"}}},"s":{"type":"string"}}}"#,
+    );
+    decoder.set_lenient(true);
+    push(&mut decoder, r#"{"a":"x","o":{"x":1},"s":"one"}"#).expect("taken");
+    push(&mut decoder, r#"{"a":2,"o":{"x":"y"},"s":"two"}"#).expect("taken");
+    let discarded: Vec<_> = decoder
+        .take_discarded()
+        .iter()
+        .map(|reject| reject.fault(b"").field.clone().expect("a field"))
+        .collect();
+    assert_eq!(discarded, ["a", "o.x"]);
+    // What is no JSON is refused all the same, and so is the rest of that record.
+    push(&mut decoder, r#"{"a":"x","o":{"x":01}}"#).expect_err("no JSON");
+    assert!(decoder.take_discarded().is_empty());
+    assert_eq!(
+        printed(&decoder.finish()),
+        ["- | {x: 1} | one", "2 | - | two"]
+    );
 }

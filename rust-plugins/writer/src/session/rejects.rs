@@ -2,7 +2,7 @@
 
 use dativo_wire::decode::Reject;
 use dativo_wire::envelope::Record;
-use dativo_wire::fault::{Blame, Fault};
+use dativo_wire::fault::Fault;
 use dativo_wire::framing::Line;
 use dativo_wire::scan::Scanner;
 
@@ -33,6 +33,21 @@ impl Session<'_> {
         stream.rejects.total.records += 1;
         self.epoch.add_row();
         self.keep(index, fault, line)
+    }
+
+    /// Count the values of the last record that became null, and keep what is known of them.
+    pub(super) fn keep_values(&mut self, index: usize, line: Line<'_>) -> Result<(), Stop> {
+        let stream = &mut self.streams[index];
+        let Some(table) = stream.table.as_mut() else {
+            return Ok(());
+        };
+        for reject in table.decoder.take_discarded() {
+            let stream = &mut self.streams[index];
+            stream.rejects.total.values += 1;
+            let fault = located(&reject, stream, line);
+            self.keep(index, fault, line)?;
+        }
+        Ok(())
     }
 
     /// Keep a reject that is counted already. Its stream is not sealable: the record that it stands in came after the last state.
@@ -128,15 +143,16 @@ pub(super) fn misfit<'a>(
     record: &Record<'a>,
     line: Line<'_>,
 ) -> Result<(Scanner<'a>, Option<Box<Fault>>), Stop> {
-    let Some(table) = &stream.table else {
-        return Err(Fault::new("internal.decode", Blame::Dativo, "no table").into());
-    };
-    let fault = table.decoder.fault(reject, line.bytes);
-    let fault = fault.at(line.number, line.byte).stream(stream.name.clone());
+    let fault = located(reject, stream, line);
     if matches!(reject, Reject::Bad(_)) || stream.contract.values == Misfits::Fail {
         return Err(fault.into());
     }
     let mut end = record.data();
     end.value().map_err(|bad| line.fault(&bad))?;
     Ok((end, Some(fault)))
+}
+
+fn located(reject: &Reject, stream: &Stream, line: Line<'_>) -> Box<Fault> {
+    let fault = reject.fault(line.bytes).at(line.number, line.byte);
+    fault.stream(stream.name.clone())
 }

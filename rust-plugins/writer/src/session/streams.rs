@@ -4,11 +4,13 @@ use dativo_wire::bounds::check_name;
 use dativo_wire::envelope::{Dialect, StreamRef};
 use dativo_wire::fault::{Blame, Fault, StreamName};
 use dativo_wire::framing::Line;
-use dativo_wire::schema::{self, Column};
+use dativo_wire::schema::{self, Options};
+use dativo_wire::types::Column;
 
 use super::Session;
 use crate::Stop;
-use crate::events::{SchemaColumn, StreamPlan, StreamSchema, Undeclared};
+use crate::events::{Misfits, StreamPlan, StreamSchema, Undeclared};
+use crate::plan;
 use crate::rejects;
 use crate::stream::{Stream, Table};
 
@@ -100,7 +102,11 @@ impl Session<'_> {
             Dialect::Singer => stream.key.as_slice(),
         };
         let table = Table::new(&stream.columns, keys, plan);
-        stream.table = Some(table.map_err(|fault| fault.stream(name))?);
+        let mut table = table.map_err(|fault| fault.stream(name))?;
+        table
+            .decoder
+            .set_lenient(stream.contract.values == Misfits::DiscardValue);
+        stream.table = Some(table);
         Ok(())
     }
 
@@ -173,8 +179,15 @@ impl Session<'_> {
     /// The columns of a stream's schema.
     fn compile(&self, index: usize, text: &[u8]) -> Result<Vec<Column>, Box<Fault>> {
         let limits = &self.open.limits;
-        schema::compile(text, limits.max_columns, limits.max_depth)
-            .map_err(|fault| fault.stream(self.streams[index].name.clone()))
+        schema::compile(
+            text,
+            Options {
+                max_columns: limits.max_columns,
+                max_depth: limits.max_depth,
+                numbers: self.open.numbers.into(),
+            },
+        )
+        .map_err(|fault| fault.stream(self.streams[index].name.clone()))
     }
 
     /// Send a stream's new columns; its plan is awaited by the caller.
@@ -188,22 +201,7 @@ impl Session<'_> {
             stream: stream.id(),
             revision: stream.revision,
             key: &stream.key,
-            columns: stream
-                .columns
-                .iter()
-                .map(
-                    |Column {
-                         property,
-                         kind,
-                         json,
-                         ..
-                     }| SchemaColumn {
-                        property,
-                        kind: kind.to_string(),
-                        json: *json,
-                    },
-                )
-                .collect(),
+            columns: plan::wanted(&stream.columns),
         })
     }
 

@@ -1,0 +1,229 @@
+//! An object whose keys are known: a record, or a column that holds objects.
+
+use std::collections::HashMap;
+
+use arrow_array::ArrayRef;
+
+use super::column::{Builder, Room};
+use super::{Field, Reject};
+use crate::oddity::Oddity;
+use crate::scan::{Bad, Scanner};
+use crate::text;
+
+/// Keys outside the schema that are learnt, so that passing over them is cheap too.
+pub(super) const MAX_IGNORED_KEYS: usize = 256;
+/// Longer ones are looked up each time.
+const MAX_IGNORED_KEY_BYTES: usize = 256;
+
+pub(super) struct Record {
+    builders: Vec<Builder>,
+    names: Vec<Name>,
+    /// The columns first, then ignored keys: each as the source writes it, in its quotes.
+    patterns: Vec<Box<[u8]>>,
+    /// What came after each key, and at 0 what came first.
+    followers: Vec<u32>,
+    by_name: HashMap<Box<[u8]>, u32>,
+    needed: Vec<usize>,
+}
+
+struct Name {
+    property: String,
+    key: bool,
+}
+
+impl Record {
+    /// `fields` have distinct properties.
+    pub(super) fn new(fields: &[Field]) -> Record {
+        let key = |field: &Field| field.property.as_bytes().into();
+        let name = |field: &Field| Name {
+            property: field.property.clone(),
+            key: field.key,
+        };
+        Record {
+            builders: fields.iter().map(Builder::of_field).collect(),
+            names: fields.iter().map(name).collect(),
+            patterns: fields
+                .iter()
+                .map(|field| quoted(field.property.as_bytes()))
+                .collect(),
+            followers: (0..=fields.len() as u32).collect(),
+            by_name: fields.iter().map(key).zip(0..).collect(),
+            needed: (0..fields.len())
+                .filter(|&column| fields[column].required || fields[column].key)
+                .collect(),
+        }
+    }
+
+    /// Bytes of one row besides texts and what is in lists.
+    pub(super) fn width(&self) -> usize {
+        self.builders.iter().map(Builder::width).sum()
+    }
+
+    pub(super) fn list_bytes(&self) -> usize {
+        self.builders.iter().map(Builder::list_bytes).sum()
+    }
+
+    /// Take the object at the cursor for row `row`; there is one.
+    #[inline(always)]
+    pub(super) fn take(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        row: usize,
+        room: &mut Room,
+    ) -> Result<(), Box<Reject>> {
+        self.take_each(scanner, row, |builder, name, scanner| {
+            builder
+                .push(scanner, row, room)
+                .map_err(|reject| reject.below(&name.property))
+        })
+    }
+
+    /// The same; a value that is not its column's becomes null where it may, and is told in `discarded`.
+    pub(super) fn take_leniently(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        row: usize,
+        room: &mut Room,
+        discarded: &mut Vec<Reject>,
+    ) -> Result<(), Box<Reject>> {
+        self.take_each(scanner, row, |builder, name, scanner| {
+            let start = *scanner;
+            let Err(reject) = builder.push(scanner, row, room) else {
+                return Ok(());
+            };
+            let reject = reject.below(&name.property);
+            if !builder.may_be_null() || name.key || !reject.is_of_value() {
+                return Err(reject);
+            }
+            *scanner = start;
+            scanner.value()?;
+            builder.set_null(row);
+            discarded.push(*reject);
+            Ok(())
+        })
+    }
+
+    #[inline(always)]
+    fn take_each<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        row: usize,
+        mut push: impl FnMut(&mut Builder, &Name, &mut Scanner<'a>) -> Result<(), Box<Reject>>,
+    ) -> Result<(), Box<Reject>> {
+        scanner.enter(b'{', "a record is an object")?;
+        if scanner.peek() == b'}' {
+            scanner.more(b'}')?;
+            return self.check_needed(row);
+        }
+        let mut before = 0;
+        loop {
+            let key = self.key(scanner, before)?;
+            match key.and_then(|key| self.builders.get_mut(key)) {
+                Some(builder) => {
+                    if builder.len() > row {
+                        // The last one counts, as in every other parser.
+                        builder.truncate(row);
+                        scanner.odd.add(Oddity::DuplicateKey);
+                    }
+                    push(builder, &self.names[key.unwrap_or_default()], scanner)?;
+                }
+                None => {
+                    scanner.value()?;
+                }
+            }
+            before = key.map_or(before, |key| key + 1);
+            if !scanner.more(b'}')? {
+                return self.check_needed(row);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn check_needed(&self, row: usize) -> Result<(), Box<Reject>> {
+        match self
+            .needed
+            .iter()
+            .find(|&&column| self.builders[column].len() <= row)
+        {
+            Some(&column) => {
+                let Name { property, key } = &self.names[column];
+                Err(Reject::missing(property, *key))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Read the key at the cursor: the index of its pattern, none for one that is not learnt.
+    #[inline(always)]
+    fn key(&mut self, scanner: &mut Scanner<'_>, before: usize) -> Result<Option<usize>, Bad> {
+        let expected = self.followers[before] as usize;
+        if let Some(pattern) = self.patterns.get(expected)
+            && scanner.text(pattern)
+        {
+            scanner.colon()?;
+            return Ok(Some(expected));
+        }
+        self.look_up(scanner, before)
+    }
+
+    fn look_up(&mut self, scanner: &mut Scanner<'_>, before: usize) -> Result<Option<usize>, Bad> {
+        let start = scanner.pos();
+        if scanner.peek() != b'"' {
+            return Err(scanner.bad("expected a key in quotes"));
+        }
+        let (raw, escaped) = scanner.string()?;
+        let written = scanner.since(start);
+        scanner.colon()?;
+        let name = if escaped {
+            text::resolve(raw)
+        } else {
+            raw.into()
+        };
+        let key = match self.by_name.get(&*name) {
+            Some(&key) => key as usize,
+            None if self.patterns.len() - self.builders.len() < MAX_IGNORED_KEYS
+                && written.len() <= MAX_IGNORED_KEY_BYTES =>
+            {
+                let key = self.patterns.len();
+                self.by_name.insert(name.into_owned().into(), key as u32);
+                self.patterns.push(written.into());
+                self.followers.push(u32::MAX);
+                key
+            }
+            None => return Ok(None),
+        };
+        if &*self.patterns[key] != written {
+            self.patterns[key] = written.into();
+        }
+        self.followers[before] = key as u32;
+        Ok(Some(key))
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_keys(&self) -> usize {
+        self.patterns.len()
+    }
+
+    /// Drop what was taken for row `rows` and those after it.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        for builder in &mut self.builders {
+            builder.truncate(rows);
+        }
+    }
+
+    /// The first `rows` rows, an array for each field.
+    pub(super) fn finish(&mut self, rows: usize) -> Vec<ArrayRef> {
+        self.builders
+            .iter_mut()
+            .map(|builder| builder.finish(rows))
+            .collect()
+    }
+}
+
+fn quoted(name: &[u8]) -> Box<[u8]> {
+    let mut pattern = Vec::with_capacity(name.len() + 2);
+    pattern.push(b'"');
+    pattern.extend_from_slice(name);
+    pattern.push(b'"');
+    pattern.into()
+}
