@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.table import StaticTable
-from tests.faults.committers import Warehouse
+from tests.faults.committers import Warehouse, stream
 
 from dativo.plugins.commit import types
 
@@ -42,13 +42,23 @@ def by_string(value: Any) -> Event:
     return {"type": "map", "value": value}
 
 
+def under(contract: Event | None) -> Event:
+    """Return what ``open`` says besides."""
+    return {} if contract is None else {"contracts": [{"stream": stream("t"), **contract}]}
+
+
 def ids(plan: Event) -> list[int]:
     return list(types.field_ids(types.kept_column(column) for column in plan["columns"]))
 
 
-def land(warehouse: Warehouse, columns: list[tuple[str, Any]], *rows: Event) -> Event:
+def land(
+    warehouse: Warehouse,
+    columns: list[tuple[str, Any]],
+    *rows: Event,
+    contract: Event | None = None,
+) -> Event:
     """Commit ``rows`` of stream ``t`` in a run of their own; return the plan."""
-    committer = warehouse.opened()
+    committer = warehouse.opened(**under(contract))
     plan = committer.plan("t", columns)
     assert plan["type"] == "stream_plan", plan
     assert committer.seal([committer.stage("t", list(rows))], [])["type"] == "committed"
@@ -207,4 +217,102 @@ def test_a_name_map_of_an_older_version_is_read(tmp_path: Path) -> None:
     assert grown["columns"][1]["column"] != "user_id"
     assert warehouse.rows("t", "user_id") == [1, 2]
     assert new.removesuffix('"').removesuffix("]") in Path(warehouse.pointer("t")).read_text()
+    warehouse.end()
+
+
+# --- contracts -------------------------------------------------------------------------------------------------------------
+
+NEW_COLUMN = {"schema": "evolve", "conflict": "new_column", "rename": {}}
+
+
+def test_what_does_not_fit_goes_on_beside_it(warehouse: Warehouse) -> None:
+    rows: list[tuple[Any, Any, Event]] = [
+        ("long", struct(x="long"), {"amount": 1, "s": {"x": 1}}),
+        ("string", struct(x="string"), {"amount": "two", "s": {"x": "2"}}),
+        ("double", "string", {"amount": 3.5, "s": "3"}),
+        ("int", struct(x="long"), {"amount": 4, "s": {"x": 4}}),
+    ]
+    taken = []
+    for amount, s, row in rows:
+        plan = land(warehouse, [("amount", amount), ("s", s)], row, contract=NEW_COLUMN)
+        taken.append([column["column"] for column in plan["columns"]])
+        assert [column["property"] for column in plan["columns"]] == ["amount", "s"]
+    assert taken == [
+        ["amount", "s"],
+        ["amount__string", "s"],
+        ["amount__double", "s__string"],
+        ["amount", "s"],
+    ]
+    found = warehouse.rows(
+        "t", "amount, amount__string, amount__double, s.x, s.x__string, s__string"
+    )
+    assert found == [
+        (1, None, None, 1, None, None),
+        (4, None, None, 4, None, None),
+        (None, "two", None, None, "2", None),
+        (None, None, 3.5, None, None, "3"),
+    ]
+    if warehouse.plugin == "iceberg":
+        table = StaticTable.from_metadata(warehouse.pointer("t"))
+        assert table.scan().to_arrow().num_rows == 4
+        assert table.schema().find_field("amount__double").doc == "amount"
+
+
+def test_a_frozen_table(warehouse: Warehouse) -> None:
+    freeze = {"schema": "freeze", "conflict": "new_column", "rename": {}}
+    columns: list[tuple[str, Any]] = [("id", "long"), ("a", struct(x="int"))]
+    first = land(warehouse, columns, {"id": 1}, contract=freeze)
+    same = land(warehouse, columns[::-1], {"id": 2}, contract=freeze)
+    assert sorted(ids(same)) == sorted(ids(first))
+    committer = warehouse.opened(**under(freeze))
+    answer = committer.plan("t", [("id", "long"), ("a", struct(x="long"))])
+    assert (answer["code"], answer["field"], answer["blame"]) == ("schema.frozen", "a", "plugin")
+    assert "column a.x would change from int to long" in answer["message"]
+    assert "schema: evolve" in answer["hint"]
+    assert committer.status() == 7
+    assert warehouse.rows("t") == [1, 2]
+
+
+def test_a_renamed_property(warehouse: Warehouse) -> None:
+    rename = {"schema": "evolve", "conflict": "fail", "rename": {"mail": "E-Mail"}}
+    before = land(warehouse, [("id", "long"), ("mail", "string")], {"id": 1, "mail": "a"})
+    columns = [("id", "long"), ("E-Mail", "string")]
+    after = land(warehouse, columns, {"id": 2, "E-Mail": "b"}, contract=rename)
+    assert ids(after) == ids(before)
+    assert after["columns"][1]["column"] == "e_mail"
+    again = land(warehouse, columns, {"id": 3, "E-Mail": "c"}, contract=rename)
+    assert (again["columns"], again["schema_id"]) == (after["columns"], after["schema_id"])
+    without = land(warehouse, columns, {"id": 4, "E-Mail": "d"})
+    assert without["columns"] == after["columns"]
+    if warehouse.plugin == "iceberg":
+        expected = [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+        assert warehouse.rows("t", "id, e_mail") == expected
+        rows = StaticTable.from_metadata(warehouse.pointer("t")).scan().to_arrow().to_pylist()
+        assert sorted((row["id"], row["e_mail"]) for row in rows) == expected
+    else:  # a Parquet file keeps the names that it was written with; whoever reads by id finds them under one
+        (table,) = [t for entry in warehouse.log_entries() for t in entry["tables"]][-1:]
+        assert table["columns"][1]["column"] == "e_mail"
+        found = {pq.read_schema(path).names[1] for path in warehouse.live_files("t")}
+        assert found == {"mail", "e_mail"}
+
+
+def test_a_stream_that_declares_itself_has_its_contract_with_its_schema(
+    warehouse: Warehouse,
+) -> None:
+    committer = warehouse.opened(**under({"schema": "freeze", "conflict": "fail", "rename": {}}))
+    committer.plan("t", [("a", "long")], contract=NEW_COLUMN)
+    plan = committer.plan("t", [("a", "string")], revision=2, contract=NEW_COLUMN)
+    assert plan["columns"][0]["column"] == "a__string"
+    assert committer.plan("t", [("a", "date")], revision=3)["code"] == "schema.conflict"
+
+
+def test_a_rename_of_both_names_is_refused(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "lake", "parquet")
+    warehouse.root.mkdir()
+    rename = {"schema": "evolve", "conflict": "fail", "rename": {"a": "b"}}
+    land(warehouse, [("a", "long")], {"a": 1})
+    committer = warehouse.opened(**under(rename))
+    answer = committer.plan("t", [("a", "long"), ("b", "long")])
+    assert (answer["code"], answer["value"]) == ("config.rename", "a: b")
+    assert committer.status() == 3
     warehouse.end()

@@ -251,8 +251,11 @@ class Committer:
         theirs.close()
         self.channel = Channel(ours)
 
-    def send(self, **event: object) -> None:
-        self.channel.send({"input": "0", **event})
+    def send(self, **said: object) -> None:
+        event = {"input": "0", **said}
+        if event["type"] == "stream_schema" or "contracts" in event:
+            EVENTS.validate(event)
+        self.channel.send(event)
 
     def receive(self) -> dict[str, Any]:
         try:
@@ -292,6 +295,7 @@ class Committer:
         *,
         namespace: str | None = None,
         revision: int = 1,
+        **more: object,
     ) -> dict[str, Any]:
         self.send(
             type="stream_schema",
@@ -299,6 +303,7 @@ class Committer:
             revision=revision,
             key=[],
             columns=[{"property": prop, "type": kind} for prop, kind in columns],
+            **more,
         )
         answer = self.receive()
         if answer["type"] == "stream_plan":

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from tests.unit.plugins.schemas import SCHEMAS, TYPES, names_of, schema, struct
 
 from dativo.plugins.commit.columns import MAX_TABLE_COLUMNS, Evolution, evolve, widen
 from dativo.plugins.commit.faults import CommitFault
-from dativo.plugins.commit.messages import StreamSchema
 from dativo.plugins.commit.types import (
     JSON,
     Column,
@@ -24,16 +21,6 @@ from dativo.plugins.commit.types import (
     field_ids,
     is_primitive,
 )
-from dativo.protocol.state import Stream
-
-SIMPLE = ["boolean", "int", "long", "float", "double", "date", "time", "timestamp", "timestamptz"]
-TYPES = st.sampled_from([*SIMPLE, "string", "binary"]) | st.tuples(
-    st.integers(1, 38), st.integers(0, 38)
-).filter(lambda parts: parts[1] <= parts[0]).map(lambda parts: f"decimal({parts[0]},{parts[1]})")
-
-
-def schema(*columns: tuple[str, Wanted]) -> StreamSchema:
-    return StreamSchema(Stream("", "users"), 1, tuple(WantedColumn(*column) for column in columns))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +115,6 @@ def test_tables_do_not_grow_without_end() -> None:
 # --- trees -----------------------------------------------------------------------------------------------------------------
 
 
-def struct(**fields: Wanted) -> WantedStruct:
-    return WantedStruct(tuple(WantedColumn(name, kind) for name, kind in fields.items()))
-
-
 def grown(*wanted: Wanted) -> Evolution:
     """Return a table with one column ``a`` after each of ``wanted`` was asked for in turn."""
     growth = Evolution((), (), 0, False)
@@ -215,7 +198,8 @@ def test_the_plan_has_what_was_asked_for_and_no_more() -> None:
 
 
 def test_names_of_fields_are_unique_in_their_struct_alone() -> None:
-    wanted = struct(**{"B!": "long", "b_": "long", "a": struct(a="long")})
+    inner = ("B!", "long"), ("b_", "long"), ("a", struct(a="long"))
+    wanted = WantedStruct(tuple(WantedColumn(*each) for each in inner))
     fields = grown(wanted).columns[0].type
     assert isinstance(fields, Struct)
     names = [field.name for field in fields.fields]
@@ -251,45 +235,6 @@ def test_leaves_count_against_the_limit() -> None:
     grown(wide)
     with pytest.raises(CommitFault, match="would have 10001 columns"):
         evolve(schema(("a", wide), ("m", WantedMap("long"))), (), 0)
-
-
-def wanted_types() -> st.SearchStrategy[Wanted]:
-    names = st.sampled_from(["x", "X", "y", "Ä", "amount", "amount__string", ""])
-    return st.recursive(
-        TYPES | st.just(JSON),
-        lambda inner: (
-            st.builds(WantedList, inner)
-            | st.builds(WantedMap, inner)
-            | st.dictionaries(names, inner, min_size=1, max_size=3).map(
-                lambda fields: struct(**fields)
-            )
-        ),
-        max_leaves=6,
-    )
-
-
-SCHEMAS = st.lists(
-    st.dictionaries(
-        st.sampled_from(["a", "A", "b", "a__string", "a__list"]),
-        wanted_types(),
-        min_size=1,
-        max_size=3,
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-def names_of(columns: Iterable[Column]) -> Iterator[list[str]]:
-    """Yield the names of a table, and of each struct in it."""
-    columns = list(columns)
-    yield [column.name for column in columns]
-    for column in columns:
-        inner = column.type
-        while isinstance(inner, List | Map):
-            inner = inner.element if isinstance(inner, List) else inner.value
-        if isinstance(inner, Struct):
-            yield from names_of(inner.fields)
 
 
 @given(SCHEMAS)

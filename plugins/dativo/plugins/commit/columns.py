@@ -2,17 +2,20 @@
 
 The rules are Iceberg's (spec, Schema Evolution), hold for both targets, and for the fields of a struct as for the columns of a
 table: ``int → long``, ``float → double``, ``decimal(p,s) → decimal(q,s)`` with ``q > p``. A source that now sends less than the
-table holds keeps the table's type. A string takes what has no type of its own there, as JSON text.
+table holds keeps the table's type. A string takes what has no type of its own there, as JSON text. What a conflict ends in, and
+whether a table may change at all, is the stream's contract (contracts.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dativo.plugins.commit import identifiers, types
+from dativo.plugins.commit.contracts import Contract
 from dativo.plugins.commit.faults import CommitFault
 from dativo.plugins.commit.messages import StreamSchema
+from dativo.plugins.commit.renames import renamed
 from dativo.plugins.commit.types import (
     JSON,
     Column,
@@ -46,7 +49,7 @@ class Evolution:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Two types that nothing holds both of, and where: names of columns, of ``element`` and ``value``."""
+    """Two types that nothing holds both of, and where: names of columns, ``element`` and ``value``."""
 
     path: tuple[str, ...]
     table: Type
@@ -54,7 +57,10 @@ class Misfit:
 
 
 def evolve(schema: StreamSchema, table: Sequence[Column], last_field_id: int) -> Evolution:
-    """Return ``table`` grown by what ``schema`` asks for. Raises CommitFault ``schema.…`` naming stream, column and types."""
+    """Return ``table`` grown by what ``schema`` asks for, as its contract has it; an empty one is new.
+
+    Raises CommitFault: ``schema.…`` naming stream, column and types, ``config.rename``, ``limit.table_columns``.
+    """
     _check(schema, schema.columns)
     if not schema.columns:
         raise _fault(
@@ -63,8 +69,11 @@ def evolve(schema: StreamSchema, table: Sequence[Column], last_field_id: int) ->
             "the stream has no column: a table needs one",
             hint="Deselect the stream, or select at least one of its properties.",
         )
-    growth = _Growth(schema, last_field_id)
-    columns, planned = growth.fields(table, schema.columns)
+    contract = schema.contract or Contract()
+    growth = _Growth(schema, contract, last_field_id)
+    columns, planned = growth.fields(renamed(schema, contract, table), schema.columns)
+    if contract.frozen and table:
+        _check_frozen(schema, table, columns)
     count = types.leaves(Struct(columns))
     if count > MAX_TABLE_COLUMNS:
         raise CommitFault(
@@ -89,61 +98,84 @@ def widen(table: str, wanted: str) -> str | None:
     return None
 
 
-def misfit(table: Type, wanted: Wanted, path: tuple[str, ...]) -> Misfit | None:
-    """Return the innermost place where ``table`` cannot grow to hold ``wanted`` too, None when it can."""
-    match table, wanted:
-        case Struct(fields), WantedStruct(inner):
-            known = {field.property: field for field in fields}
-            for part in inner:
-                field = known.get(part.property)
-                found = field and misfit(field.type, part.type, (*path, field.name))
-                if found:
-                    return found
-            return None
-        case List(_, element), WantedList(inner_element):
-            return misfit(element, inner_element, (*path, "element"))
-        case Map(_, _, value), WantedMap(inner_value):
-            return misfit(value, inner_value, (*path, "value"))
-        case str(), str() if wanted != JSON and widen(table, wanted):
-            return None
-        case "string", _ if _as_text(wanted):
-            return None
-        case _:
-            return Misfit(path, table, wanted)
-
-
 class _Growth:
-    """One evolution: the ids it has given out."""
+    """One evolution: its rules, and the ids that it has given out."""
 
-    def __init__(self, schema: StreamSchema, last_field_id: int) -> None:
+    def __init__(self, schema: StreamSchema, contract: Contract, last_field_id: int) -> None:
         self._schema = schema
+        self._contract = contract
         self.last_field_id = last_field_id
 
     def fields(
         self, table: Sequence[Column], wanted: Sequence[WantedColumn]
     ) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns of a table or struct grown by ``wanted``, and those that hold it, with no more than it inside."""
-        by_property = {column.property: column for column in table}
-        # What is not sent is missing in the files to come, so nothing stays required.
-        columns = {column.field_id: replace(column, required=False) for column in table}
-        new = [part for part in wanted if part.property not in by_property]
-        names = _names([column.name for column in table], new)
+        known = _by_property(table)
+        chosen = {
+            part.property: self._choose(known.get(part.property, ()), part.type) for part in wanted
+        }
+        new = [part for part in wanted if chosen[part.property] is None]
+        names = _names(table, known, new)
         # All fields of a struct get their ids before what is inside them, as Iceberg numbers a new schema.
         ids = {part.property: self._new_id() for part in new}
+        # What is not sent is missing in the files to come, so nothing stays required.
+        columns = {column.field_id: replace(column, required=False) for column in table}
         planned = []
         for part in wanted:
-            column = by_property.get(part.property)
+            column = chosen[part.property]
             if column is None:
-                kind = whole = self._made(part.type)
+                whole = kind = self._made(part.type)
                 column = Column(part.property, names[part.property], whole, ids[part.property])
             else:
-                found = misfit(column.type, part.type, (column.name,))
-                if found:
-                    raise _conflict(self._schema, part, found)
                 whole, kind = self._grown(column.type, part.type)
             columns[column.field_id] = replace(column, type=whole, required=False)
             planned.append(replace(column, type=kind, required=False))
         return tuple(columns.values()), tuple(planned)
+
+    def _choose(self, columns: Sequence[Column], wanted: Wanted) -> Column | None:
+        """Return which of a property's columns takes ``wanted``, None for a new one.
+
+        The newest that fits; a string takes text of a struct, list or map only where no column has that type.
+        """
+        fitting: list[Column] = []
+        misfits: list[tuple[Column, Misfit]] = []
+        for column in columns:
+            misfit = self._misfit(column.type, wanted, (column.name,))
+            if misfit is None:
+                fitting.append(column)
+            else:
+                misfits.append((column, misfit))
+        if fitting:
+            return max(fitting, key=lambda one: (not _is_text_of(one.type, wanted), one.field_id))
+        if misfits and not self._contract.new_columns:
+            raise _conflict(self._schema, *misfits[-1])
+        return None
+
+    def _misfit(self, table: Type, wanted: Wanted, path: tuple[str, ...]) -> Misfit | None:
+        """Return the innermost place where ``table`` cannot grow to hold ``wanted`` too, None when it can."""
+        match table, wanted:
+            case Struct(fields), WantedStruct(inner):
+                if self._contract.new_columns:
+                    return None  # what does not fit gets a field of its own
+                known = _by_property(fields)
+                for part in inner:
+                    found = [
+                        self._misfit(field.type, part.type, (*path, field.name))
+                        for field in known.get(part.property, ())
+                    ]
+                    if found and all(found):
+                        return found[-1]
+                return None
+            case List(_, element), WantedList(inner_element):
+                return self._misfit(element, inner_element, (*path, "element"))
+            case Map(_, _, value), WantedMap(inner_value):
+                return self._misfit(value, inner_value, (*path, "value"))
+            case str(), str() if wanted != JSON and widen(table, wanted):
+                return None
+            case "string", _ if wanted == JSON or not isinstance(wanted, str):
+                return None
+            case _:
+                return Misfit(path, table, wanted)
 
     def _grown(self, table: Type, wanted: Wanted) -> tuple[Type, Type]:
         """Return ``table`` grown to hold ``wanted``, which fits it, and the part of it that ``wanted`` fills."""
@@ -180,17 +212,35 @@ class _Growth:
         return self.last_field_id
 
 
-def _as_text(wanted: Wanted) -> bool:
-    """Whether a string column may hold it as JSON text."""
-    return wanted == JSON or not isinstance(wanted, str)
+def _by_property(columns: Iterable[Column]) -> dict[str, list[Column]]:
+    """Return the columns of each property, the oldest first."""
+    grouped: dict[str, list[Column]] = {}
+    for column in sorted(columns, key=lambda column: column.field_id):
+        grouped.setdefault(column.property, []).append(column)
+    return grouped
 
 
-def _names(taken: Sequence[str], new: Sequence[WantedColumn]) -> dict[str, str]:
-    """Return a name for each new property. Legal ones first, so that none is renamed because a stranger one came before it."""
-    used = set(taken)
+def _is_text_of(table: Type, wanted: Wanted) -> bool:
+    return table == "string" and not isinstance(wanted, str)
+
+
+def _names(
+    table: Iterable[Column], known: Mapping[str, Sequence[Column]], new: Sequence[WantedColumn]
+) -> dict[str, str]:
+    """Return the names of new columns: ``<name>__<type>`` where the property has one already, whose type does not fit.
+
+    Legal names first, so that none is changed because a stranger one came before it.
+    """
+    used = {column.name for column in table}
     names = {}
-    for part in sorted(new, key=lambda part: not identifiers.is_identifier(part.property)):
-        names[part.property] = identifiers.unused(part.property, used)
+
+    def rank(part: WantedColumn) -> tuple[bool, bool]:
+        return part.property in known, not identifiers.is_identifier(part.property)
+
+    for part in sorted(new, key=rank):
+        older = known.get(part.property)
+        text = f"{older[0].name}__{types.kind(part.type)}" if older else part.property
+        names[part.property] = identifiers.unused(text, used)
         used.add(names[part.property])
     return names
 
@@ -217,27 +267,65 @@ def _check(
             _check(schema, inner.fields, path)
         elif inner != JSON and not types.is_primitive(inner):
             raise _fault(
-                schema,
-                "type",
-                "unknown column type",
-                path=path,
-                value=inner,
-                blame=Blame.DATIVO,
+                schema, "type", "unknown column type", path=path, value=inner, blame=Blame.DATIVO
             )
 
 
-def _conflict(schema: StreamSchema, column: WantedColumn, found: Misfit) -> CommitFault:
+def _conflict(schema: StreamSchema, column: Column, found: Misfit) -> CommitFault:
     table, wanted = types.text(found.table), types.text(found.wanted)
     return _fault(
         schema,
         "conflict",
-        f"stream {schema.stream}: column {'.'.join(found.path)[:MAX_PATH_CHARS]} is {table} in the table, "
+        f"stream {schema.stream}: column {_dotted(found.path)} is {table} in the table, "
         f"the source now declares {wanted}",
         path=(column.property,),
         value=wanted,
-        hint="Types widen int to long, float to double and decimal precision only. "
-        "Load the stream into a new namespace, or have the source declare the old type.",
+        hint="Types widen int to long, float to double and decimal precision only. Have the source declare the old type, "
+        "or let the stream's contract say `conflict: new_column`.",
     )
+
+
+def _check_frozen(
+    schema: StreamSchema,
+    before: Sequence[Column],
+    after: Sequence[Column],
+    above: tuple[Column, ...] = (),
+) -> None:
+    """Raise ``schema.frozen`` for the first difference."""
+    was = {column.field_id: column for column in before}
+    for column in after:
+        old = was.get(column.field_id)
+        if old == column:
+            continue
+        path = (*above, column)
+        name = _dotted(tuple(one.name for one in path))
+        if old is None:
+            change = f"column {name}, {types.text(column.type)}, would be new"
+        elif (old.name, old.property) != (column.name, column.property):
+            change = f"column {old.name} would be renamed to {column.name}"
+        elif old.required != column.required:
+            change = f"column {name} would become nullable"
+        else:
+            if (fields := _fields(column.type)) != (old_fields := _fields(old.type)):
+                _check_frozen(schema, old_fields, fields, path)
+            change = f"column {name} would change from {types.text(old.type)} to {types.text(column.type)}"
+        raise _fault(
+            schema,
+            "frozen",
+            f"stream {schema.stream}: {change}, and its contract freezes the table",
+            path=(path[0].property,),
+            hint="Let the stream's contract say `schema: evolve` for a run, or have the source declare what the table has.",
+        )
+
+
+def _fields(of: Type) -> tuple[Column, ...]:
+    while isinstance(of, List | Map):
+        of = of.element if isinstance(of, List) else of.value
+    return of.fields if isinstance(of, Struct) else ()
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path)[:MAX_PATH_CHARS]
 
 
 def _fault(
@@ -254,7 +342,7 @@ def _fault(
         message,
         code=f"schema.{code}",
         stream=schema.stream,
-        field=".".join(path)[:MAX_PATH_CHARS] or None,
+        field=_dotted(path) or None,
         value=value,
         hint=hint,
         blame=blame,

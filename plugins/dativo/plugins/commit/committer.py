@@ -71,7 +71,8 @@ class Committer:
 
     def plan(self, schema: StreamSchema) -> Plan:
         """Make or grow the table of a stream."""
-        plan = self._target.plan(schema)
+        contract = schema.contract or self._request.contracts.get(schema.stream)
+        plan = self._target.plan(replace(schema, contract=contract))
         self._schema_ids[schema.stream, schema.revision] = plan.schema_id
         self._planned.add(schema.stream)
         return plan

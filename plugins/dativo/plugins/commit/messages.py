@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dativo.plugins.commit.contracts import Contract
 from dativo.plugins.commit.faults import config_fault, protocol_fault
 from dativo.plugins.commit.types import Column, WantedColumn, wanted_column
 from dativo.protocol.state import StateEntry, Stream
@@ -66,7 +67,8 @@ def _by_stream(
 @dataclass(frozen=True, slots=True)
 class Open:
     """What to open: the target and who asks. ``overwrites``: the streams that overwrite although the mode is append, each
-    with the number of its generation; None has it numbered here."""
+    with the number of its generation; None has it numbered here. ``contracts``: what holds for streams that do not declare
+    themselves; one that is not in it evolves, and a conflict ends the run."""
 
     input: str
     run: str
@@ -78,6 +80,7 @@ class Open:
     staging: Path
     mode: str
     overwrites: Mapping[Stream, int | None] = field(default_factory=dict)
+    contracts: Mapping[Stream, Contract] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Open:
@@ -95,6 +98,7 @@ class Open:
             overwrites=_by_stream(
                 event, "overwrites", lambda item: _optional_count(item, "generation")
             ),
+            contracts=_by_stream(event, "contracts", Contract.from_event),
         )
         for what, value, pattern in (
             ("pipeline", opened.pipeline, _PIPELINE),
@@ -132,17 +136,24 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class StreamSchema:
-    """The columns a stream has from now on."""
+    """The columns a stream has from now on. ``contract``: that of a stream which declared itself; the kernel adds it."""
 
     stream: Stream
     revision: int
     columns: tuple[WantedColumn, ...]
+    contract: Contract | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> StreamSchema:
         """Read a ``stream_schema`` event. Raises CommitFault, ProtocolViolation."""
         columns = tuple(wanted_column(column) for column in _take(event, "columns", list))
-        return cls(Stream.from_event(event.get("stream")), _count(event, "revision"), columns)
+        stream, contract = Stream.from_event(event.get("stream")), event.get("contract")
+        return cls(
+            stream,
+            _count(event, "revision"),
+            columns,
+            None if contract is None else Contract.from_event(contract),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,22 @@ def text(of: Type | Wanted) -> str:
     return whole if len(whole) <= MAX_TEXT_CHARS else whole[: MAX_TEXT_CHARS - 1] + "…"
 
 
+def kind(of: Type | Wanted) -> str:
+    """Return the type as a part of a column's name: ``decimal_9_2``, ``struct``; JSON text is a string."""
+    match of:
+        case Struct() | WantedStruct():
+            return "struct"
+        case List() | WantedList():
+            return "list"
+        case Map() | WantedMap():
+            return "map"
+        case str():
+            parts = decimal_parts(of)
+            if parts:
+                return f"decimal_{parts[0]}_{parts[1]}"
+            return "string" if of == JSON else of
+
+
 def leaves(of: Type) -> int:
     """Return how many columns of values the type takes in a file."""
     match of:

@@ -1,4 +1,4 @@
-"""Reading, making and writing table metadata and manifests: all that the committer uses of pyiceberg 0.12, but for types (schemas.py).
+"""Reading, making and writing table metadata and manifests with pyiceberg 0.12; types of columns are in schemas.py.
 
 Only functions without side effects and file writers are used, never a catalogue, ``Table`` or ``Transaction``: those retry on
 their own, which repeats appends, and write without syncing. Neither pyarrow nor SQLAlchemy gets imported.
