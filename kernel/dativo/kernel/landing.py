@@ -200,9 +200,11 @@ class Landing(Conversation):
                 self._committer: {
                     **open_committer(target, processes.run_id, staging.path),
                     "contracts": [
-                        {"stream": stream.to_event(), **contract.to_committer()}
+                        {
+                            "stream": stream.to_event(),
+                            **source.contracts.of(stream).to_committer(),
+                        }
                         for stream in sorted(self._declared)
-                        if (contract := source.contracts.of(stream)) != Contract()
                     ],
                 },
                 self._writer: open_writer(source, target.epoch),
