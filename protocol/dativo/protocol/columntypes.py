@@ -6,10 +6,9 @@ A type is a primitive's name or a struct, list or map of types, at most MAX_TYPE
 from __future__ import annotations
 
 import re
-import reprlib
 from typing import Any, Final
 
-from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.errors import ProtocolViolation, shown
 
 MAX_TYPE_DEPTH: Final = 16
 MAX_FIELDS: Final = 100_000
@@ -19,14 +18,12 @@ JSON: Final = "json"
 _PRIMITIVE = re.compile(
     r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\d{1,2},\d{1,2}\)"
 )
-_SHOWN = reprlib.Repr()  # bounded in depth too, where repr() is not
-_SHOWN.maxstring = _SHOWN.maxother = 200
 
 
 def check_column(value: Any, depth: int = 0, *, planned: bool) -> None:
     """Raise ProtocolViolation unless ``value`` is a column, or a field below ``depth`` structs, lists and maps."""
     if not isinstance(value, dict):
-        raise ProtocolViolation("column is not an object", value=_SHOWN.repr(value)[:200])
+        raise ProtocolViolation("column is not an object", value=shown(value))
     for key in ("property", "column") if planned else ("property",):
         name = value.get(key)
         if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
@@ -74,4 +71,4 @@ def _check_ids(value: dict[str, Any], keys: tuple[str, ...]) -> None:
 
 
 def _refused(wanted: str, value: Any, key: str = "type") -> ProtocolViolation:
-    return ProtocolViolation(f"column.{key} is not {wanted}", value=_SHOWN.repr(value)[:200])
+    return ProtocolViolation(f"column.{key} is not {wanted}", value=shown(value))

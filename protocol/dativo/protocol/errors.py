@@ -16,11 +16,19 @@ The table of statuses is docs/spec/exit-codes.md.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 MAX_VALUE_CHARS = 200
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = MAX_VALUE_CHARS
+
+
+def shown(value: object) -> str:
+    """Return ``repr(value)`` as an error quotes it: bounded in depth and length. Plain repr() recurses as deeply as the value."""
+    return _SHOWN.repr(value)[:MAX_VALUE_CHARS]
 
 
 class ExitStatus(IntEnum):

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from dativo.protocol import columntypes
 from dativo.protocol.control import Event
-from dativo.protocol.errors import Blame, ProtocolViolation
+from dativo.protocol.errors import Blame, ProtocolViolation, shown
 from dativo.protocol.state import StateEntry, Stream
 
 T = TypeVar("T")
@@ -400,12 +400,12 @@ class _Reader:
 
     def __init__(self, event: Any, what: str) -> None:
         if not isinstance(event, dict):
-            raise ProtocolViolation(f"{what} is not an object", value=repr(event)[:200])
+            raise ProtocolViolation(f"{what} is not an object", value=shown(event))
         self._event = event
         self._what = what
 
     def _fail(self, key: str, wanted: str) -> ProtocolViolation:
-        seen = repr(self._event.get(key, "nothing"))[:200]
+        seen = shown(self._event.get(key, "nothing"))
         return ProtocolViolation(f"{self._what}.{key} is not {wanted}", value=seen)
 
     def text(
@@ -523,7 +523,7 @@ def _hello(r: _Reader) -> Hello:
 
 def _short_text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
-        raise ProtocolViolation("not a short text", value=repr(value)[:200])
+        raise ProtocolViolation("not a short text", value=shown(value))
     return value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from dativo.protocol.errors import ProtocolViolation
+from dativo.protocol.errors import ProtocolViolation, shown
 
 StateKind: TypeAlias = Literal["stream", "global", "legacy", "singer"]
 
@@ -28,7 +28,7 @@ class Stream:
         """Read ``{"namespace": …, "name": …}``. Raises ProtocolViolation."""
         if not isinstance(value, Mapping):
             raise ProtocolViolation(
-                "a stream is an object with name and namespace", value=repr(value)
+                "a stream is an object with name and namespace", value=shown(value)
             )
         name, namespace = value.get("name"), value.get("namespace")
         if (
@@ -37,7 +37,7 @@ class Stream:
             or not (namespace is None or isinstance(namespace, str))
         ):
             raise ProtocolViolation(
-                "a stream has a name and a namespace or null", value=repr(value)
+                "a stream has a name and a namespace or null", value=shown(value)
             )
         return cls(namespace or "", name)
 
@@ -64,14 +64,14 @@ class StateEntry:
     def from_event(cls, value: Any) -> StateEntry:
         """Read an item of ``states`` of a control message. Raises ProtocolViolation."""
         if not isinstance(value, Mapping):
-            raise ProtocolViolation("a state is an object", value=repr(value))
+            raise ProtocolViolation("a state is an object", value=shown(value))
         kind: Any = value.get("kind")
         text = value.get("text")
         if kind not in get_args(StateKind) or not isinstance(text, str):
-            raise ProtocolViolation("a state has a kind and a text", value=repr(value))
+            raise ProtocolViolation("a state has a kind and a text", value=shown(value))
         if (kind == "stream") != (value.get("stream") is not None):
             raise ProtocolViolation(
-                "a state of kind stream, and only it, names its stream", value=repr(value)
+                "a state of kind stream, and only it, names its stream", value=shown(value)
             )
         return cls(kind, Stream.from_event(value["stream"]) if kind == "stream" else None, text)
 

@@ -319,6 +319,24 @@ def test_every_event_of_the_document_is_in_the_schema() -> None:
     assert named == in_schema
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type":"stream_schema","input":DEEP}',
+        '{"type":"sealed","input":"0","sequence":1,"final":false,"files":[DEEP]}',
+        '{"type":"stream_schema","columns":[{"property":"a","type":DEEP}]}',
+        '{"type":"stream_schema","columns":[],"key":[DEEP]}',
+        '{"type":"state_passed","sent":null,"stream":DEEP}',
+        '{"type":"opened","input":"0","epoch":0,"states":[DEEP]}',
+    ],
+)
+@pytest.mark.parametrize("deep", ["[" * 990 + "]" * 990, '{"a":' * 990 + "1" + "}" * 990])
+def test_a_value_of_any_depth_is_refused(event: str, deep: str) -> None:
+    with pytest.raises(ProtocolViolation) as raised:
+        events.parse(control.decode(event.replace("DEEP", deep).encode()))
+    assert len(raised.value.value or "") <= 200
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_a_violation(data: bytes) -> None:
     buffer = control.LineBuffer()
