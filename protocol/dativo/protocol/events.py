@@ -22,6 +22,7 @@ MAX_NAME_CHARS: Final = columntypes.MAX_NAME_CHARS
 MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_ITEMS: Final = 100_000
 MAX_CLIENTS: Final = 64
+MAX_METRICS: Final = 1000
 
 VERDICTS: Final = (
     "ok",
@@ -50,6 +51,7 @@ VERDICTS: Final = (
 
 _FILE = re.compile(r"[0-9a-z-]{1,100}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_BOUND = re.compile(r"[A-Za-z0-9+/]{0,88}={0,2}")
 _BLAME = re.compile("|".join(Blame))
 _MESSAGE_KIND = re.compile(
     r"log|trace_error|trace_status|trace_estimate|trace_other|control|text|unknown"
@@ -160,6 +162,7 @@ class StagedFile:
     path: str
     rows: int
     bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,18 @@ class Sealed:
     complete: bool = False
     echo: tuple[Echo, ...] = ()
     activations: tuple[Activation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One staged file was read: it is what the writer said, and hashes to ``sha256``."""
+
+    input: str
+    sequence: int
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +393,7 @@ ControlMessage: TypeAlias = (
     | Table
     | StateSeen
     | Sealed
+    | Inspected
     | Committed
     | Stats
     | SourceMessage
@@ -454,6 +470,10 @@ class _Reader:
 
     def has(self, key: str) -> bool:
         return key in self._event
+
+    def present(self, key: str) -> None:
+        if key not in self._event:
+            raise self._fail(key, "there")
 
     def optional_flag(self, key: str) -> bool:
         return self.flag(key) if key in self._event else False
@@ -590,10 +610,15 @@ def _counts(value: Any) -> Counts:
 
 def _file(value: Any) -> StagedFile:
     r = _Reader(value, "sealed.files")
-    r.text("sha256", pattern=_SHA256)
     r.count("revision")
     r.optional_count("version")
-    return StagedFile(r.stream(), r.text("path", pattern=_FILE), r.count("rows"), r.count("bytes"))
+    return StagedFile(
+        r.stream(),
+        r.text("path", pattern=_FILE),
+        r.count("rows"),
+        r.count("bytes"),
+        r.text("sha256", pattern=_SHA256),
+    )
 
 
 def _echo(value: Any) -> Echo:
@@ -617,6 +642,29 @@ def _sealed(r: _Reader) -> Sealed:
         r.optional_flag("complete"),
         r.optional_items("echo", _echo),
         r.optional_items("activations", _activation, max_items=1000),
+    )
+
+
+def _metrics(value: Any) -> None:
+    r = _Reader(value, "inspected.columns")
+    for key in ("field_id", "bytes", "values", "nulls"):
+        r.count(key)
+    for key in ("nans", "lower", "upper"):
+        r.present(key)
+    r.optional_count("nans")
+    for key in ("lower", "upper"):
+        r.optional_text(key, pattern=_BOUND)
+
+
+def _inspected(r: _Reader) -> Inspected:
+    r.items("columns", _metrics, max_items=MAX_METRICS)
+    return Inspected(
+        r.text("input"),
+        r.count("sequence"),
+        r.text("path", pattern=_FILE),
+        r.count("rows"),
+        r.count("bytes"),
+        r.text("sha256", pattern=_SHA256),
     )
 
 
@@ -750,6 +798,7 @@ _PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
     "table": _table,
     "state_seen": _state_seen,
     "sealed": _sealed,
+    "inspected": _inspected,
     "committed": _committed,
     "stats": _stats,
     "message": _message,

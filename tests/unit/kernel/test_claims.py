@@ -18,7 +18,7 @@ def claims(*, declare: bool = False) -> Claims:
 
 
 def sealed(sequence: int = 1, *, final: bool = False, rows: int = 3) -> events.Sealed:
-    files = (events.StagedFile(USERS, "a.parquet", rows, 10),)
+    files = (events.StagedFile(USERS, "a.parquet", rows, 10, "0" * 64),)
     counts = (events.Counts(USERS, rows, rows, 0, 0),)
     return events.Sealed("0", sequence, final, files, (), counts)
 
@@ -79,8 +79,10 @@ def rejected(
 ) -> events.Sealed:
     """One epoch of a stream with 3 rows, ``count`` rejected records and ``values`` discarded values; ``kept`` in a file."""
     files = (
-        events.StagedFile(stream, "a.parquet", 3, 10),
-        events.StagedFile(REJECTS, "b.parquet", count + values if kept is None else kept, 10),
+        events.StagedFile(stream, "a.parquet", 3, 10, "0" * 64),
+        events.StagedFile(
+            REJECTS, "b.parquet", count + values if kept is None else kept, 10, "0" * 64
+        ),
     )
     counts = (events.Counts(stream, 3 + count, 3, count, 0, values),)
     return events.Sealed("0", 1, False, files, (), counts)

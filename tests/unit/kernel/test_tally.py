@@ -83,7 +83,7 @@ def test_rejects_are_told_with_their_table_and_are_no_stream() -> None:
     tally.take_opened(events.Opened("0", 0, (), ()))
     tally.take_plan(events.StreamPlan("0", REJECTS, 1, "shop._dativo_rejects"))
     assert course.report(None).rejects is None  # a table, and nothing of it committed
-    files = (events.StagedFile(REJECTS, "b.parquet", 3, 10),)
+    files = (events.StagedFile(REJECTS, "b.parquet", 3, 10, "0" * 64),)
     counts = (events.Counts(USERS, 12, 11, 1, 0, 2),)
     tally.take_sealed(events.Sealed("0", 1, True, files, (), counts))
     rows = events.TableCommit(USERS, "shop.users", 11, 1, 100, "7", "/m.json")

@@ -114,6 +114,26 @@ GOOD: dict[str, control.Event] = {
         "echo": [{"number": 1, "text": "{}"}],
         "activations": [{"stream": STREAM, "version": 7}],
     },
+    "inspected": {
+        "type": "inspected",
+        "input": "0",
+        "sequence": 1,
+        "path": "000001-0000.parquet",
+        "rows": 3,
+        "bytes": 400,
+        "sha256": "0" * 64,
+        "columns": [
+            {
+                "field_id": 1,
+                "bytes": 90,
+                "values": 3,
+                "nulls": 0,
+                "nans": None,
+                "lower": "AQAAAAAAAAA=",
+                "upper": None,
+            }
+        ],
+    },
     "committed": {
         "type": "committed",
         "input": "0",
@@ -270,6 +290,25 @@ def test_columns_are_never_accepted_where_the_schema_refuses(
     except ProtocolViolation:
         return
     VALIDATOR.validate(event)
+
+
+@pytest.mark.parametrize(
+    "field", ["field_id", "bytes", "values", "nulls", "nans", "lower", "upper"]
+)
+@given(value=WRONG)
+def test_metrics_are_never_accepted_where_the_schema_refuses(field: str, value: object) -> None:
+    event = json.loads(json.dumps(GOOD["inspected"]))
+    event["columns"][0][field] = value
+    try:
+        events.parse(event)
+    except ProtocolViolation:
+        pass
+    else:
+        VALIDATOR.validate(event)
+    del event["columns"][0][field]
+    with pytest.raises(ProtocolViolation):
+        events.parse(event)
+    assert not VALIDATOR.is_valid(event)
 
 
 @pytest.mark.parametrize(
