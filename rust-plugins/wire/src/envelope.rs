@@ -504,6 +504,7 @@ fn singer<'a>(line: &'a [u8], max_depth: usize, odd: &mut OddSet) -> Result<Mess
             })
         }
         "BATCH" => Ok(Message::Batch(stream()?)),
+        "ARROW_BATCH" => Err(BATCH_REFUSED),
         _ => Ok(unknown(line, odd)),
     }
 }
@@ -575,6 +576,7 @@ fn airbyte<'a>(line: &'a [u8], max_depth: usize, odd: &mut OddSet) -> Result<Mes
         other if other.eq_ignore_ascii_case("RECORD") || other.eq_ignore_ascii_case("STATE") => {
             Err(invalid("RECORD and STATE are written in capitals"))
         }
+        "ARROW_BATCH" => Err(BATCH_REFUSED),
         _ => Ok(unknown(line, odd)),
     }
 }

@@ -9,6 +9,9 @@ use crate::scan::Bad;
 /// Bytes asked for in one read.
 pub const READ_BYTES: usize = 256 * 1024;
 
+/// And of a body, whose length is known.
+const BODY_READ_BYTES: usize = 1024 * 1024;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One line without its end (`\n` or `\r\n`). `number` counts from 1, `byte` is the offset of its first byte.
@@ -83,6 +86,8 @@ pub struct Framer {
     lines: u64,
     /// Offset in the stream of `buffer[start]`.
     offset: u64,
+    /// Bytes that are not a line, and how many of them are there.
+    body: Option<(Vec<u8>, usize)>,
 }
 
 impl Framer {
@@ -97,6 +102,7 @@ impl Framer {
             max_bytes: u64::MAX,
             lines: 0,
             offset: 0,
+            body: None,
         }
     }
 
@@ -107,8 +113,41 @@ impl Framer {
         self
     }
 
+    /// The next `bytes` bytes are not a line: [`Framer::body`] hands them out, then lines go on. More in all than the bound
+    /// is a fault before the first of them is read.
+    pub fn expect_body(&mut self, bytes: usize) -> Result<(), Box<Fault>> {
+        if self.offset + bytes as u64 > self.max_bytes {
+            return Err(self.too_much());
+        }
+        let there = bytes.min(self.end - self.start);
+        let mut body = vec![0; bytes];
+        body[..there].copy_from_slice(&self.buffer[self.start..self.start + there]);
+        self.start += there;
+        self.scanned = self.start;
+        self.body = Some((body, there));
+        Ok(())
+    }
+
+    /// Whether a body was announced and not handed out yet.
+    pub fn is_in_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// The body that was announced, or none until more has been read.
+    pub fn body(&mut self) -> Option<Vec<u8>> {
+        let (body, _) = self.body.take_if(|(body, filled)| body.len() == *filled)?;
+        self.offset += body.len() as u64;
+        Some(body)
+    }
+
     /// Read once. Call it when [`Framer::line`] has returned none; 0 means the end of the stream.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if let Some((body, filled)) = &mut self.body {
+            let most = body.len().min(*filled + BODY_READ_BYTES);
+            let count = read(&mut body[*filled..most])?;
+            *filled += count;
+            return Ok(count);
+        }
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -190,10 +229,13 @@ impl Framer {
             )
     }
 
-    /// What stands after the last line end.
+    /// What stands after the last line end; empty for a body that is not whole.
     pub fn partial(&self) -> Option<Line<'_>> {
-        let bytes = &self.buffer[self.start..self.end];
-        (!bytes.is_empty()).then_some(Line {
+        let bytes = match &self.body {
+            Some(_) => &[],
+            None => &self.buffer[self.start..self.end],
+        };
+        (self.body.is_some() || !bytes.is_empty()).then_some(Line {
             number: self.lines + 1,
             byte: self.offset,
             bytes,
@@ -208,7 +250,8 @@ impl Framer {
 
     /// Bytes read so far.
     pub fn bytes_read(&self) -> u64 {
-        self.offset + (self.end - self.start) as u64
+        let body = self.body.as_ref().map_or(0, |(_, filled)| *filled);
+        self.offset + (self.end - self.start + body) as u64
     }
 }
 
@@ -344,6 +387,65 @@ mod tests {
             };
             assert!(framer.buffer.capacity() <= (1 << 20) + 2 * READ_BYTES);
         }
+    }
+
+    #[test]
+    fn a_body_is_whole_at_every_chunk_boundary_and_lines_go_on_behind_it() {
+        let text = b"first\n\x00\n\xff\n\nlast\n";
+        for chunk in 1..=text.len() {
+            let mut framer = Framer::new(100).bounded(Some(text.len() as u64));
+            let (mut at, mut seen) = (0, Vec::new());
+            let mut read = |room: &mut [u8]| {
+                let count = chunk.min(room.len()).min(text.len() - at);
+                room[..count].copy_from_slice(&text[at..at + count]);
+                at += count;
+                Ok(count)
+            };
+            loop {
+                if framer.is_in_body() {
+                    match framer.body() {
+                        Some(body) => seen.push((0, 0, body)),
+                        None if framer.fill(&mut read).expect("reads") == 0 => break,
+                        None => {}
+                    }
+                } else if let Some(line) = framer.line().expect("short") {
+                    seen.push((line.number, line.byte, line.bytes.to_vec()));
+                    if line.number == 1 {
+                        framer.expect_body(4).expect("allowed");
+                    }
+                } else if framer.fill(&mut read).expect("reads") == 0 {
+                    break;
+                }
+            }
+            let expected: [(u64, u64, &[u8]); 4] = [
+                (1, 0, b"first"),
+                (0, 0, b"\x00\n\xff\n"),
+                (2, 10, b""),
+                (3, 11, b"last"),
+            ];
+            let expected = expected.map(|(number, byte, bytes)| (number, byte, bytes.to_vec()));
+            assert_eq!(seen, expected, "{chunk}");
+            assert_eq!(framer.bytes_read(), text.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_whole_is_told_and_one_too_many_refused() {
+        let mut framer = Framer::new(100).bounded(Some(20));
+        let text = b"line\nhalf";
+        framer
+            .fill(|room| {
+                room[..text.len()].copy_from_slice(text);
+                Ok(text.len())
+            })
+            .expect("reads");
+        assert!(framer.line().expect("short").is_some());
+        let fault = framer.expect_body(16).expect_err("too much");
+        assert_eq!((fault.code, fault.byte), ("limit.output", Some(5)));
+        framer.expect_body(15).expect("allowed");
+        assert_eq!(framer.body(), None);
+        assert_eq!(framer.bytes_read(), 9);
+        assert!(framer.partial().is_some_and(|rest| rest.bytes.is_empty()));
     }
 
     #[test]

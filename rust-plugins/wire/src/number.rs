@@ -13,6 +13,11 @@ const POWERS: [i128; 39] = {
     powers
 };
 
+/// Ten to the power of `precision`, which is at most [`MAX_PRECISION`].
+pub fn power(precision: u8) -> i128 {
+    POWERS[precision as usize]
+}
+
 /// The unscaled value of `text` at `scale`, if it has at most `precision` digits there and no digit is lost.
 ///
 /// `text` is a number as JSON or Python's Decimal writes it: sign, digits, fraction, exponent. Zeros that

@@ -1,9 +1,13 @@
 //! Dates and times from RFC 3339 text, checked against the calendar, in microseconds.
 
+use std::ops::RangeInclusive;
+
 /// Microseconds of a day.
 pub const DAY_US: i64 = 86_400_000_000;
 
-/// Microseconds since 1970 of 0001-01-01T00:00:00Z and of the last one of 9999.
+/// Days since 1970-01-01 of the years 0001 to 9999, and their microseconds.
+pub const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
+pub const MICROSECONDS: RangeInclusive<i64> = FIRST_US..=LAST_US;
 const FIRST_US: i64 = -62_135_596_800_000_000;
 const LAST_US: i64 = 253_402_300_799_999_999;
 

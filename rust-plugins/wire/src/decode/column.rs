@@ -199,7 +199,7 @@ impl Builder {
         match &self.values {
             Values::Struct(record, _) => record.list_bytes(),
             Values::List(list) => of(list),
-            Values::Map(list, keys) => of(list) + keys.ends.len() * 4,
+            Values::Map(list, _) => of(list) + list.elements.len() * 4,
             _ => 0,
         }
     }

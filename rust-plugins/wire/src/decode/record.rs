@@ -1,6 +1,6 @@
 //! An object whose keys are known: a record, or a column that holds objects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow_array::ArrayRef;
 
@@ -71,7 +71,7 @@ impl Record {
         row: usize,
         room: &mut Room,
     ) -> Result<(), Box<Reject>> {
-        self.take_each(scanner, row, |builder, name, scanner| {
+        self.take_each(scanner, row, |builder, _, name, scanner| {
             builder
                 .push(scanner, row, room)
                 .map_err(|reject| reject.below(&name.property))
@@ -86,9 +86,12 @@ impl Record {
         room: &mut Room,
         discarded: &mut Vec<Reject>,
     ) -> Result<(), Box<Reject>> {
-        self.take_each(scanner, row, |builder, name, scanner| {
+        // By column: of a field that comes twice the last one counts.
+        let mut misfits = BTreeMap::new();
+        self.take_each(scanner, row, |builder, column, name, scanner| {
             let start = *scanner;
             let Err(reject) = builder.push(scanner, row, room) else {
+                misfits.remove(&column);
                 return Ok(());
             };
             let reject = reject.below(&name.property);
@@ -98,9 +101,11 @@ impl Record {
             *scanner = start;
             scanner.value()?;
             builder.set_null(row);
-            discarded.push(*reject);
+            misfits.insert(column, *reject);
             Ok(())
-        })
+        })?;
+        discarded.extend(misfits.into_values());
+        Ok(())
     }
 
     #[inline(always)]
@@ -108,7 +113,7 @@ impl Record {
         &mut self,
         scanner: &mut Scanner<'a>,
         row: usize,
-        mut push: impl FnMut(&mut Builder, &Name, &mut Scanner<'a>) -> Result<(), Box<Reject>>,
+        mut push: impl FnMut(&mut Builder, usize, &Name, &mut Scanner<'a>) -> Result<(), Box<Reject>>,
     ) -> Result<(), Box<Reject>> {
         scanner.enter(b'{', "a record is an object")?;
         if scanner.peek() == b'}' {
@@ -125,7 +130,8 @@ impl Record {
                         builder.truncate(row);
                         scanner.odd.add(Oddity::DuplicateKey);
                     }
-                    push(builder, &self.names[key.unwrap_or_default()], scanner)?;
+                    let column = key.unwrap_or_default();
+                    push(builder, column, &self.names[column], scanner)?;
                 }
                 None => {
                     scanner.value()?;

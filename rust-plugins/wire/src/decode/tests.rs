@@ -772,6 +772,10 @@ fn a_lenient_decoder_makes_null_of_what_does_not_fit() {
         .map(|reject| reject.fault(b"").field.clone().expect("a field"))
         .collect();
     assert_eq!(discarded, ["a", "o.x"]);
+    // Of a field that comes twice the last one counts.
+    push(&mut decoder, r#"{"a":"x","s":5,"a":3,"s":6}"#).expect("taken");
+    assert_eq!(decoder.take_discarded().len(), 1);
+    decoder.pop();
     // What is no JSON is refused all the same, and so is the rest of that record.
     push(&mut decoder, r#"{"a":"x","o":{"x":01}}"#).expect_err("no JSON");
     assert!(decoder.take_discarded().is_empty());
