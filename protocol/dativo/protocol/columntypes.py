@@ -9,10 +9,9 @@ import re
 from typing import Any, Final
 
 from dativo.protocol.errors import ProtocolViolation, shown
+from dativo.protocol.fields import MAX_ITEMS, MAX_NAME_CHARS
 
 MAX_TYPE_DEPTH: Final = 16
-MAX_FIELDS: Final = 100_000
-MAX_NAME_CHARS: Final = 1024
 JSON: Final = "json"
 
 _PRIMITIVE = re.compile(
@@ -49,8 +48,8 @@ def _check(value: Any, depth: int, *, planned: bool) -> None:
     match value.get("type"):
         case "struct":
             fields = value.get("fields")
-            if not isinstance(fields, list) or not 0 < len(fields) <= MAX_FIELDS:
-                raise _refused(f"a struct of 1 to {MAX_FIELDS} fields", value)
+            if not isinstance(fields, list) or not 0 < len(fields) <= MAX_ITEMS:
+                raise _refused(f"a struct of 1 to {MAX_ITEMS} fields", value)
             for field in fields:
                 check_column(field, depth + 1, planned=planned)
         case "list":

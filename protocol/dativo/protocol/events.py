@@ -9,18 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from dativo.protocol import columntypes
 from dativo.protocol.control import Event
 from dativo.protocol.errors import Blame, ProtocolViolation, shown
+from dativo.protocol.fields import MAX_NAME_CHARS, Reader
 from dativo.protocol.state import StateEntry, Stream
 
-T = TypeVar("T")
-
-MAX_NAME_CHARS: Final = columntypes.MAX_NAME_CHARS
 MAX_TEXT_CHARS: Final = 1024 * 1024
-MAX_ITEMS: Final = 100_000
 MAX_CLIENTS: Final = 64
 MAX_METRICS: Final = 1000
 
@@ -61,7 +58,6 @@ _PUMP_END = re.compile(r"eof|closed|error")
 _PRINTABLE = re.compile(r"[!-~]{1,1024}")
 _ADDRESS = re.compile(r"[0-9a-f.:]{2,45}")
 _VERDICT = re.compile("|".join(VERDICTS))
-_ODDITY = re.compile(r"[a-z_]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,132 +407,16 @@ ControlMessage: TypeAlias = (
 )
 
 
-class _Reader:
-    """Take typed fields out of one event. Raises ProtocolViolation that names event and field."""
-
-    def __init__(self, event: Any, what: str) -> None:
-        if not isinstance(event, dict):
-            raise ProtocolViolation(f"{what} is not an object", value=shown(event))
-        self._event = event
-        self._what = what
-
-    def _fail(self, key: str, wanted: str) -> ProtocolViolation:
-        seen = shown(self._event.get(key, "nothing"))
-        return ProtocolViolation(f"{self._what}.{key} is not {wanted}", value=seen)
-
-    def text(
-        self, key: str, *, max_chars: int = MAX_NAME_CHARS, pattern: re.Pattern[str] | None = None
-    ) -> str:
-        value = self._event.get(key)
-        if not isinstance(value, str) or len(value) > max_chars:
-            raise self._fail(key, f"a text of at most {max_chars} characters")
-        if pattern is not None and not pattern.fullmatch(value):
-            raise self._fail(key, f"of the form {pattern.pattern}")
-        return value
-
-    def optional_text(
-        self, key: str, *, max_chars: int = MAX_NAME_CHARS, pattern: re.Pattern[str] | None = None
-    ) -> str | None:
-        if self._event.get(key) is None:
-            return None
-        return self.text(key, max_chars=max_chars, pattern=pattern)
-
-    def count(self, key: str) -> int:
-        value = self._event.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise self._fail(key, "a count")
-        return value
-
-    def port(self, key: str) -> int:
-        value = self.count(key)
-        if not 0 < value < 65536:
-            raise self._fail(key, "a port")
-        return value
-
-    def optional_count(self, key: str) -> int | None:
-        return None if self._event.get(key) is None else self.count(key)
-
-    def seconds(self, key: str) -> float:
-        value = self._event.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-            raise self._fail(key, "a number of seconds")
-        return float(value)
-
-    def flag(self, key: str) -> bool:
-        value = self._event.get(key)
-        if not isinstance(value, bool):
-            raise self._fail(key, "true or false")
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._event
-
-    def present(self, key: str) -> None:
-        if key not in self._event:
-            raise self._fail(key, "there")
-
-    def optional_flag(self, key: str) -> bool:
-        return self.flag(key) if key in self._event else False
-
-    def optional_items(
-        self, key: str, read: Callable[[Any], T], *, max_items: int = MAX_ITEMS
-    ) -> tuple[T, ...]:
-        return self.items(key, read, max_items=max_items) if key in self._event else ()
-
-    def is_null(self, key: str) -> bool:
-        return self._event.get(key) is None
-
-    def state(self) -> StateEntry:
-        """Return the event itself as a state: kind, stream and text."""
-        self.optional_stream()
-        return StateEntry.from_event(self._event)
-
-    def state_text(self, key: str) -> str:
-        """Return a state's text; the line's own bound (max_event_bytes) is the bound."""
-        value = self._event.get(key)
-        if not isinstance(value, str):
-            raise self._fail(key, "a text")
-        return value
-
-    def oddities(self) -> tuple[tuple[str, int], ...]:
-        value = self._event.get("oddities")
-        if not isinstance(value, dict) or len(value) > 64:
-            raise self._fail("oddities", "an object of at most 64 counts")
-        counts = _Reader(value, "stats.oddities")
-        if not all(_ODDITY.fullmatch(name) for name in value):
-            raise self._fail("oddities", "an object with short names")
-        return tuple((name, counts.count(name)) for name in value)
-
-    def items(
-        self, key: str, read: Callable[[Any], T], *, max_items: int = MAX_ITEMS
-    ) -> tuple[T, ...]:
-        value = self._event.get(key)
-        if not isinstance(value, list) or len(value) > max_items:
-            raise self._fail(key, f"a list of at most {max_items}")
-        return tuple(read(item) for item in value)
-
-    def stream(self) -> Stream:
-        stream = Stream.from_event(self._event.get("stream"))
-        if len(stream.name) > MAX_NAME_CHARS or len(stream.namespace) > MAX_NAME_CHARS:
-            raise self._fail(
-                "stream", f"a stream with names of at most {MAX_NAME_CHARS} characters"
-            )
-        return stream
-
-    def optional_stream(self) -> Stream | None:
-        return None if self._event.get("stream") is None else self.stream()
-
-
 def parse(event: Event) -> ControlMessage:
     """Return the value of an event that a confined process sent. Raises ProtocolViolation."""
     kind = event["type"]
     read = _PARSERS.get(kind)
     if read is None:
         raise ProtocolViolation("unknown control message", value=str(kind))
-    return read(_Reader(event, kind))
+    return read(Reader(event, kind))
 
 
-def _hello(r: _Reader) -> Hello:
+def _hello(r: Reader) -> Hello:
     features = r.items("features", _short_text, max_items=100)
     return Hello(r.text("protocol", max_chars=16), r.text("program"), r.text("version"), features)
 
@@ -547,7 +427,7 @@ def _short_text(value: Any) -> str:
     return value
 
 
-def _opened(r: _Reader) -> Opened | Served:
+def _opened(r: Reader) -> Opened | Served:
     if r.has("clients"):
         return Served(r.items("clients", _short_text, max_items=MAX_CLIENTS))
     return Opened(
@@ -559,28 +439,28 @@ def _opened(r: _Reader) -> Opened | Served:
 
 
 def _recovered(value: Any) -> Recovered:
-    r = _Reader(value, "opened.recovered")
+    r = Reader(value, "opened.recovered")
     return Recovered(r.count("epoch"), r.text("action"), r.count("files"))
 
 
-def _stream_schema(r: _Reader) -> StreamSchema:
+def _stream_schema(r: Reader) -> StreamSchema:
     columns = r.items("columns", lambda column: columntypes.check_column(column, planned=False))
     r.items("key", _short_text, max_items=1000)
     return StreamSchema(r.text("input"), r.stream(), r.count("revision"), len(columns))
 
 
-def _stream_plan(r: _Reader) -> StreamPlan:
+def _stream_plan(r: Reader) -> StreamPlan:
     r.items("columns", lambda column: columntypes.check_column(column, planned=True))
     r.count("schema_id")
     return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
 
 
 def _live_file(value: Any) -> LiveFile:
-    r = _Reader(value, "table.files")
+    r = Reader(value, "table.files")
     return LiveFile(r.text("path", max_chars=8192), r.count("rows"), r.count("bytes"))
 
 
-def _table(r: _Reader) -> Table:
+def _table(r: Reader) -> Table:
     return Table(
         r.text("input"),
         r.stream(),
@@ -590,14 +470,14 @@ def _table(r: _Reader) -> Table:
     )
 
 
-def _state_seen(r: _Reader) -> StateSeen:
+def _state_seen(r: Reader) -> StateSeen:
     r.text("kind")
     r.optional_stream()
     return StateSeen(r.text("input"), r.count("line"))
 
 
 def _counts(value: Any) -> Counts:
-    r = _Reader(value, "counts")
+    r = Reader(value, "counts")
     return Counts(
         r.stream(),
         r.count("read"),
@@ -609,7 +489,7 @@ def _counts(value: Any) -> Counts:
 
 
 def _file(value: Any) -> StagedFile:
-    r = _Reader(value, "sealed.files")
+    r = Reader(value, "sealed.files")
     r.count("revision")
     r.optional_count("version")
     return StagedFile(
@@ -622,16 +502,16 @@ def _file(value: Any) -> StagedFile:
 
 
 def _echo(value: Any) -> Echo:
-    r = _Reader(value, "sealed.echo")
+    r = Reader(value, "sealed.echo")
     return Echo(r.count("number"), r.state_text("text"))
 
 
 def _activation(value: Any) -> Activation:
-    r = _Reader(value, "sealed.activations")
+    r = Reader(value, "sealed.activations")
     return Activation(r.stream(), r.count("version"))
 
 
-def _sealed(r: _Reader) -> Sealed:
+def _sealed(r: Reader) -> Sealed:
     return Sealed(
         r.text("input"),
         r.count("sequence"),
@@ -646,7 +526,7 @@ def _sealed(r: _Reader) -> Sealed:
 
 
 def _metrics(value: Any) -> None:
-    r = _Reader(value, "inspected.columns")
+    r = Reader(value, "inspected.columns")
     for key in ("field_id", "bytes", "values", "nulls"):
         r.count(key)
     for key in ("nans", "lower", "upper"):
@@ -656,7 +536,7 @@ def _metrics(value: Any) -> None:
         r.optional_text(key, pattern=_BOUND)
 
 
-def _inspected(r: _Reader) -> Inspected:
+def _inspected(r: Reader) -> Inspected:
     r.items("columns", _metrics, max_items=MAX_METRICS)
     return Inspected(
         r.text("input"),
@@ -669,7 +549,7 @@ def _inspected(r: _Reader) -> Inspected:
 
 
 def _table_commit(value: Any) -> TableCommit:
-    r = _Reader(value, "committed.tables")
+    r = Reader(value, "committed.tables")
     return TableCommit(
         r.stream(),
         r.text("table"),
@@ -681,13 +561,13 @@ def _table_commit(value: Any) -> TableCommit:
     )
 
 
-def _committed(r: _Reader) -> Committed:
+def _committed(r: Reader) -> Committed:
     return Committed(
         r.text("input"), r.count("sequence"), r.count("epoch"), r.items("tables", _table_commit)
     )
 
 
-def _stats(r: _Reader) -> Stats:
+def _stats(r: Reader) -> Stats:
     return Stats(
         r.text("input"),
         r.count("bytes"),
@@ -703,7 +583,7 @@ def _stats(r: _Reader) -> Stats:
     )
 
 
-def _message(r: _Reader) -> SourceMessage:
+def _message(r: Reader) -> SourceMessage:
     return SourceMessage(
         r.text("input"),
         r.text("kind", pattern=_MESSAGE_KIND),
@@ -714,7 +594,7 @@ def _message(r: _Reader) -> SourceMessage:
     )
 
 
-def _error(r: _Reader) -> Failure:
+def _error(r: Reader) -> Failure:
     return Failure(
         r.text("code"),
         Blame(r.text("blame", pattern=_BLAME)),
@@ -728,7 +608,7 @@ def _error(r: _Reader) -> Failure:
     )
 
 
-def _state_passed(r: _Reader) -> StatePassed:
+def _state_passed(r: Reader) -> StatePassed:
     sent = None if r.has("sent") and r.is_null("sent") else r.state_text("sent")
     state = r.state()
     return StatePassed(
@@ -736,15 +616,15 @@ def _state_passed(r: _Reader) -> StatePassed:
     )
 
 
-def _acknowledged(r: _Reader) -> Acknowledged:
+def _acknowledged(r: Reader) -> Acknowledged:
     return Acknowledged(r.text("input"), r.count("line"), r.state_text("text"))
 
 
-def _passed(r: _Reader) -> Passed:
+def _passed(r: Reader) -> Passed:
     return Passed(r.text("input"), r.count("lines"), r.items("counts", _counts))
 
 
-def _pumped(r: _Reader) -> Pumped:
+def _pumped(r: Reader) -> Pumped:
     return Pumped(
         r.text("name", pattern=_STREAM_OF_THREE),
         r.count("bytes"),
@@ -753,7 +633,7 @@ def _pumped(r: _Reader) -> Pumped:
     )
 
 
-def _connection(r: _Reader) -> Connection:
+def _connection(r: Reader) -> Connection:
     return Connection(
         client=r.text("client"),
         name=r.optional_text("name", pattern=_PRINTABLE),
@@ -767,7 +647,7 @@ def _connection(r: _Reader) -> Connection:
     )
 
 
-def _lookup(r: _Reader) -> Lookup:
+def _lookup(r: Reader) -> Lookup:
     return Lookup(
         r.text("client"),
         r.text("name", pattern=_PRINTABLE),
@@ -778,7 +658,7 @@ def _lookup(r: _Reader) -> Lookup:
 
 
 def _client_totals(value: Any) -> ClientTotals:
-    r = _Reader(value, "finished.clients")
+    r = Reader(value, "finished.clients")
     return ClientTotals(
         r.text("client"),
         r.count("connections"),
@@ -790,7 +670,7 @@ def _client_totals(value: Any) -> ClientTotals:
     )
 
 
-_PARSERS: Final[dict[str, Callable[[_Reader], ControlMessage]]] = {
+_PARSERS: Final[dict[str, Callable[[Reader], ControlMessage]]] = {
     "hello": _hello,
     "opened": _opened,
     "stream_schema": _stream_schema,
