@@ -59,7 +59,8 @@ class Holdings:
             hidden = [file for file in self._hidden.get(stream, ()) if file.path not in gone]
             self._hidden[stream] = (*hidden, *change.hidden)
             kept = self.live(stream) if change.kept is None else change.kept
-            self._live[stream] = (*kept, *change.added)
+            # Readers have been told what they hold; nobody asks again.
+            self._live[stream] = (*kept, *(replace(file, metrics=()) for file in change.added))
 
     def _change(self, stream: Stream, arrived: Files, intent: Intent) -> TableChange:
         hidden: Files = self._hidden.get(stream, ())

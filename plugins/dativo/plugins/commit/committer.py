@@ -20,7 +20,16 @@ from pathlib import Path
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import TAKEN_OVER, CommitFault, locating, protocol_fault
 from dativo.plugins.commit.generations import Overwrites
-from dativo.plugins.commit.messages import Open, Plan, Sealed, StagedFile, StreamSchema, TableCommit
+from dativo.plugins.commit.messages import (
+    Inspected,
+    Metrics,
+    Open,
+    Plan,
+    Sealed,
+    StagedFile,
+    StreamSchema,
+    TableCommit,
+)
 from dativo.plugins.commit.staging import Staging
 from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target, states_text
 from dativo.protocol.control import MAX_EVENT_BYTES
@@ -28,6 +37,8 @@ from dativo.protocol.errors import Blame
 from dativo.protocol.state import StateEntry, Stream, digest
 
 MAX_STATES_BYTES = MAX_EVENT_BYTES * 3 // 4
+# Of the files of one epoch; the metrics of more are dropped.
+MAX_METRICS = 100_000
 
 
 class Committer:
@@ -39,6 +50,8 @@ class Committer:
         self._schema_ids: dict[tuple[Stream, int], int] = {}
         self._planned: set[Stream] = set()
         self._sequence = 0
+        self._inspected: dict[str, Inspected] = {}
+        self._metrics = 0
         self._staging = Staging(request.staging)
         head = target.attach(request)
         self._overwrites = Overwrites(request, head)
@@ -76,6 +89,13 @@ class Committer:
         self._schema_ids[schema.stream, schema.revision] = plan.schema_id
         self._planned.add(schema.stream)
         return plan
+
+    def take_inspected(self, inspected: Inspected) -> None:
+        """Keep what was found in a file of the epoch that is sealed next."""
+        self._metrics += len(inspected.columns)
+        if not self._target.keeps_metrics or self._metrics > MAX_METRICS:
+            inspected = replace(inspected, columns=())
+        self._inspected[inspected.name] = inspected
 
     def commit(self, sealed: Sealed) -> tuple[int, list[TableCommit]]:
         """Make one epoch durable; return its number and what it added. Nothing new gives the old number."""
@@ -138,6 +158,20 @@ class Committer:
             swaps,
             sealed.activations if sealed.complete else {},
         )
+
+    def _take_metrics(self, file: StagedFile) -> tuple[Metrics, ...]:
+        inspected = self._inspected.pop(file.name, None)
+        if inspected is None:
+            return ()
+        if not inspected.is_of(file):
+            raise CommitFault(
+                f"the writer's staged file {file.name} was not inspected as it was sealed",
+                code="protocol.staged_file",
+                stream=file.stream,
+                value=file.name,
+                blame=Blame.DATIVO,
+            )
+        return inspected.columns
 
     def _holds(self, intent: Intent) -> bool:
         head = self._head
@@ -209,8 +243,11 @@ class Committer:
                     file.sha256,
                     file.version,
                     self._overwrites.number(file.stream),
+                    self._take_metrics(file),
                 )
             )
+        self._inspected.clear()
+        self._metrics = 0
         return placed
 
     def _check_size(self, states: Sequence[StateEntry]) -> None:

@@ -6,6 +6,7 @@ because a committer believes nobody with its data.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 _STAGED_NAME = re.compile(r"[0-9a-z-]{1,100}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# 16 characters of at most four bytes.
+_MAX_BOUND_BYTES = 64
 _PIPELINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RUN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
@@ -206,6 +209,75 @@ class StagedFile:
             sha256=sha256,
             version=_optional_count(event, "version"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What one column of a file holds: ``bytes`` in the file, ``values`` with nulls, ``nans`` only of floats.
+
+    ``lower`` and ``upper`` are Iceberg's single values; None where there is no bound.
+    """
+
+    field_id: int
+    bytes: int
+    values: int
+    nulls: int
+    nans: int | None
+    lower: bytes | None
+    upper: bytes | None
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Metrics:
+        """Read an item of ``inspected.columns``. Raises CommitFault."""
+        return cls(
+            field_id=_count(event, "field_id"),
+            bytes=_count(event, "bytes"),
+            values=_count(event, "values"),
+            nulls=_count(event, "nulls"),
+            nans=_optional_count(event, "nans"),
+            lower=_bound(event, "lower"),
+            upper=_bound(event, "upper"),
+        )
+
+
+def _bound(event: Mapping[str, Any], key: str) -> bytes | None:
+    if event.get(key) is None:
+        return None
+    text = _take(event, key, str)
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise protocol_fault(f"inspected: {key} is not base64", value=text) from error
+    if len(value) > _MAX_BOUND_BYTES:
+        raise protocol_fault(f"inspected: {key} has {len(value)} bytes", value=text)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A file that the inspector found to be what the writer says."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    columns: tuple[Metrics, ...]
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Inspected:
+        """Read an ``inspected`` event. Raises CommitFault."""
+        return cls(
+            name=_take(event, "path", str),
+            rows=_count(event, "rows"),
+            bytes=_count(event, "bytes"),
+            sha256=_take(event, "sha256", str),
+            columns=tuple(map(Metrics.from_event, _take(event, "columns", list))),
+        )
+
+    def is_of(self, file: StagedFile) -> bool:
+        """Whether this is the file that the writer sealed."""
+        said = (file.name, file.rows, file.bytes, file.sha256)
+        return said == (self.name, self.rows, self.bytes, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dativo.plugins.commit.committer import Committer
 from dativo.plugins.commit.faults import CommitFault, io_fault, protocol_fault
-from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
+from dativo.plugins.commit.messages import Inspected, Open, Sealed, StreamSchema
 from dativo.plugins.commit.target import Target
 from dativo.protocol.control import PROTOCOL_VERSION, Channel
 from dativo.protocol.errors import ExitStatus, ProtocolViolation
@@ -155,6 +155,8 @@ class Session:
         if event["type"] == "stream_schema":
             schema = StreamSchema.from_event(event)
             self._send(committer.plan(schema).to_event(self._input, schema))
+        elif event["type"] == "inspected":
+            committer.take_inspected(Inspected.from_event(event))
         elif event["type"] == "sealed":
             sealed = Sealed.from_event(event)
             epoch, tables = committer.commit(sealed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dativo.plugins.commit.faults import CommitFault
-from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
+from dativo.plugins.commit.messages import Metrics, Open, Plan, StreamSchema, TableCommit
 from dativo.protocol.errors import Blame, ProtocolViolation
 from dativo.protocol.state import StateEntry, Stream, digest
 
@@ -51,6 +51,7 @@ class PlacedFile:
     """A data file at its final path, ``path`` relative to the warehouse, written by the table's schema ``schema_id``.
 
     ``version``: that of its Singer records, if they have one. ``generation``: the hidden one it was written for, if any.
+    ``metrics``: what its columns hold, as far as it is known; only until readers see the file.
     """
 
     stream: Stream
@@ -61,6 +62,7 @@ class PlacedFile:
     sha256: str
     version: int | None = None
     generation: int | None = None
+    metrics: tuple[Metrics, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,13 @@ class Intent:
 
 
 class Target(Protocol):
-    """A place that takes epochs. Every method blocks and raises CommitFault."""
+    """A place that takes epochs. Every method blocks and raises CommitFault.
+
+    ``keeps_metrics``: it tells readers what columns hold.
+    """
 
     program: str
+    keeps_metrics: bool
 
     def attach(self, request: Open) -> Head:
         """Take the pipeline over from whoever held it and return what is committed. Imports nothing heavy."""

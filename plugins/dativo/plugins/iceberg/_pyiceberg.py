@@ -12,9 +12,9 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 from pyiceberg.exceptions import ValidationError as PyIcebergValidationError
@@ -58,6 +58,7 @@ from pyiceberg.typedef import Record
 
 from dativo.plugins.commit.durable import SyncedFile
 from dativo.plugins.commit.kept import check_regular
+from dativo.plugins.commit.messages import Metrics
 from dativo.plugins.commit.target import PlacedFile
 from dativo.plugins.commit.types import Column
 from dativo.plugins.iceberg import schemas
@@ -198,7 +199,7 @@ def with_files(
     """Write manifests, manifest list and metadata file that add ``files``; all their names hold ``attempt``.
 
     With ``kept`` the snapshot is an overwrite: of the live files only these stay. None when that changes nothing.
-    Row counts are the sealed epoch's, bounds are left out: footers are for the inspector to read.
+    Row counts and what columns hold are as the inspector found them: footers are for it alone to read.
     """
     metadata, folder = version.metadata, version.location / "metadata"
     parent = metadata.snapshot_by_name(MAIN_BRANCH)
@@ -210,7 +211,7 @@ def with_files(
         carried = snapshot.without(carried, kept)
         if not files and not snapshot.removed:
             return None
-    manifests = [snapshot.adding([_data_file(path, file) for path, file in files])] if files else []
+    manifests = [snapshot.adding(files)] if files else []
     list_path = str(folder / f"snap-{snapshot.id}-0-{attempt}.avro")
     with write_manifest_list(
         format_version=FORMAT_VERSION,
@@ -258,14 +259,17 @@ class _NewSnapshot:
         self._attempt = attempt
         self._written = 0
 
-    def adding(self, data_files: Sequence[DataFile]) -> ManifestFile:
+    def adding(self, files: Sequence[tuple[Path, PlacedFile]]) -> ManifestFile:
         """Write the manifest of new files."""
-        self.added += data_files
         with self._manifest(_unpartitioned(self.metadata)) as manifest:
-            for data_file in data_files:
+            for path, file in files:
+                # What columns hold takes memory, and is for the manifest alone.
+                self.added.append(_data_file(path, replace(file, metrics=())))
                 manifest.add(
                     ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED, snapshot_id=self.id, data_file=data_file
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=self.id,
+                        data_file=_data_file(path, file),
                     )
                 )
         return manifest.to_manifest_file()
@@ -362,7 +366,28 @@ def _data_file(path: Path, file: PlacedFile) -> DataFile:
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
+        **_metrics(file.metrics),
     )
+
+
+def _metrics(columns: Sequence[Metrics]) -> dict[str, Any]:
+    """Return the maps of a data file by field id; none at all for a file of which nothing is known."""
+    if not columns:
+        return {}
+    return {
+        "column_sizes": {column.field_id: column.bytes for column in columns},
+        "value_counts": {column.field_id: column.values for column in columns},
+        "null_value_counts": {column.field_id: column.nulls for column in columns},
+        "nan_value_counts": {
+            column.field_id: column.nans for column in columns if column.nans is not None
+        },
+        "lower_bounds": {
+            column.field_id: column.lower for column in columns if column.lower is not None
+        },
+        "upper_bounds": {
+            column.field_id: column.upper for column in columns if column.upper is not None
+        },
+    }
 
 
 def _unpartitioned(metadata: TableMetadata) -> PartitionSpec:

@@ -25,6 +25,7 @@ class IcebergTarget:
     """Tables in ``<warehouse>/<namespace>/<table>``, the catalogue in ``<warehouse>/catalog.db``."""
 
     program = "dativo-iceberg"
+    keeps_metrics = True
 
     _request: Open
     _catalog: Catalog

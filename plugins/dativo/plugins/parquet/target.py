@@ -25,6 +25,7 @@ class ParquetTarget:
     """Files in ``<warehouse>/<namespace>/<stream>``, the log in ``<warehouse>/<namespace>/_dativo/<pipeline>``."""
 
     program = "dativo-parquet"
+    keeps_metrics = False
 
     _request: Open
     _log: Log
