@@ -33,7 +33,7 @@ def make(target: Target, root: Path, mode: str = "append") -> Committer:
     committer = Committer(target, request)
     committer.recover()
     target.load()
-    column = {"property": "id", "type": "long", "json": False}
+    column = {"property": "id", "type": "long"}
     committer.plan(StreamSchema.from_event({"stream": STREAM, "revision": 1, "columns": [column]}))
     return committer
 

@@ -28,11 +28,8 @@ def check_column(value: Any, depth: int = 0, *, planned: bool) -> None:
         if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
             raise _refused(f"a text of at most {MAX_NAME_CHARS} characters", name, key)
     _check_ids(value, ("field_id",) if planned else ())
-    flag = "required" if planned else JSON
-    if not isinstance(value.get(flag, False), bool):
-        raise _refused("true or false", value[flag], flag)
-    if value.get(JSON) is True and value.get("type") != "string":
-        raise _refused("a string, as JSON text is", value.get("type"))
+    if planned and not isinstance(value.get("required", False), bool):
+        raise _refused("true or false", value["required"], "required")
     _check(value.get("type"), depth, planned=planned)
 
 

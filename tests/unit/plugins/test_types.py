@@ -89,9 +89,6 @@ def test_a_wanted_column_is_read() -> None:
         )
     )
     assert types.text(column.type) == "struct<any: json, tags: list<map<string, date>>>"
-    flagged = {"property": "a", "type": "string", "json": True}
-    assert types.wanted_column(flagged) == WantedColumn("a", types.JSON)
-    assert types.wanted_column({**flagged, "json": False}) == WantedColumn("a", "string")
 
 
 @pytest.mark.parametrize(
@@ -129,8 +126,7 @@ def test_the_deepest_type() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"json": 1},
-        {"json": True, "type": "long"},
+        {"type": None},
         {"property": None},
         {"property": "x" * 1025},
     ],

@@ -220,8 +220,7 @@ def _fields_text(fields: Iterable[tuple[str, Type | Wanted]]) -> Iterator[str]:
 
 
 def _wanted_column(event: Mapping[str, Any]) -> WantedColumn:
-    of = JSON if event.get("json") is True else _wanted(event["type"])
-    return WantedColumn(event["property"], of)
+    return WantedColumn(event["property"], _wanted(event["type"]))
 
 
 def _wanted(event: Any) -> Wanted:
