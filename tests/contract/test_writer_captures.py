@@ -37,7 +37,7 @@ def messages(data: bytes) -> list[Event]:
     ]
 
 
-def as_column(value: Any, wanted: str | Event, kind: pa.DataType) -> Any:
+def as_column(value: Any, wanted: Any, kind: Any) -> Any:
     """Return what ``value`` of a record is in a column that asked for ``wanted``, by Python's own means."""
     if value is None or wanted == "json":
         return value
@@ -73,7 +73,7 @@ def as_value(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def as_json(got: Any, wanted: str | Event) -> Any:
+def as_json(got: Any, wanted: Any) -> Any:
     """Return a column's value with JSON text in it as what it stands for."""
     if got is None:
         return None

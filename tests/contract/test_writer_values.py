@@ -152,9 +152,9 @@ def make(r: random.Random, number: int) -> tuple[dict[str, Any], dict[str, Any]]
         ({key: sent[key][0] for key in chosen}, {key: sent[key][1] for key in chosen})
         for chosen in (r.sample(INSIDE, k=r.randrange(len(INSIDE) + 1)) for _ in range(3))
     ]
-    pairs = [(told, dict.fromkeys(INSIDE) | kept) for told, kept in objects]
+    pairs: list[tuple[Any, Any]] = [(told, dict.fromkeys(INSIDE) | kept) for told, kept in objects]
     sent["inside"] = pairs[0]
-    lists = [[], [(None, None)], pairs[1:], [*pairs, (None, None)]]
+    lists: list[list[tuple[Any, Any]]] = [[], [(None, None)], pairs[1:], [*pairs, (None, None)]]
     listed = [([told for told, _ in one], [kept for _, kept in one]) for one in lists]
     sent["listed"] = r.choice(listed)
     keys = r.sample(TEXTS, k=r.randrange(4))
