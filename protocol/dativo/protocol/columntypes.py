@@ -28,8 +28,9 @@ def check_column(value: Any, depth: int = 0, *, planned: bool) -> None:
         if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
             raise _refused(f"a text of at most {MAX_NAME_CHARS} characters", name, key)
     _check_ids(value, ("field_id",) if planned else ())
-    if planned and not isinstance(value.get("required", False), bool):
-        raise _refused("true or false", value["required"], "required")
+    flag = "required" if planned else "metadata"
+    if not isinstance(value.get(flag, False), bool):
+        raise _refused("true or false", value[flag], flag)
     _check(value.get("type"), depth, planned=planned)
 
 

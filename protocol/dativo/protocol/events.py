@@ -452,6 +452,8 @@ def _stream_schema(r: Reader) -> StreamSchema:
 def _stream_plan(r: Reader) -> StreamPlan:
     r.items("columns", lambda column: columntypes.check_column(column, planned=True))
     r.count("schema_id")
+    r.optional_count("epoch")
+    r.optional_count("generation")
     return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
 
 

@@ -111,11 +111,9 @@ class _Growth:
     ) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns of a table or struct grown by ``wanted``, and those that hold it, with no more than it inside."""
         known = _by_property(table)
-        chosen = {
-            part.property: self._choose(known.get(part.property, ()), part.type) for part in wanted
-        }
+        chosen = {part.property: self._choose(_of(part, known), part) for part in wanted}
         new = [part for part in wanted if chosen[part.property] is None]
-        names = _names(table, known, new)
+        names = _names(self._schema, table, known, new)
         # All fields of a struct get their ids before what is inside them, as Iceberg numbers a new schema.
         ids = {part.property: self._new_id() for part in new}
         # What is not sent is missing in the files to come, so nothing stays required.
@@ -132,11 +130,12 @@ class _Growth:
             planned.append(replace(column, type=kind, required=False))
         return tuple(columns.values()), tuple(planned)
 
-    def _choose(self, columns: Sequence[Column], wanted: Wanted) -> Column | None:
-        """Return which of a property's columns takes ``wanted``, None for a new one.
+    def _choose(self, columns: Sequence[Column], part: WantedColumn) -> Column | None:
+        """Return which of a property's columns takes what is wanted, None for a new one.
 
         The newest that fits; a string takes text of a struct, list or map only where no column has that type.
         """
+        wanted = part.type
         fitting: list[Column] = []
         misfits: list[tuple[Column, Misfit]] = []
         for column in columns:
@@ -147,7 +146,7 @@ class _Growth:
                 misfits.append((column, misfit))
         if fitting:
             return max(fitting, key=lambda one: (not _is_text_of(one.type, wanted), one.field_id))
-        if misfits and not self._contract.new_columns:
+        if misfits and (part.metadata or not self._contract.new_columns):
             raise _conflict(self._schema, *misfits[-1])
         return None
 
@@ -220,27 +219,47 @@ def _by_property(columns: Iterable[Column]) -> dict[str, list[Column]]:
     return grouped
 
 
+def _of(part: WantedColumn, known: Mapping[str, Sequence[Column]]) -> Sequence[Column]:
+    """Return the columns that may take ``part``: no property of a source goes into a column of ours, nor the other way round."""
+    columns = known.get(part.property, ())
+    if part.metadata:
+        return [column for column in columns if column.name == part.property]
+    return [column for column in columns if not identifiers.is_reserved(column.name)]
+
+
 def _is_text_of(table: Type, wanted: Wanted) -> bool:
     return table == "string" and not isinstance(wanted, str)
 
 
 def _names(
-    table: Iterable[Column], known: Mapping[str, Sequence[Column]], new: Sequence[WantedColumn]
+    schema: StreamSchema,
+    table: Iterable[Column],
+    known: Mapping[str, Sequence[Column]],
+    new: Sequence[WantedColumn],
 ) -> dict[str, str]:
     """Return the names of new columns: ``<name>__<type>`` where the property has one already, whose type does not fit.
 
-    Legal names first, so that none is changed because a stranger one came before it.
+    Ours first, which have no other, then legal names, so that none is changed because a stranger one came before it.
     """
     used = {column.name for column in table}
     names = {}
 
-    def rank(part: WantedColumn) -> tuple[bool, bool]:
-        return part.property in known, not identifiers.is_identifier(part.property)
+    def rank(part: WantedColumn) -> tuple[bool, bool, bool]:
+        name = part.property
+        return not part.metadata, name in known, not identifiers.is_identifier(name)
 
     for part in sorted(new, key=rank):
-        older = known.get(part.property)
+        older = _of(part, known)
         text = f"{older[0].name}__{types.kind(part.type)}" if older else part.property
-        names[part.property] = identifiers.unused(text, used)
+        if part.metadata and part.property in used:
+            raise _fault(
+                schema,
+                "reserved",
+                f"stream {schema.stream}: another property has the column {part.property} already",
+                path=(part.property,),
+                hint="Set target.metadata otherwise, or write into another namespace.",
+            )
+        names[part.property] = part.property if part.metadata else identifiers.unused(text, used)
         used.add(names[part.property])
     return names
 
@@ -260,6 +279,10 @@ def _check(
                 blame=Blame.DATIVO,
             )
         seen.add(column.property)
+        if column.metadata and (above or not identifiers.is_metadata(column.property)):
+            raise _fault(
+                schema, "metadata", "no name of a metadata column", path=path, blame=Blame.DATIVO
+            )
         inner = column.type
         while isinstance(inner, WantedList | WantedMap):
             inner = inner.element if isinstance(inner, WantedList) else inner.value

@@ -57,6 +57,7 @@ class Committer:
         self._overwrites = Overwrites(request, head)
         self._ended = self._overwrites.ended
         self._head: Head = replace(head, pending=self._overwrites.pending)
+        self._began_at = head.epoch
 
     @property
     def epoch(self) -> int:
@@ -88,7 +89,8 @@ class Committer:
         plan = self._target.plan(replace(schema, contract=contract))
         self._schema_ids[schema.stream, schema.revision] = plan.schema_id
         self._planned.add(schema.stream)
-        return plan
+        generation = self._overwrites.number(schema.stream)
+        return replace(plan, epoch=self._began_at, generation=generation)
 
     def take_inspected(self, inspected: Inspected) -> None:
         """Keep what was found in a file of the epoch that is sealed next."""

@@ -22,6 +22,7 @@ RESERVED_PREFIX = "_dativo"
 
 _ILLEGAL = re.compile(r"[^a-z0-9_]")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
+_METADATA = re.compile(r"_(?:dativo|sdc|airbyte)_[a-z_]{1,64}")
 
 
 def is_identifier(name: str) -> bool:
@@ -32,6 +33,16 @@ def is_identifier(name: str) -> bool:
         and not name.startswith(RESERVED_PREFIX)
         and name.strip("_") != ""
     )
+
+
+def is_metadata(name: str) -> bool:
+    """Tell whether a metadata column (docs/spec/metadata.md) may have the name ``name``."""
+    return _METADATA.fullmatch(name) is not None
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether only a column of ours can have the name ``name``."""
+    return name.startswith(RESERVED_PREFIX)
 
 
 def fold(name: str) -> str:

@@ -161,11 +161,16 @@ class StreamSchema:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The table a stream lands in and the columns for its properties."""
+    """The table a stream lands in and the columns for its properties.
+
+    ``epoch``: the last one that was committed before the run; ``generation``: that of the stream's rows, if it overwrites.
+    """
 
     table: str
     schema_id: int
     columns: tuple[Column, ...]
+    epoch: int = 0
+    generation: int | None = None
 
     def to_event(self, input_id: str, schema: StreamSchema) -> dict[str, object]:
         """Return the ``stream_plan`` event that answers ``schema``."""
@@ -177,6 +182,8 @@ class Plan:
             "table": self.table,
             "schema_id": self.schema_id,
             "columns": [column.to_event() for column in self.columns],
+            "epoch": self.epoch,
+            **({} if self.generation is None else {"generation": self.generation}),
         }
 
 

@@ -74,10 +74,11 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class WantedColumn:
-    """A property as the writer compiled it."""
+    """A property as the writer compiled it. ``metadata``: none of the source's, and its name is the column's."""
 
     property: str
     type: Wanted
+    metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ def _fields_text(fields: Iterable[tuple[str, Type | Wanted]]) -> Iterator[str]:
 
 
 def _wanted_column(event: Mapping[str, Any]) -> WantedColumn:
-    return WantedColumn(event["property"], _wanted(event["type"]))
+    return WantedColumn(event["property"], _wanted(event["type"]), event.get("metadata", False))
 
 
 def _wanted(event: Any) -> Wanted:
