@@ -246,6 +246,20 @@ class Metrics:
             upper=_bound(event, "upper"),
         )
 
+    def to_record(self) -> list[object]:
+        """Return the metrics as targets keep them."""
+        bounds = [
+            None if bound is None else base64.b64encode(bound).decode()
+            for bound in (self.lower, self.upper)
+        ]
+        return [self.field_id, self.bytes, self.values, self.nulls, self.nans, *bounds]
+
+    @classmethod
+    def from_record(cls, record: Any) -> Metrics:
+        """Read kept metrics back. Raises CommitFault, ValueError, TypeError."""
+        keys = ("field_id", "bytes", "values", "nulls", "nans", "lower", "upper")
+        return cls.from_event(dict(zip(keys, record, strict=True)))
+
 
 def _bound(event: Mapping[str, Any], key: str) -> bytes | None:
     if event.get(key) is None:

@@ -236,7 +236,10 @@ def file_record(file: PlacedFile) -> dict[str, object]:
 
 
 def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
-    """Read kept files back. Raises CommitFault for a path that leaves the warehouse: recovery deletes by it."""
+    """Read kept files back, with metrics where they were kept too.
+
+    Raises CommitFault, for a path that leaves the warehouse too: recovery deletes by it.
+    """
     try:
         files = tuple(
             PlacedFile(
@@ -248,10 +251,18 @@ def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
                 item["sha256"],
                 item.get("version"),
                 item.get("generation"),
+                tuple(map(Metrics.from_record, item.get("metrics", ()))),
             )
             for item in items
         )
-    except (ValueError, TypeError, KeyError, AttributeError, ProtocolViolation) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ProtocolViolation,
+        CommitFault,
+    ) as error:
         raise corrupt(f"the kept list of files cannot be read: {error}", where) from error
     for file in files:
         check_inside(file.path, where)

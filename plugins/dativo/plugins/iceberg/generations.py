@@ -4,6 +4,7 @@ The functions work inside a transaction of ``catalog.Catalog``, which owns the c
 
     dativo_generations   how far each overwritten stream is
     dativo_pending       the states that wait with the hidden rows
+    dativo_metrics       what the columns of hidden files hold, for the manifest of the swap
     dativo_files         files: ``hidden`` ones, ``live`` ones that have a version, ``discarded`` ones that are not deleted yet
 """
 
@@ -55,6 +56,12 @@ TABLES = (
         version INTEGER,
         generation INTEGER,
         PRIMARY KEY (pipeline, partition, path))""",
+    """CREATE TABLE IF NOT EXISTS dativo_metrics (
+        pipeline TEXT NOT NULL,
+        partition TEXT NOT NULL,
+        path TEXT NOT NULL,
+        metrics TEXT NOT NULL,
+        PRIMARY KEY (pipeline, partition, path))""",
 )
 
 
@@ -95,16 +102,19 @@ def read_files(sql: sqlite3.Cursor, request: Open, where: str) -> KeptFiles:
     """Return the pipeline's kept files, in the order in which they came. Raises CommitFault."""
     columns = ("path", "schema_id", "rows", "bytes", "sha256", "version", "generation")
     rows = sql.execute(
-        "SELECT status, stream, path, schema_id, rows, bytes, sha256, version, generation "
-        "FROM dativo_files WHERE pipeline = ? AND partition = ? ORDER BY rowid",
+        "SELECT metrics, status, stream, path, schema_id, rows, bytes, sha256, version, generation "
+        "FROM dativo_files AS files LEFT JOIN dativo_metrics USING (pipeline, partition, path) "
+        "WHERE pipeline = ? AND partition = ? ORDER BY files.rowid",
         _key(request),
     ).fetchall()
     found: dict[str, list[dict[str, object]]] = {"hidden": [], "live": [], "discarded": []}
     streams: dict[str, object] = {}
-    for status, stream, *values in rows:
+    for metrics, status, stream, *values in rows:
         if stream not in streams:
             streams[stream] = parsed(stream, where)
         record = {"stream": streams[stream], **dict(zip(columns, values, strict=True))}
+        if metrics is not None:
+            record["metrics"] = parsed(metrics, where)
         found.setdefault(status, []).append(record)
     return KeptFiles(*(files_from(found[name], where) for name in ("hidden", "live", "discarded")))
 
@@ -135,6 +145,13 @@ def write(
         _put(sql, request, "live", [file for file in stays if file.version is not None])
         _put(sql, request, "hidden", change.hidden)
         _put(sql, request, "discarded", change.discarded)
+        _put_metrics(sql, request, change.hidden)
+    if any(change.kept is not None or change.discarded for change in changes):
+        sql.execute(
+            "DELETE FROM dativo_metrics WHERE pipeline = ? AND partition = ? AND path NOT IN "
+            "(SELECT path FROM dativo_files WHERE pipeline = ? AND partition = ? AND status = 'hidden')",
+            (*key, *key),
+        )
 
 
 def forget(sql: sqlite3.Cursor, request: Open, files: Sequence[PlacedFile]) -> None:
@@ -163,6 +180,21 @@ def _put(sql: sqlite3.Cursor, request: Open, status: str, files: Sequence[Placed
                 file.generation,
             )
             for file in files
+        ],
+    )
+
+
+def _put_metrics(sql: sqlite3.Cursor, request: Open, files: Sequence[PlacedFile]) -> None:
+    sql.executemany(
+        "INSERT OR REPLACE INTO dativo_metrics VALUES (?, ?, ?, ?)",
+        [
+            (
+                *_key(request),
+                file.path,
+                json.dumps([column.to_record() for column in file.metrics], separators=(",", ":")),
+            )
+            for file in files
+            if file.metrics
         ],
     )
 
