@@ -7,6 +7,7 @@ import pytest
 from dativo.plugins.commit.changes import Holdings
 from dativo.plugins.commit.faults import CommitFault
 from dativo.plugins.commit.generations import Overwrites
+from dativo.plugins.commit.identifiers import REJECTS
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import Generation, Head, Intent, PlacedFile
 from dativo.protocol.state import StateEntry, Stream
@@ -152,3 +153,10 @@ def test_activation_discards_what_nobody_saw() -> None:
     assert [file.path for file in change.added] == ["new2"]
     assert [file.path for file in change.kept or ()] == ["v2"]
     assert [file.path for file in change.discarded] == ["new1"]
+
+
+def test_rejects_append_whatever_overwrites() -> None:
+    everything = Overwrites(asked("overwrite"), head())
+    assert not everything.includes(REJECTS) and everything.includes(A)
+    assert everything.number(REJECTS) is None and everything.number(A) == 1
+    assert everything.streams([A, REJECTS]) == {A}

@@ -111,3 +111,11 @@ def test_naughty_strings() -> None:
     assert len(names) > 400
     for name in names:
         check(name)
+
+
+def test_rejects_alone_have_a_reserved_name() -> None:
+    name = "_dativo_rejects"
+    assert identifiers.table_names(Stream("", name)) == (name, name)
+    plain, hashed = identifiers.table_names(Stream("x", name))
+    assert plain == "x___dativo_rejects" and hashed.startswith(plain)
+    assert identifiers.table_names(Stream("", "_DATIVO_rejects"))[0] == "dativo_rejects"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dativo.plugins.commit.faults import conflict_fault
+from dativo.plugins.commit.identifiers import REJECTS
 from dativo.plugins.commit.messages import Open
 from dativo.plugins.commit.target import Generation, Head
 from dativo.protocol.state import StateEntry, Stream, merge
@@ -53,11 +54,15 @@ class Overwrites:
         return self._pending
 
     def includes(self, stream: Stream | None) -> bool:
-        """Tell whether ``stream`` overwrites; None stands for the whole source."""
+        """Tell whether ``stream`` overwrites; None stands for the whole source. Rejects always append."""
+        if stream == REJECTS:
+            return False
         return self.any if stream is None else self._everything or stream in self._requested
 
     def number(self, stream: Stream) -> int | None:
         """Return the generation that the stream's rows belong to, None for a stream that appends."""
+        if stream == REJECTS:
+            return None
         if self._everything:
             return self._next
         asked = self._requested.get(stream)
@@ -104,7 +109,7 @@ class Overwrites:
 
     def streams(self, planned: Iterable[Stream]) -> frozenset[Stream]:
         """Return the streams that a swap replaces: in mode overwrite those that the source declared in this run."""
-        return frozenset(planned) if self._everything else frozenset(self._requested)
+        return frozenset(planned) - {REJECTS} if self._everything else frozenset(self._requested)
 
     def left_over(self, swapped: frozenset[Stream]) -> frozenset[Stream]:
         """Return the streams whose pending generation ends with a swap that it is not part of."""

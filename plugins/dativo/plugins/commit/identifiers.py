@@ -19,6 +19,8 @@ from dativo.protocol.state import Stream
 MAX_IDENTIFIER_CHARS = 128
 HASH_CHARS = 6
 RESERVED_PREFIX = "_dativo"
+REJECTS = Stream("", "_dativo_rejects")
+"""What the writer rejected. No source has a stream of that name, so its table can have it too."""
 
 _ILLEGAL = re.compile(r"[^a-z0-9_]")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
@@ -72,6 +74,8 @@ def table_names(stream: Stream) -> tuple[str, str]:
 
     A source's namespace is a part of the name: it is a stranger's text and never chooses a folder or a namespace of ours.
     """
+    if stream == REJECTS:
+        return stream.name, stream.name
     text = f"{stream.namespace}__{stream.name}" if stream.namespace else stream.name
     return fold(text), hashed(text, json.dumps([stream.namespace, stream.name]))
 
