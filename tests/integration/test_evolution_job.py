@@ -22,10 +22,15 @@ contracts:
 LAST = {"n": "integer", "amount": "string", "email": "string"}
 
 
-def send(workspace: Workspace, properties: dict[str, str], *rows: dict[str, Any]) -> None:
+def of(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object; a name stands for the schema of that type."""
+    schemas = {k: {"type": v} if isinstance(v, str) else v for k, v in properties.items()}
+    return {"type": "object", "properties": schemas}
+
+
+def send(workspace: Workspace, properties: dict[str, Any], *rows: dict[str, Any]) -> None:
     """Have the source send ``rows`` of such properties from now on."""
-    schema = {"type": "object", "properties": {k: {"type": v} for k, v in properties.items()}}
-    table = {"schema": schema, "records": [json.dumps(row) for row in rows]}
+    table = {"schema": of(**properties), "records": [json.dumps(row) for row in rows]}
     (workspace.folder / "plugins/types/table.json").write_text(json.dumps(table))
 
 
@@ -67,3 +72,40 @@ def test_a_schema_that_changes(workspace: Workspace, dialect: str, target: str) 
         )
     rows = reader().execute(query).fetchall()
     assert rows == [(1, 1, None, "a"), *[(2, None, "two", "b")] * 3]
+
+
+@pytest.mark.parametrize(("dialect", "target"), [("singer", "iceberg"), ("airbyte", "parquet")])
+def test_a_schema_that_changes_inside(workspace: Workspace, dialect: str, target: str) -> None:
+    workspace.plugin(ROOT / "tests/plugins/types", "types")
+    manifest = workspace.folder / "plugins/types/plugin.yaml"
+    manifest.write_text(manifest.read_text().replace("airbyte", dialect))
+    workspace.job(JOB.format(target=target, contract="{}"))
+    first = of(x="integer", Old="string", at=of(lat="number"))
+    send(
+        workspace,
+        {"n": "integer", "a": first, "l": {"type": "array", "items": of(p="integer")}},
+        {"n": 1, "a": {"x": 1, "Old": "o", "at": {"lat": 0.5}}, "l": [{"p": 1}, None]},
+    )
+    ran = workspace.run()
+    assert ran.status == 0, ran.stderr
+    second = of(x="string", new={"type": "array", "items": {"type": "boolean"}}, at="string")
+    lines = {"type": "array", "items": of(p="integer", q="number")}
+    send(
+        workspace,
+        {"n": "integer", "a": second, "l": lines},
+        {"n": 2, "a": {"x": "two", "new": [True], "at": "here"}, "l": [{"q": 2.5, "p": 2}]},
+        {"n": 3, "a": None, "l": []},
+    )
+    for _ in range(2):
+        ran = workspace.run()
+        assert ran.status == 0, ran.stderr
+    source = scan(workspace, target)
+    if target == "parquet":
+        source = source[:-1] + ", union_by_name=true)"
+    inside = "a.x, a.old, a.at.lat, a.x__string, a.new, a.at__string"
+    found = reader().execute(f"SELECT n, {inside}, l FROM {source} ORDER BY n").fetchall()
+    assert found == [
+        (1, 1, "o", 0.5, None, None, None, [{"p": 1, "q": None}, None]),
+        *[(2, None, None, None, "two", [True], "here", [{"p": 2, "q": 2.5}])] * 2,
+        *[(3, *[None] * 6, [])] * 2,
+    ]
