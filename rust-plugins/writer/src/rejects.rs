@@ -218,3 +218,54 @@ fn shown(stream: &StreamName) -> String {
         None => stream.name.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejects(kept: usize, total: u64, mark: u64) -> Rejects {
+        let count = |records| Count { records, values: 0 };
+        let mut rejects = Rejects {
+            total: count(total),
+            mark: count(mark),
+            ..Rejects::default()
+        };
+        for _ in 0..kept {
+            rejects.keep(Kept {
+                fault: Fault::plugin("record.value", "no"),
+                text: None,
+                at: 0,
+            });
+        }
+        rejects
+    }
+
+    #[test]
+    fn what_came_behind_the_mark_is_forgotten_in_memory_first() {
+        for (kept, total, mark, left, in_files) in [
+            (5, 5, 5, 5, 0),
+            (5, 5, 3, 3, 0),
+            (2, 5, 3, 0, 0),
+            (1, 5, 3, 0, 1),
+            (0, 5, 0, 0, 5),
+        ] {
+            let mut rejects = rejects(kept, total, mark);
+            let bytes = rejects.bytes();
+            assert_eq!(rejects.cut_to_mark(), in_files);
+            assert_eq!(rejects.kept.len(), left);
+            assert_eq!(rejects.bytes(), bytes / kept.max(1) * left);
+            assert_eq!(rejects.total, rejects.mark);
+        }
+    }
+
+    #[test]
+    fn an_epoch_has_what_came_since_the_last() {
+        let mut rejects = rejects(3, 3, 0);
+        assert_eq!(rejects.seal().rows(), 3);
+        rejects.total.values += 2;
+        let added = rejects.seal();
+        assert_eq!((added.records, added.values), (0, 2));
+        assert_eq!(rejects.take().len(), 3);
+        assert_eq!(rejects.bytes(), 0);
+    }
+}
