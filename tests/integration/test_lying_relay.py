@@ -13,6 +13,10 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 HELLO = say(type="hello", protocol="1.0", program="dativo-relay", version="0.1.0", features=[])
 PASSED = say(type="passed", input="0", lines=0, counts=[])
 
+STREAM = {"namespace": None, "name": "rows"}
+LOST = {"stream": STREAM, "read": 3, "written": 1, "rejected": 0, "filtered": 1}
+UNBALANCED = say(type="passed", input="0", lines=3, counts=[LOST])
+
 
 def state(**more: Any) -> str:
     usual = {
@@ -37,8 +41,19 @@ def state(**more: Any) -> str:
         (["fill x 40000000"], "longer than", 7),
         (["exit 0"], "dativo-relay ended", 1),
         (["input", "wait finish", "exit 0"], "dativo-relay ended", 1),
+        (["input", "wait finish", UNBALANCED], "3 rows read, 1 written, 0 rejected and 1", 7),
     ],
-    ids=["passed", "an epoch", "committed", "a state", "no JSON", "no end", "gone", "gone late"],
+    ids=[
+        "passed",
+        "an epoch",
+        "committed",
+        "a state",
+        "no JSON",
+        "no end",
+        "gone",
+        "gone late",
+        "lost rows",
+    ],
 )
 def test_a_lie_ends_the_run(
     workspace: Workspace, acts: list[str], message: str, status: int

@@ -110,11 +110,7 @@ class Claims:
                     f"{count.written} rows written, or counted twice, and {rows} in files",
                     value=show.foreign(str(count.stream)),
                 )
-            if count.read != count.written + count.rejected + count.filtered:
-                raise ProtocolViolation(
-                    f"{count.read} rows read, {count.written} written, {count.rejected} rejected and {count.filtered} filtered",
-                    value=show.foreign(str(count.stream)),
-                )
+            check_balance(count)
             self._read[count.stream] += count.read
         for stream, rows in files.items():
             if rows:
@@ -156,6 +152,15 @@ class Claims:
             raise ProtocolViolation(
                 f"a state of {size} bytes, the limit is {self._max_state_bytes}"
             )
+
+
+def check_balance(count: events.Counts) -> None:
+    """Raise ProtocolViolation unless every row that was read has gone somewhere."""
+    if count.read != count.written + count.rejected + count.filtered:
+        raise ProtocolViolation(
+            f"{count.read} rows read, {count.written} written, {count.rejected} rejected and {count.filtered} filtered",
+            value=show.foreign(str(count.stream)),
+        )
 
 
 def _streams(message: events.Sealed) -> Iterator[Stream]:

@@ -22,6 +22,7 @@ from typing import Final
 
 from dativo.kernel import registry, show, walls
 from dativo.kernel.acknowledgements import Acknowledgements
+from dativo.kernel.claims import check_balance
 from dativo.kernel.conversation import Conversation, Ending, Observer
 from dativo.kernel.exchange import ExchangeFolder
 from dativo.kernel.limits import (
@@ -239,6 +240,8 @@ class Passing(Conversation):
                     raise ProtocolViolation(
                         "everything was called passed on before the input was done"
                     )
+                for count in message.counts:
+                    check_balance(count)
                 self._passed = peer.said_goodbye = True
                 self.tally.passed = message.counts
             case events.Passed() if peer is self._acks:
