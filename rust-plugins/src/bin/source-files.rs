@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    dativo_source_files::main()
+}
