@@ -65,7 +65,7 @@ pub(crate) struct Hello {
     pub protocol: &'static str,
     pub program: &'static str,
     pub version: &'static str,
-    pub features: [&'static str; 0],
+    pub features: &'static [&'static str],
 }
 
 #[derive(Serialize)]

@@ -54,6 +54,16 @@ pub fn main<C: DeserializeOwned>(
     version: &'static str,
     run: impl FnOnce(&mut Control<C>) -> Result<(), Stop>,
 ) -> ExitCode {
+    main_with(program, version, &[], run)
+}
+
+/// The same for a process that names `features` (docs/spec/handshake.md).
+pub fn main_with<C: DeserializeOwned>(
+    program: &'static str,
+    version: &'static str,
+    features: &'static [&'static str],
+    run: impl FnOnce(&mut Control<C>) -> Result<(), Stop>,
+) -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if arguments == ["--version"] {
         println!("{program} {version} protocol {PROTOCOL}");
@@ -72,7 +82,7 @@ pub fn main<C: DeserializeOwned>(
         protocol: PROTOCOL,
         program,
         version,
-        features: [],
+        features,
     };
     match control.send(&hello).and_then(|()| run(&mut control)) {
         Ok(()) | Err(Stop::Aborted) => ExitCode::SUCCESS,

@@ -58,6 +58,9 @@ pub struct Open {
     /// Cut at the first state that covers rows, whatever the limits of an epoch say.
     #[serde(default)]
     pub first_state: bool,
+    /// The source may write batches.
+    #[serde(default)]
+    pub batches: bool,
     pub limits: Limits,
     pub epoch: EpochLimits,
     pub max_epochs_waiting: usize,

@@ -3,6 +3,7 @@
 //! The kernel talks to it on descriptor 3 (docs/spec/events.md). It takes no arguments, reads no files and
 //! has no network; whatever stdin holds, it ends with files that are sealed or with one located error.
 
+mod batch;
 mod epoch;
 mod events;
 mod parquet_file;
@@ -27,5 +28,5 @@ type Control = dativo_channel::control::Control<Command>;
 
 /// The process. Its exit status is in docs/spec/exit-codes.md.
 pub fn main() -> ExitCode {
-    dativo_channel::main(PROGRAM, VERSION, run::run)
+    dativo_channel::main_with(PROGRAM, VERSION, &["batches"], run::run)
 }

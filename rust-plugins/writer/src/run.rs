@@ -48,11 +48,7 @@ impl Loop {
 
     fn run(&mut self, session: &mut Session<'_>) -> Result<(), Stop> {
         loop {
-            while !session.is_blocked()
-                && let Some(line) = self.framer.line()?
-            {
-                session.take(line)?;
-            }
+            while !session.is_blocked() && self.step(session)? {}
             let at_once = session.finishing.is_some_and(|finish| finish.at_once);
             if (self.ended || at_once) && !session.is_blocked() {
                 if let Some(finish) = session.finishing {
@@ -71,6 +67,24 @@ impl Loop {
         }
     }
 
+    /// Deal with the next line or batch; false until more has been read.
+    fn step(&mut self, session: &mut Session<'_>) -> Result<bool, Stop> {
+        if self.framer.is_in_body() {
+            return match self.framer.body() {
+                Some(body) => session.take_batch(body).map(|()| true),
+                None => Ok(false),
+            };
+        }
+        let Some(line) = self.framer.line()? else {
+            return Ok(false);
+        };
+        session.take(line)?;
+        if let Some(bytes) = session.due_bytes() {
+            self.framer.expect_body(bytes)?;
+        }
+        Ok(true)
+    }
+
     /// The source is done: check its last line, seal the rest. Half a line fails the run, behind what the source's states cover.
     fn finish(&mut self, session: &mut Session<'_>, finish: Finish) -> Result<(), Stop> {
         self.send_stats(session)?;
@@ -80,7 +94,8 @@ impl Loop {
         let Some(half) = half else {
             return Ok(());
         };
-        let fault = Fault::plugin("framing.half_line", "the output ends inside a line");
+        let message = "the output ends inside a line or a batch";
+        let fault = Fault::plugin("framing.half_line", message);
         Err(fault.at(half.number, half.byte).value(half.bytes).into())
     }
 

@@ -1,5 +1,6 @@
 //! What is done with each line and each command.
 
+mod batches;
 mod checkpoint;
 mod files;
 mod rejects;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use arrow_schema::SchemaRef;
 use dativo_channel::said::Said;
 use dativo_channel::unexpected;
+use dativo_wire::batch;
 use dativo_wire::bounds::check_state;
 use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
 use dativo_wire::fault::{Blame, Fault};
@@ -23,6 +25,7 @@ use crate::events::{Command, Finish, Misfits, Open, StateSeen, Undeclared};
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
+use batches::Due;
 use rejects::misfit;
 use streams::before_schema;
 
@@ -61,6 +64,8 @@ pub struct Session<'c> {
     rejects_bytes: usize,
     said: Said,
     oddities: Oddities,
+    /// A batch was announced, and its bytes come next.
+    due: Option<Due>,
     /// STATEs read.
     states: u64,
     state_seen_at: Option<Instant>,
@@ -102,6 +107,7 @@ impl<'c> Session<'c> {
             rejects_bytes: 0,
             said: Said::new(open.limits.max_text_lines),
             oddities: Oddities::new(open.strict),
+            due: None,
             states: 0,
             state_seen_at: None,
             open,
@@ -170,6 +176,11 @@ impl<'c> Session<'c> {
             LineKind::Message => line.check_utf8()?,
         }
         let max_depth = self.open.limits.max_depth;
+        if self.open.batches
+            && let Some(announced) = batch::announced(line.bytes, max_depth)
+        {
+            return self.announce(announced, line);
+        }
         let message = envelope::read(self.dialect, line.bytes, max_depth, &mut odd);
         let message = message.map_err(|bad| line.fault(&bad))?;
         if let Message::Record(record) = message {

@@ -9,6 +9,7 @@ use dativo_wire::decode::Decoder;
 use dativo_wire::fault::{Blame, Fault, StreamName};
 use dativo_wire::types::Column;
 
+use crate::batch::Intake;
 use crate::events::{Activation, Contract, Counts, StreamId, StreamPlan};
 use crate::parquet_file::ParquetFile;
 use crate::plan;
@@ -79,7 +80,12 @@ impl Stream {
 
     #[inline(always)]
     pub fn add_row(&mut self) {
-        self.read += 1;
+        self.add_rows(1);
+    }
+
+    #[inline(always)]
+    pub fn add_rows(&mut self, rows: u64) {
+        self.read += rows;
         if self.open_since.is_none() {
             self.open_since = Some(Instant::now());
         }
@@ -138,6 +144,8 @@ impl Stream {
 /// Where a stream's rows go.
 pub struct Table {
     pub decoder: Decoder,
+    /// How batches become its rows.
+    pub intake: Intake,
     pub schema: SchemaRef,
     /// Bytes that one row takes in the open batch besides its text.
     pub row_bytes: usize,
@@ -154,11 +162,14 @@ impl Table {
     /// The table that `plan` gives for `columns`; those that it leaves out are not selected. No record may be without
     /// one of `keys`, as far as they are selected.
     pub fn new(columns: &[Column], keys: &[String], plan: StreamPlan) -> Result<Table, Box<Fault>> {
-        let decoder = Decoder::new(plan::fields(columns, keys, plan.columns)?);
+        let fields = plan::fields(columns, keys, plan.columns)?;
+        let intake = Intake::new(columns, &fields);
+        let decoder = Decoder::new(fields);
         Ok(Table {
             row_bytes: decoder.row_bytes(),
             schema: Arc::new(Schema::new(decoder.arrow_fields().to_vec())),
             decoder,
+            intake,
             batch_bytes: 0,
             list_bytes: 0,
             file: None,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use dativo_channel::events::Reading;
 use dativo_wire::fault::Fault;
 
@@ -23,13 +24,25 @@ enum Last {
 impl Session<'_> {
     /// Encode the open batch of a stream.
     pub(super) fn write_batch(&mut self, index: usize) -> Result<(), Stop> {
-        let max_dictionaries = self.max_dictionaries();
-        let stream = &mut self.streams[index];
-        let Some(table) = stream.table.as_mut() else {
+        let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
         let before = table.memory_bytes();
-        let Some(batch) = table.take_batch()? else {
+        match table.take_batch()? {
+            Some(batch) => self.write_rows(index, &batch, before),
+            None => Ok(()),
+        }
+    }
+
+    /// Encode rows of a stream that held `before` bytes of memory.
+    pub(super) fn write_rows(
+        &mut self,
+        index: usize,
+        batch: &RecordBatch,
+        before: usize,
+    ) -> Result<(), Stop> {
+        let max_dictionaries = self.max_dictionaries();
+        let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
         let file = match &mut table.file {
@@ -39,13 +52,13 @@ impl Session<'_> {
                 none.insert(ParquetFile::new(
                     staged,
                     table.schema.clone(),
-                    &batch,
+                    batch,
                     &self.open.parquet,
                     max_dictionaries,
                 )?)
             }
         };
-        file.write(&batch)?;
+        file.write(batch)?;
         self.measure(index, before)?;
         let limit = self.open.parquet.file_bytes;
         let is_full = |table: &Table| {
