@@ -58,7 +58,7 @@ class Input:
     """What the writer is to read.
 
     ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first one is
-    committed at once; ``max_output_bytes`` None is any number.
+    committed at once; ``max_output_bytes`` None is any number; ``batches``: the source can write batches.
     """
 
     dialect: Dialect
@@ -69,6 +69,7 @@ class Input:
     echo: bool = False
     first_state: bool = False
     max_output_bytes: int | None = None
+    batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
 
 
@@ -93,6 +94,7 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
         "strict": source.strict,
         "echo": source.echo,
         "first_state": source.first_state,
+        "batches": source.batches,
         "limits": {
             "max_line_bytes": limits.max_line_bytes,
             "max_depth": limits.max_depth,
@@ -219,6 +221,12 @@ class Landing(Conversation):
     def reader(self) -> Peer | None:
         """The writer."""
         return self._writer
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the writer that was started takes batches."""
+        session = self._writer.session if self._writer is not None else None
+        return session is not None and "batches" in session.features
 
     @property
     def is_done(self) -> bool:

@@ -35,6 +35,7 @@ class Manifest:
     entry: str
     arguments: tuple[str, ...]
     dependencies: tuple[str, ...]
+    features: tuple[str, ...]
     digest: str
 
 
@@ -71,6 +72,7 @@ def load(folder: Path) -> Manifest:
         entry=entry[kind],
         arguments=entry.get("arguments", ()),
         dependencies=said.get("dependencies", ()),
+        features=said.get("features", ()),
         digest=hashlib.sha256(f"{VERSION}\n{document.digest()}".encode()).hexdigest(),
     )
 

@@ -1,11 +1,12 @@
 """From a name in a job to a program: which files it is made of, by digest, and how it is started. It never imports one.
 
-`airbyte:…`, `singer:…` and `image:…` come from dativo.lock and the store; `iceberg` and `parquet` are dativo's own; `./folder`
-and any other bare name is a `plugin.yaml` in the workspace.
+`airbyte:…`, `singer:…` and `image:…` come from dativo.lock and the store; `iceberg`, `parquet` and `files` are dativo's own;
+`./folder` and any other bare name is a `plugin.yaml` in the workspace.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -23,6 +24,7 @@ from dativo.sandbox import Container
 
 Role: TypeAlias = Literal["source", "target"]
 OWN_TARGETS: Final = ("iceberg", "parquet")
+OWN_SOURCES: Final = ("files",)
 _ROLES: Final[dict[str, Role]] = {"reader": "source", "writer": "target"}
 
 
@@ -30,7 +32,8 @@ _ROLES: Final[dict[str, Role]] = {"reader": "source", "writer": "target"}
 class Installed:
     """A program that can be started.
 
-    ``role``: whether records come out of it or go into it. ``digest``: SHA-256 (hex) of what runs, the artefact of an approval.
+    ``role``: whether records come out of it or go into it; ``batches``: a source that can write batches (docs/spec/batch.md).
+    ``digest``: SHA-256 (hex) of what runs, the artefact of an approval.
     ``argv`` is complete but for the verb. ``runtime``: paths it needs to read, to be bound read-only at the same place;
     /usr is not among them. ``path``: its own folder of commands, for PATH. Of an image there are its id (``image``), its root
     file system (``root``), the ``environment`` that it asks for, its working folder (``cwd``); and the ``container`` that it
@@ -50,6 +53,7 @@ class Installed:
     cwd: str = "/tmp"  # noqa: S108  # inside, a tmpfs of its own
     image: str | None = None
     container: Container | None = None
+    batches: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -85,6 +89,8 @@ def find_plugin(
     """Return the source or target ``reference``, after its files were checked. Raises as find_source does."""
     if reference in OWN_TARGETS:
         return _own_target(reference)
+    if reference in OWN_SOURCES:
+        return _own_source(reference)
     if reference.startswith(lock.IMAGE):
         return _image(reference, workspace, paths, verify=verify)
     if not lock.is_packaged(reference):
@@ -258,6 +264,7 @@ def _local(reference: str, workspace: Path) -> Installed:
         argv=(*start, *found.arguments),
         runtime=_runtime(runtime),
         role=role,
+        batches="batches" in found.features,
     )
 
 
@@ -273,6 +280,25 @@ def _own_target(name: str) -> Installed:
         argv=(*own_module(found.entry), *found.arguments),
         runtime=own_runtime(),
         role="target",
+    )
+
+
+def _own_source(name: str) -> Installed:
+    """Return a source of dativo's own: an executable that lies with ours, confined as any other. Its digest covers the file."""
+    found = manifest.first_party(name)
+    if found.type != "reader" or found.protocol == "native" or found.entry_kind != "executable":
+        raise InternalError(f"plugin {name} is not a source", Where(file=str(found.folder)))
+    program = executable(found.entry, os.environ)
+    with program.open("rb") as file:
+        contents = hashlib.file_digest(file, "sha256").hexdigest()
+    return Installed(
+        reference=name,
+        kind=found.protocol,
+        version=found.version,
+        digest=hashlib.sha256(f"{found.digest}\n{contents}".encode()).hexdigest(),
+        argv=(str(program), *found.arguments),
+        runtime=_runtime((program,)),
+        batches="batches" in found.features,
     )
 
 

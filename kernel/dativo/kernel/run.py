@@ -96,6 +96,7 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
                     read_documents(plan.source, plan.discovered, plan.selected, opened.states),
                     processes,
                     stdout=write_end,
+                    batches=landing.takes_batches,
                 )
             landing.carry(source)
     finally:
@@ -118,6 +119,7 @@ def _input(plan: Plan) -> Input:
         said.limits,
         strict=said.source.strict,
         max_output_bytes=plan.source.grants.output_bytes,
+        batches=plan.source.plugin.batches,
         contracts=said.contracts,
     )
 

@@ -465,6 +465,7 @@ PLUGIN: Final = Shape(
         "dependencies": list_of(TEXT),
         "permissions": GRANTS,
         "requires": list_of(TEXT, most=100),
+        "features": list_of(one_of("batches"), most=1),
         "metadata": foreign,
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from dativo.kernel import verbs, walls
 from dativo.kernel.exchange import INSIDE, ExchangeFolder, variables
@@ -13,6 +14,9 @@ from dativo.protocol.catalog import Catalog, configured_airbyte, configured_sing
 from dativo.protocol.errors import PluginFailed
 from dativo.protocol.state import StateEntry
 from dativo.sandbox import Confined, Identity
+
+BATCHES: Final = ("DATIVO_BATCHES", "arrow-ipc")
+"""Tells a source that its reader takes batches (docs/spec/batch.md)."""
 
 
 def read_documents(
@@ -42,12 +46,15 @@ def start_source(
     stdout: int,
     identity: Identity | None = None,
     exchange: ExchangeFolder | None = None,
+    batches: bool = False,
 ) -> Confined:
     """Start a source that writes into ``stdout``, and files into ``exchange``. Raises PluginFailed, and the sandbox's errors.
 
-    ``identity`` is who it becomes as root; by default somebody of its own.
+    ``identity`` is who it becomes as root; by default somebody of its own. ``batches``: its reader takes them.
     """
     grants = source.walled()
+    if batches and source.plugin.batches:
+        grants = replace(grants, environment=(*grants.environment, BATCHES))
     if exchange is not None:
         grants = replace(
             grants,

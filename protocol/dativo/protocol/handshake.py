@@ -7,10 +7,14 @@ protocol is the same; a feature is in force when both name it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dativo.protocol.control import PROTOCOL_VERSION, compatible
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.events import Hello
+
+FEATURES: Final = frozenset({"batches"})
+"""What this kernel can deal with. ``batches``: the process takes rows as Arrow IPC (docs/spec/batch.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def hello(program: str, version: str, features: tuple[str, ...] = ()) -> dict[st
     }
 
 
-def agree(theirs: Hello, *, program: str, features: frozenset[str] = frozenset()) -> Session:
+def agree(theirs: Hello, *, program: str, features: frozenset[str] = FEATURES) -> Session:
     """Return the session with a peer that said ``theirs`` and was started as ``program``. Raises ProtocolViolation."""
     if theirs.program != program:
         raise ProtocolViolation(
