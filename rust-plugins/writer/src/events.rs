@@ -3,6 +3,7 @@
 pub use dativo_channel::events::{Counts, Dialect, StateSeen, Stats, StreamId, Undeclared};
 use serde::{Deserialize, Serialize};
 
+use crate::metadata;
 use crate::plan::{PlannedColumn, SchemaColumn};
 
 /// What the kernel says.
@@ -55,6 +56,8 @@ pub struct Open {
     pub echo: bool,
     #[serde(default)]
     pub numbers: Numbers,
+    /// Columns beside those of the source.
+    pub metadata: Option<metadata::Order>,
     /// Cut at the first state that covers rows, whatever the limits of an epoch say.
     #[serde(default)]
     pub first_state: bool,
@@ -152,6 +155,11 @@ pub struct StreamPlan {
     pub revision: u32,
     /// Of a stream that was not declared.
     pub contract: Option<Contract>,
+    /// The last epoch that was committed before the run.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The generation that the stream's rows belong to, where it overwrites.
+    pub generation: Option<i64>,
     pub columns: Vec<PlannedColumn>,
 }
 

@@ -26,6 +26,9 @@ pub struct SchemaColumn<'a> {
     pub property: &'a str,
     #[serde(rename = "type")]
     pub kind: WantedType<'a>,
+    /// No property of the source: its name is the column's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub metadata: bool,
 }
 
 /// A stream's columns as `stream_schema` asks for them.
@@ -35,8 +38,17 @@ pub fn wanted(columns: &[Column]) -> Vec<SchemaColumn<'_>> {
         .map(|column| SchemaColumn {
             property: &column.property,
             kind: wanted_type(&column.shape),
+            metadata: false,
         })
         .collect()
+}
+
+/// Metadata columns as `stream_schema` asks for them.
+pub fn wanted_metadata(columns: &[Column]) -> impl Iterator<Item = SchemaColumn<'_>> {
+    wanted(columns).into_iter().map(|column| SchemaColumn {
+        metadata: true,
+        ..column
+    })
 }
 
 fn wanted_type(shape: &Shape) -> WantedType<'_> {

@@ -151,6 +151,7 @@ pub fn wanted() -> Vec<SchemaColumn<'static>> {
     let column = |(property, kind): (&'static str, &str)| SchemaColumn {
         property,
         kind: WantedType::Name(kind.to_owned()),
+        metadata: false,
     };
     COLUMNS.into_iter().map(column).collect()
 }

@@ -249,6 +249,7 @@ impl<'c> Session<'c> {
             self.streams[index].version = version;
             self.push(index, &record, line)?;
         }
+        self.add_metadata(index, &record, line)?;
         self.count_row(index, line)?;
         if self.streams[index].contract.values == Misfits::DiscardValue {
             self.keep_values(index, line)?;
@@ -282,6 +283,27 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Take what the record, decoded last, carries for the metadata columns of its table.
+    #[inline]
+    fn add_metadata(
+        &mut self,
+        index: usize,
+        record: &Record<'_>,
+        line: Line<'_>,
+    ) -> Result<(), Stop> {
+        let stream = &mut self.streams[index];
+        let table = stream.table.as_mut();
+        let Some(metadata) = table.and_then(|table| table.metadata.as_mut()) else {
+            return Ok(());
+        };
+        let (number, max_depth) = (stream.read + 1, self.open.limits.max_depth);
+        let taken = metadata.push(number, self.dialect, &record.extras, max_depth);
+        taken.map_err(|fault| {
+            let fault = fault.at(line.number, line.byte);
+            fault.stream(stream.name.clone()).into()
+        })
+    }
+
     #[inline]
     fn count_row(&mut self, index: usize, line: Line<'_>) -> Result<(), Stop> {
         let stream = &mut self.streams[index];
@@ -291,7 +313,7 @@ impl<'c> Session<'c> {
         let Some(table) = stream.table.as_mut() else {
             return Ok(());
         };
-        let lists = table.decoder.list_bytes();
+        let lists = table.open_list_bytes();
         let bytes = line.bytes.len() + table.row_bytes + lists.saturating_sub(table.list_bytes);
         table.list_bytes = lists;
         stream.widest_row = stream.widest_row.max(bytes);

@@ -11,6 +11,7 @@ use dativo_wire::types::Column;
 
 use crate::batch::Intake;
 use crate::events::{Activation, Contract, Counts, StreamId, StreamPlan};
+use crate::metadata::Metadata;
 use crate::parquet_file::ParquetFile;
 use crate::plan;
 use crate::rejects::Rejects;
@@ -146,6 +147,8 @@ pub struct Table {
     pub decoder: Decoder,
     /// How batches become its rows.
     pub intake: Intake,
+    /// The columns behind those that are decoded.
+    pub metadata: Option<Metadata>,
     pub schema: SchemaRef,
     /// Bytes that one row takes in the open batch besides its text.
     pub row_bytes: usize,
@@ -169,6 +172,7 @@ impl Table {
             row_bytes: decoder.row_bytes(),
             schema: Arc::new(Schema::new(decoder.arrow_fields().to_vec())),
             decoder,
+            metadata: None,
             intake,
             batch_bytes: 0,
             list_bytes: 0,
@@ -178,14 +182,42 @@ impl Table {
         })
     }
 
-    /// The rows of the open batch; none if it is empty.
-    pub fn take_batch(&mut self) -> Result<Option<RecordBatch>, Box<Fault>> {
+    /// Have it end with metadata columns. Before its first row.
+    pub fn add_metadata(&mut self, metadata: Metadata) {
+        let decoded = self.decoder.arrow_fields().iter().cloned();
+        let fields: Vec<_> = decoded.chain(metadata.arrow_fields()).collect();
+        self.schema = Arc::new(Schema::new(fields));
+        self.row_bytes += metadata.row_bytes();
+        self.metadata = Some(metadata);
+    }
+
+    /// Bytes that the lists of the open batch take besides their texts.
+    #[inline(always)]
+    pub fn open_list_bytes(&self) -> usize {
+        let metadata = self.metadata.as_ref().map_or(0, Metadata::list_bytes);
+        self.decoder.list_bytes() + metadata
+    }
+
+    /// Keep the first `rows` rows of the open batch.
+    pub fn truncate(&mut self, rows: usize) {
+        self.decoder.truncate(rows);
+        if let Some(metadata) = &mut self.metadata {
+            metadata.truncate(rows);
+        }
+    }
+
+    /// The rows of the open batch, all of Singer's `version`; none if it is empty.
+    pub fn take_batch(&mut self, version: Option<i64>) -> Result<Option<RecordBatch>, Box<Fault>> {
         self.batch_bytes = 0;
         self.list_bytes = 0;
         if self.decoder.rows() == 0 {
             return Ok(None);
         }
-        let batch = RecordBatch::try_new(self.schema.clone(), self.decoder.finish());
+        let mut columns = self.decoder.finish();
+        if let Some(metadata) = &mut self.metadata {
+            columns.append(&mut metadata.finish(version)?);
+        }
+        let batch = RecordBatch::try_new(self.schema.clone(), columns);
         batch
             .map(Some)
             .map_err(|error| Fault::new("internal.batch", Blame::Dativo, error.to_string()))

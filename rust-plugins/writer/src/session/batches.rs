@@ -61,7 +61,10 @@ impl Session<'_> {
             return Err(at(Fault::new("internal.batch", Blame::Dativo, "no table")).into());
         };
         let max_depth = self.open.limits.max_depth;
-        let columns = table.intake.read(body, due.rows, max_depth).map_err(at)?;
+        let mut columns = table.intake.read(body, due.rows, max_depth).map_err(at)?;
+        if let Some(metadata) = &table.metadata {
+            columns.append(&mut metadata.of_bare_rows(stream.read + 1, due.rows)?);
+        }
         let batch = RecordBatch::try_new(table.schema.clone(), columns)
             .map_err(|error| Fault::new("internal.batch", Blame::Dativo, error.to_string()))?;
         stream.widest_row = stream.widest_row.max(widest_row(&batch));

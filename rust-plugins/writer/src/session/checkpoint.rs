@@ -56,7 +56,7 @@ impl Session<'_> {
         };
         let kept = table.decoder.rows().saturating_sub(rows as usize);
         let mut left = rows - (table.decoder.rows() - kept) as u64;
-        table.decoder.truncate(kept);
+        table.truncate(kept);
         if kept == 0 {
             self.memory -= std::mem::take(&mut table.batch_bytes);
         }

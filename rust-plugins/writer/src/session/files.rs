@@ -24,11 +24,12 @@ enum Last {
 impl Session<'_> {
     /// Encode the open batch of a stream.
     pub(super) fn write_batch(&mut self, index: usize) -> Result<(), Stop> {
+        let version = self.streams[index].version;
         let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
         let before = table.memory_bytes();
-        match table.take_batch()? {
+        match table.take_batch(version)? {
             Some(batch) => self.write_rows(index, &batch, before),
             None => Ok(()),
         }

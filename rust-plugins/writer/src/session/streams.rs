@@ -10,6 +10,7 @@ use dativo_wire::types::Column;
 use super::Session;
 use crate::Stop;
 use crate::events::{Misfits, StreamPlan, StreamSchema, Undeclared};
+use crate::metadata::Metadata;
 use crate::plan;
 use crate::rejects;
 use crate::stream::{Stream, Table};
@@ -77,7 +78,7 @@ impl Session<'_> {
         Ok(self.add(stream.to_name(), Vec::new()))
     }
 
-    pub(super) fn plan(&mut self, plan: StreamPlan) -> Result<(), Stop> {
+    pub(super) fn plan(&mut self, mut plan: StreamPlan) -> Result<(), Stop> {
         let name = plan.stream.clone().into_name();
         if rejects::is_reserved(&name) {
             self.rejects_schema = Some(rejects::schema(&plan).map_err(|fault| fault.stream(name))?);
@@ -101,8 +102,16 @@ impl Session<'_> {
             Dialect::Airbyte => &[],
             Dialect::Singer => stream.key.as_slice(),
         };
-        let table = Table::new(&stream.columns, keys, plan);
-        let mut table = table.map_err(|fault| fault.stream(name))?;
+        let at = |fault: Box<Fault>| fault.stream(name.clone());
+        let metadata = self.open.metadata.as_ref();
+        let metadata = metadata
+            .map(|order| Metadata::take(order, &name, &stream.columns, &mut plan))
+            .transpose();
+        let metadata = metadata.map_err(at)?;
+        let mut table = Table::new(&stream.columns, keys, plan).map_err(at)?;
+        if let Some(metadata) = metadata {
+            table.add_metadata(metadata);
+        }
         table
             .decoder
             .set_lenient(stream.contract.values == Misfits::DiscardValue);
@@ -179,19 +188,32 @@ impl Session<'_> {
     /// The columns of a stream's schema.
     fn compile(&self, index: usize, text: &[u8]) -> Result<Vec<Column>, Box<Fault>> {
         let limits = &self.open.limits;
-        schema::compile(
+        let columns = schema::compile(
             text,
             Options {
                 max_columns: limits.max_columns,
                 max_depth: limits.max_depth,
                 numbers: self.open.numbers.into(),
             },
-        )
-        .map_err(|fault| fault.stream(self.streams[index].name.clone()))
+        );
+        let columns = columns.and_then(|columns| {
+            self.added_to(&columns)?;
+            Ok(columns)
+        });
+        columns.map_err(|fault| fault.stream(self.streams[index].name.clone()))
+    }
+
+    /// The metadata columns beside those of a source.
+    fn added_to(&self, columns: &[Column]) -> Result<Vec<Column>, Box<Fault>> {
+        match &self.open.metadata {
+            Some(order) => order.columns.columns(columns),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Send a stream's new columns; its plan is awaited by the caller.
     fn propose(&mut self, index: usize, columns: Vec<Column>) -> Result<(), Stop> {
+        let added = self.added_to(&columns)?;
         let stream = &mut self.streams[index];
         stream.revision += 1;
         stream.table = None;
@@ -201,7 +223,10 @@ impl Session<'_> {
             stream: stream.id(),
             revision: stream.revision,
             key: &stream.key,
-            columns: plan::wanted(&stream.columns),
+            columns: plan::wanted(&stream.columns)
+                .into_iter()
+                .chain(plan::wanted_metadata(&added))
+                .collect(),
         })
     }
 
