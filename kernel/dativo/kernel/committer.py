@@ -22,7 +22,7 @@ class Target:
     """Where it lands.
 
     ``overwrites``: streams that overwrite although ``mode`` is append, with the caller's generation; None lets the committer
-    number it.
+    number it. ``metadata``: which columns tables have beside those of the source (docs/spec/metadata.md).
     """
 
     plugin: registry.Installed
@@ -32,6 +32,7 @@ class Target:
     mode: str = "append"
     epoch: EpochLimits = field(default_factory=EpochLimits)
     overwrites: tuple[tuple[Stream, int | None], ...] = ()
+    metadata: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

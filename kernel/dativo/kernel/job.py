@@ -67,7 +67,8 @@ class ForeignTargetJob:
 class TargetJob:
     """One of dativo's own targets: ``iceberg`` or ``parquet``; the warehouse is a real absolute path.
 
-    ``network``: what its committer asks for, beside the warehouse that it may write.
+    ``metadata``: which columns tables have beside those of the source. ``network``: what its committer asks for, beside the
+    warehouse that it may write.
     """
 
     connector: str
@@ -75,6 +76,7 @@ class TargetJob:
     namespace: str
     mode: str = "append"
     epoch: EpochLimits = field(default_factory=EpochLimits)
+    metadata: str = "none"
     network: tuple[NetworkGrant, ...] = ()
 
     @property
@@ -188,6 +190,7 @@ def _target(
         namespace=said["config"]["namespace"],
         mode=said.get("mode", "append"),
         epoch=replace(EpochLimits(), **epoch),
+        metadata=said.get("metadata", "none"),
         network=collect(
             said.get("grants", {}).get("network", ()),
             document.where(("target", "grants", "network")),

@@ -120,6 +120,13 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
     }
 
 
+def _metadata(target: Target) -> dict[str, object]:
+    """Return what the writer is told of metadata columns."""
+    if target.metadata == "none":
+        return {}
+    return {"metadata": {"columns": target.metadata, "pipeline": target.pipeline}}
+
+
 def _with(event: control.Event, contract: dict[str, object] | None) -> control.Event:
     """Return ``event`` with the kernel's word on the stream's contract, whatever the sender said of it."""
     own = {key: value for key, value in event.items() if key != "contract"}
@@ -209,7 +216,7 @@ class Landing(Conversation):
                         for stream in sorted(self._declared)
                     ],
                 },
-                self._writer: open_writer(source, target.epoch),
+                self._writer: {**open_writer(source, target.epoch), **_metadata(target)},
             },
             until=lambda: self.tally.opened is not None,
         )

@@ -174,7 +174,8 @@ class Plan:
         target = self.job.own_target
         grants = {"network": [str(grant) for grant in target.network]}
         said = {"connector": self.target.reference, "mode": target.mode, **target.config}
-        return {**said, "grants": grants, "contracts": self._contracts()}
+        rules = {"metadata": target.metadata, "contracts": self._contracts()}
+        return {**said, "grants": grants, **rules}
 
     def _contracts(self) -> dict[str, object]:
         """Return what holds for each stream that the job has a contract for."""

@@ -141,5 +141,11 @@ def own_target(plugin: Installed, job: Job) -> Target:
     """Return the target of a job as writer and committer are told of it."""
     said = job.own_target
     return Target(
-        plugin, job.pipeline, said.warehouse, said.namespace, mode=said.mode, epoch=said.epoch
+        plugin,
+        job.pipeline,
+        said.warehouse,
+        said.namespace,
+        mode=said.mode,
+        epoch=said.epoch,
+        metadata=said.metadata,
     )

@@ -280,6 +280,8 @@ TARGET_CONFIG: Final = Shape(
 )
 EPOCH: Final = Shape({}, {"bytes": SIZE, "rows": COUNT, "time": SECONDS})
 OWN_TARGETS: Final = ("iceberg", "parquet")
+METADATA: Final = ("none", "dativo", "singer", "airbyte")
+"""Columns of tables beside those of their source (docs/spec/metadata.md)."""
 COMMITTER_GRANTS: Final = Shape({}, {"network": GRANTS.keys["network"]})
 _TARGET_NOT_BUILT: Final = frozenset({"custom_writer", "path", "engine", "shared", "eof"})
 OWN_TARGET: Final = Shape(
@@ -287,6 +289,7 @@ OWN_TARGET: Final = Shape(
     {
         "mode": one_of("append", "overwrite", others="this mode is not built yet"),
         "epoch": EPOCH,
+        "metadata": one_of(*METADATA),
         "grants": COMMITTER_GRANTS,
     },
     _TARGET_NOT_BUILT,

@@ -116,6 +116,7 @@ def target(
         mode=config.mode,
         epoch=config.epoch,
         overwrites=overwrites,
+        metadata=config.metadata,
     )
 
 

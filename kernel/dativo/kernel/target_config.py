@@ -43,6 +43,7 @@ class TargetConfig:
     eof: Eof | None = None
     strict: bool = False
     epoch: EpochLimits = field(default_factory=EpochLimits)
+    metadata: str = "none"
     limits: ReadLimits = field(default_factory=ReadLimits)
     notices: tuple[str, ...] = ()
     contracts: Contracts = field(default_factory=Contracts)
@@ -137,6 +138,12 @@ _OWN: Final = (
         shapes.boolean,
         {"type": "boolean", "default": False},
         "Refuse what is tolerated otherwise: blank lines, text, NaN, unknown types.",
+    ),
+    Setting(
+        "metadata",
+        shapes.one_of(*shapes.METADATA),
+        {**_one_of(*shapes.METADATA), "default": "none"},
+        "Columns beside those of the input: `_dativo_`, `_sdc_` or `_airbyte_` ones.",
     ),
     Setting(
         "epoch",
@@ -245,7 +252,7 @@ _SDK: Final[dict[str, Parse]] = {
     "load_method": _load_method,
     "default_target_schema": shapes.NAMESPACE,
     "batch_size_rows": shapes.COUNT,
-    "add_record_metadata": _only(False, "`_sdc_` columns are not built yet"),
+    "add_record_metadata": shapes.boolean,
     "flattening_enabled": _only(
         False, "flattening is not built; nested values are kept as JSON text"
     ),
@@ -263,7 +270,7 @@ _SDK_DESCRIPTIONS: Final[dict[str, tuple[dict[str, object], str]]] = {
     "batch_size_rows": ({"type": "integer"}, "singer-sdk's name for `epoch.rows`."),
     "add_record_metadata": (
         {"type": "boolean", "default": False},
-        "Only false: `_sdc_` columns are not built yet.",
+        "singer-sdk's name for `metadata: singer`.",
     ),
 }
 
@@ -326,6 +333,7 @@ def load(file: str, target: Target, folder: Path) -> TargetConfig:
         eof=said.get("eof"),
         strict=said.get("strict", False),
         epoch=_epoch(said),
+        metadata=_metadata(said, written.file),
         limits=replace(ReadLimits(), **said.get("limits", {})),
         notices=tuple(
             f"`{name}` has no effect: {why}" for name, why in _NO_EFFECT.items() if name in said
@@ -340,6 +348,18 @@ def _epoch(said: Mapping[str, Any]) -> EpochLimits:
     if "batch_size_rows" in said:
         given.setdefault("max_rows", said["batch_size_rows"])
     return replace(EpochLimits(), **given)
+
+
+def _metadata(said: Mapping[str, Any], file: Path) -> str:
+    added: bool = said.get("add_record_metadata", False)
+    metadata: str = said.get("metadata", "singer" if added else "none")
+    if added and metadata != "singer":
+        raise ConfigError(
+            f"config: `metadata` says {metadata}, `add_record_metadata` says singer",
+            Where(file=str(file), pointer="/metadata"),
+            hint="Leave one of them out",
+        )
+    return metadata
 
 
 def _mode(said: Mapping[str, Any], file: Path) -> Literal["append", "overwrite"]:

@@ -81,12 +81,13 @@ BAD: list[tuple[Target, Any, str, str | None]] = [
     ("parquet", {"path": "./x", "cgroup": "degraded"}, "unknown key `cgroup`", None),
     ("parquet", {"path": "./x", "load_method": "upsert"}, "not built yet", "append-only"),
     ("parquet", {"path": "./x", "mode": "overwrite", "load_method": "append-only"}, "says", None),
-    ("parquet", {"path": "./x", "add_record_metadata": True}, "`_sdc_` columns", None),
+    ("parquet", {"path": "./x", "add_record_metadata": True, "metadata": "none"}, "says", None),
+    ("parquet", {"path": "./x", "metadata": "sdc"}, "`metadata`: is not known", "singer"),
     ("parquet", {"path": "./x", "flattening_enabled": True}, "flattening is not built", None),
     ("parquet", {"path": "./x", "stream_maps": {"a": None}}, "stream maps", None),
     ("parquet", {"path": "./x", "batch_config": {"encoding": {}}}, "BATCH", None),
     ("parquet", {"path": "./x", "process_activate_version_messages": False}, "switched off", None),
-    ("parquet", {"path": "./x", "add_record_metadata": 0}, "`_sdc_` columns", None),
+    ("parquet", {"path": "./x", "add_record_metadata": 0}, "expected true or false", None),
 ]
 
 
@@ -112,6 +113,22 @@ def test_what_is_no_json_is_refused_with_its_place(tmp_path: Path, text: str) ->
 def test_the_environment_is_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ENV"):
         target_config.load("ENV", "parquet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "metadata"),
+    [
+        ({}, "none"),
+        ({"metadata": "airbyte"}, "airbyte"),
+        ({"add_record_metadata": True}, "singer"),
+        ({"add_record_metadata": True, "metadata": "singer"}, "singer"),
+        ({"add_record_metadata": False, "metadata": "dativo"}, "dativo"),
+    ],
+)
+def test_metadata_columns_go_by_our_name_or_by_the_sdk_s(
+    tmp_path: Path, said: Any, metadata: str
+) -> None:
+    assert load(tmp_path, {"path": "./lake", **said}).metadata == metadata
 
 
 def test_what_every_sdk_target_is_told_is_taken(tmp_path: Path) -> None:
