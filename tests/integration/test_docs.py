@@ -154,6 +154,21 @@ def test_images(workspace: Workspace) -> None:
     assert len(written) == 4
 
 
+def test_contracts(workspace: Workspace) -> None:
+    """The page's job with a source whose orders do not all fit."""
+    text = (ROOT / "docs/guide/contracts.md").read_text()
+    workspace.plugin(ROOT / "tests/plugins/misfits", "shop")
+    job = re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
+    assert job is not None
+    workspace.job(job[1])
+    told, files, view = run_blocks(workspace, text)
+    assert "discarded: 110 rows, 0 values; kept in shop._dativo_rejects" in told
+    assert all(Path(file).is_file() for file in files.splitlines()) and files
+    assert view.startswith('CREATE OR REPLACE VIEW "_dativo_rejects" AS SELECT')
+    columns = workspace.count("shop._dativo_rejects", "count(stream), count(at), count(text)")
+    assert columns == (110, 110, 0)
+
+
 def test_the_job_of_the_readme_is_a_job(workspace: Workspace) -> None:
     text = (ROOT / "README.md").read_text()
     job = re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
