@@ -38,7 +38,7 @@ git ls-files -z --cached --others --exclude-standard --deduplicate |
     done | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$place/checkout"
 git init --quiet "$place/checkout" # tests ask git what belongs to the tree
 git -C "$place/checkout" add --all
-cp .venv/bin/dativo-{broker,confine,pump,relay,writer} "$place/bin/"
+cp .venv/bin/dativo-{broker,confine,inspector,pump,relay,writer} "$place/bin/"
 
 stamp=$({ "$python" -VV && cat uv.lock pyproject.toml; } | sha256sum)
 if [ "$(cat "$place/env/stamp" 2>/dev/null)" != "$stamp" ]; then

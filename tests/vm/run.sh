@@ -44,7 +44,7 @@ git ls-files -z --cached --others --exclude-standard --deduplicate -- \
     while IFS= read -r -d '' path; do
         [ ! -e "$path" ] || printf '%s\0' "$path"
     done | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$stage/checkout"
-cp "${DATIVO_BIN_DIR:-.venv/bin}"/dativo-{broker,confine,pump,relay,writer} "$stage/bin/"
+cp "${DATIVO_BIN_DIR:-.venv/bin}"/dativo-{broker,confine,inspector,pump,relay,writer} "$stage/bin/"
 cp tests/vm/{inside,job}.sh "$stage/"
 .venv/bin/uv venv --quiet --python "$python" "$stage/env"
 .venv/bin/uv export --quiet --locked --no-emit-workspace --no-hashes --no-group dev --no-group native >"$stage/versions"
