@@ -96,7 +96,12 @@ def test_the_main_job_passes_behind_every_wall(container: Container) -> None:
     done = container.run(DATIVO, *arguments(), "--output", "json")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
-    assert {entry["name"] for entry in report["processes"]} == {"source", "writer", "committer"}
+    assert {entry["name"] for entry in report["processes"]} == {
+        "source",
+        "writer",
+        "inspector",
+        "committer",
+    }
     for entry in report["processes"]:
         for wall in ("uid 1000", "7 namespaces", "no network", "seccomp", "cgroup degraded"):
             assert wall in entry["walls"]

@@ -255,7 +255,7 @@ class Committer:
         event = {"input": "0", **said}
         if event["type"] == "stream_schema" or "contracts" in event:
             EVENTS.validate(event)
-        if event["type"] == "sealed":
+        if event["type"] == "sealed" and event.pop("inspected", True):
             self._send_inspected(event)
         self.channel.send(event)
 
@@ -338,7 +338,10 @@ class Committer:
             arrays.append(pa.array(values, fields[-1].type))
         self._files += 1
         path = self.staging / f"{self._files:06d}-0000.parquet"
-        pq.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")
+        table = pa.table(arrays, schema=pa.schema(fields))
+        # As the writer does: no schema of Arrow, decimals as whole numbers where they fit.
+        as_ours: dict[str, Any] = {"store_schema": False, "store_decimal_as_integer": True}
+        pq.write_table(table, path, compression="zstd", **as_ours)
         item = self.manifest(path, name, len(rows), plan["revision"], namespace)
         return item if version is None else {**item, "version": version}
 

@@ -56,7 +56,7 @@ def test_first_run_lands_everything_and_the_second_nothing(shop: Workspace) -> N
     assert types["id"] == "BIGINT" and types["created_at"] == "TIMESTAMP WITH TIME ZONE"
     assert types["address"] == "VARCHAR" and "telephone" not in types
     walls = {entry["name"]: entry["walls"] for entry in report["processes"]}
-    assert set(walls) == {"source", "writer", "committer"} and all(walls.values())
+    assert set(walls) == {"source", "writer", "inspector", "committer"} and all(walls.values())
     assert all(entry["peak_memory_bytes"] > 0 for entry in report["processes"])
 
     before = {name: shop.metadata(f"shop.{name}") for name in streams}

@@ -46,10 +46,11 @@ def find(kernel: int, marks: tuple[str, ...]) -> int:
 VICTIMS = {
     "source": ("source.py",),
     "writer": ("dativo-writer",),
+    "inspector": ("dativo-inspector",),
     "committer": ("dativo.plugins.",),
     "kernel": (),
 }
-ENDS_WITH = {"source": 4, "writer": 1, "committer": 5, "kernel": -signal.SIGKILL}
+ENDS_WITH = {"source": 4, "writer": 1, "inspector": 1, "committer": 5, "kernel": -signal.SIGKILL}
 
 
 def wait_for_commit(kernel: subprocess.Popen[str], data: Path, files: int = 2) -> None:

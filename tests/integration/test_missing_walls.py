@@ -120,7 +120,8 @@ def no_cgroup(workspace: Workspace) -> None:
 def confine(workspace: Workspace, text: str) -> None:
     folder = workspace.folder.parent / "bin"
     executable(folder / "dativo-confine", text)
-    shutil.copy(executables.confine().with_name("dativo-writer"), folder)
+    for name in ("dativo-writer", "dativo-inspector"):
+        shutil.copy(executables.confine().with_name(name), folder)
     workspace.env["DATIVO_BIN_DIR"] = str(folder)
 
 

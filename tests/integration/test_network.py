@@ -133,7 +133,12 @@ def test_without_a_network_there_is_no_broker(web: Workspace, world: Outside) ->
     ran = web.run()
     assert ran.status == 0, ran.stderr
     assert ran.report["network"] == []
-    assert [each["name"] for each in ran.report["processes"]] == ["committer", "writer", "source"]
+    assert [each["name"] for each in ran.report["processes"]] == [
+        "committer",
+        "writer",
+        "inspector",
+        "source",
+    ]
     job(web, [world.url("api.test")], ["loopback"])
     ran = approved(web)
     assert ran.status == 0, ran.stderr

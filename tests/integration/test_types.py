@@ -80,6 +80,7 @@ def test_every_value_comes_back(workspace: Workspace, dialect: str, target: str)
     assert {entry["name"] for entry in result.report["processes"] if entry["walls"]} == {
         "source",
         "writer",
+        "inspector",
         "committer",
     }
 

@@ -185,6 +185,10 @@ class Conversation(ABC):
         """Look after what else belongs to the run, once in every turn."""
         return
 
+    def at_hand(self, peer: Peer) -> str | None:
+        """Say what a peer that ended badly was at, if that helps to mend it."""
+        return None
+
     # --- the path of a run ---------------------------------------------------------------------------------------------
 
     def add_peer(self, peer: Peer) -> Peer:
@@ -383,7 +387,9 @@ class Conversation(ABC):
         self._take(peer, peer.drain())
         clean = ended.cause == "exited" and ended.code == 0
         if not (peer.said_goodbye or (clean and self.may_end(peer))):
-            self.fail(self.crashed(peer.confined, peer.program, ended, self.failed_with(peer)))
+            error = self.crashed(peer.confined, peer.program, ended, self.failed_with(peer))
+            error.hint = self.at_hand(peer) or error.hint
+            self.fail(error)
 
     def _watch_input(self) -> None:
         if self._finish_sent_at is not None or self.failure is not None:

@@ -1,6 +1,9 @@
-"""A run into dativo's own target: writer and committer.
+"""A run into dativo's own target: writer, inspector and committer.
 
     source ──stdout──▶ writer ──sealed──▶ kernel ──sealed──▶ committer ──committed──▶ kernel ──committed──▶ writer
+                                          │    ▲
+                                          ▼    │
+                                         inspector
 
 Epochs that were sealed and handed to the committer before a failure are committed; the open one is dropped.
 """
@@ -8,13 +11,17 @@ Epochs that were sealed and handed to the committer before a failure are committ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from dativo.kernel import registry, walls, warehouse
 from dativo.kernel.claims import Claims
 from dativo.kernel.committer import Target, committer, open_committer
 from dativo.kernel.contracts import REJECTS, Contract, Contracts
 from dativo.kernel.conversation import Conversation, Ending, Observer
+from dativo.kernel.exchange import INSIDE, ExchangeFolder
+from dativo.kernel.inspection import PROGRAM as INSPECTOR
+from dativo.kernel.inspection import Inspection, inspector, open_inspector
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     CLOSE_TIMEOUT_S,
@@ -41,7 +48,7 @@ from dativo.protocol.errors import (
     Where,
 )
 from dativo.protocol.state import Stream
-from dativo.sandbox import Grants, Program
+from dativo.sandbox import Grants, Identity, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,10 @@ class Input:
     max_output_bytes: int | None = None
     batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
+
+
+Exchanging: TypeAlias = Callable[[Identity | None], ExchangeFolder]
+"""Makes the folder that the source leaves files in, for a writer that is somebody."""
 
 
 def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
@@ -138,7 +149,7 @@ def _contract(contract: Contract) -> dict[str, object]:
 
 
 class Landing(Conversation):
-    """Carry one run into writer and committer.
+    """Carry one run into writer, inspector and committer.
 
     ``ending`` says what the end of the input means, when it is reached; by default it is that of a source that exited with 0.
     """
@@ -154,16 +165,25 @@ class Landing(Conversation):
         super().__init__(idle_time_s=idle_time_s, observer=observer, source_name=source_name)
         self._ending = ending
         self._writer: Peer | None = None
+        self._inspector: Peer | None = None
         self._committer: Peer | None = None
+        self._inspection = Inspection()
         self._claims: Claims | None = None
         self._contracts = Contracts()
         self._declared: frozenset[Stream] = frozenset()
         self._final_committed = False
+        self.exchange: ExchangeFolder | None = None
 
     def start(
-        self, processes: Processes, target: Target, source: Input, *, stdin: int
+        self,
+        processes: Processes,
+        target: Target,
+        source: Input,
+        *,
+        stdin: int,
+        exchanging: Exchanging | None = None,
     ) -> events.Opened:
-        """Start writer and committer and open the target; ``stdin`` is the read end of a pipe. Returns what the target holds.
+        """Start all three and open the target; ``stdin`` is the read end of a pipe. Returns what the target holds.
 
         The warehouse is made where it is missing, and removed again if nothing comes of it. Raises the first failure.
         """
@@ -171,6 +191,7 @@ class Landing(Conversation):
         if created:
             processes.stack.callback(warehouse.remove_unused, target.warehouse)
         writer_identity = processes.stack.enter_context(own_identity())
+        self.exchange = exchanging(writer_identity) if exchanging is not None else None
         staging = warehouse.make_staging(
             target.warehouse, processes.run_id, writer=writer_identity, committer=owner
         )
@@ -184,14 +205,24 @@ class Landing(Conversation):
                     name="writer",
                     argv=(str(binary),),
                     runtime=(binary,),
-                    binds=((staging.path, "/staging", True),),
+                    binds=(
+                        (staging.path, "/staging", True),
+                        *(((self.exchange.path, INSIDE, False),) if self.exchange else ()),
+                    ),
                     bare=True,
                 ),
                 Grants(limits=tool_limits(WRITER_CGROUP_BYTES)),
                 writer_identity,
                 stdin=stdin,
             )
+        with walls.starting("inspector", InternalError):
+            identity = processes.stack.enter_context(own_identity())
+            if identity is not None and owner is not None:
+                # The writer's files are of the committer's group.
+                identity = replace(identity, groups=(owner.gid,))
+            inspecting = processes.start_tool(*inspector(staging.path, processes.env), identity)
         self._writer = self.new_peer("dativo-writer", writing)
+        self._inspector = self.new_peer(INSPECTOR, inspecting)
         self._contracts = source.contracts
         self._declared = frozenset(table.stream for table in source.tables)
         self._claims = Claims(
@@ -203,7 +234,7 @@ class Landing(Conversation):
             max_state_bytes=source.limits.max_state_bytes,
         )
         self._committer = self.new_peer(f"dativo-{target.plugin.reference}", committing)
-        # The committer first: what the writer says at once is relayed, and must not come before the committer's own open.
+        # The writer last: what it says at once is relayed, and must not come before the others' own open.
         self.open(
             {
                 self._committer: {
@@ -216,7 +247,12 @@ class Landing(Conversation):
                         for stream in sorted(self._declared)
                     ],
                 },
-                self._writer: {**open_writer(source, target.epoch), **_metadata(target)},
+                self._inspector: open_inspector(),
+                self._writer: {
+                    **open_writer(source, target.epoch),
+                    **_metadata(target),
+                    **({"exchange": INSIDE} if self.exchange else {}),
+                },
             },
             until=lambda: self.tally.opened is not None,
         )
@@ -256,15 +292,23 @@ class Landing(Conversation):
             case events.Sealed() if peer is self._writer and self._claims:
                 self._claims.take_sealed(message, finishing=self.finishing, stats=self.tally.stats)
                 self.tally.take_sealed(message)
+                self.relay(self._inspector, self._inspection.add(event, message))
+                self._pass_on()
+            case events.Inspected() if peer is self._inspector:
+                self._inspection.take(message)
                 self.relay(self._committer, event)
+                self._pass_on()
             case events.Opened() if peer is self._committer:
                 self.tally.take_opened(message)
             case events.StreamPlan() if peer is self._committer:
                 self.tally.take_plan(message)
+                self.relay(self._inspector, event)
                 contract = self._undeclared(message.stream)
                 self.relay(self._writer, _with(event, contract.to_writer() if contract else None))
             case events.Committed() if peer is self._committer:
                 sealed = self.tally.take_committed(message)
+                if self.exchange is not None:
+                    self.exchange.remove(sealed.consumed)
                 self._final_committed = sealed.final
                 self.relay(self._writer, event)
                 self.observer.on_durable(sealed)
@@ -274,31 +318,51 @@ class Landing(Conversation):
             case _:
                 raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
 
+    def _pass_on(self) -> None:
+        """Tell the committer of the epochs whose files are all inspected."""
+        for sealed in self._inspection.passed():
+            self.relay(self._committer, sealed)
+
     def _undeclared(self, stream: Stream) -> Contract | None:
         """Return the contract of a stream that declared itself: writer and committer hear of it with its schema and plan."""
         return None if stream in self._declared or stream == REJECTS else self._contracts.of(stream)
 
     def look_after(self) -> None:
-        """End a run whose writer says nothing: while it reads it tells of itself once a second."""
-        writing = self._writer
-        if writing is None or writing.session is None or self.finishing:
-            return
-        writing.listen()
-        if writing.silent_s > SILENCE_S:
+        """End a run whose writer says nothing, which tells of itself every second while it reads, or whose inspector does not."""
+        if self.exchange is not None and self.failure is None:
+            try:
+                self.exchange.watch()
+            except DativoError as error:
+                self.fail(error)
+        writing, inspecting = self._writer, self._inspector
+        if writing is not None and writing.session is not None and not self.finishing:
+            self._end_if_silent(writing)
+        if inspecting is not None and self._inspection.at_hand is not None:
+            self._end_if_silent(inspecting)
+
+    def _end_if_silent(self, peer: Peer) -> None:
+        peer.listen()
+        if peer.silent_s > SILENCE_S and not peer.has_ended():
             self.fail(
                 InternalError(
-                    f"{writing.program} has said nothing for {SILENCE_S:.0f} s",
-                    Where(plugin=writing.program),
+                    f"{peer.program} has said nothing for {SILENCE_S:.0f} s",
+                    Where(plugin=peer.program),
+                    hint=self.at_hand(peer),
                 )
             )
-            writing.confined.kill()
+            peer.confined.kill()
+
+    def at_hand(self, peer: Peer) -> str | None:
+        """Say which file the inspector was at."""
+        file = self._inspection.at_hand if peer is self._inspector else None
+        return f"It was at the writer's staged file {file}" if file is not None else None
 
     def may_end(self, peer: Peer) -> bool:
         """The writer ends after its last epoch."""
         return peer is self._writer and self.tally.final_sealed
 
     def failed_with(self, peer: Peer) -> type[DativoError]:
-        """The committer is the target; the writer is ours."""
+        """The committer is the target; writer and inspector are ours."""
         return TargetFailed if peer is self._committer else InternalError
 
     def settle(self, *, interrupted: bool) -> None:
@@ -318,6 +382,7 @@ class Landing(Conversation):
         committing = self._committer
         if committing is None or committing.has_ended():
             return
+        self._end_inspector(committing)
         committing.send({"type": "close"})
         self.until(committing.has_ended, CLOSE_TIMEOUT_S)
         if not committing.has_ended():
@@ -328,3 +393,19 @@ class Landing(Conversation):
         writing = self._writer
         if writing is not None and not writing.has_ended():
             self.until(writing.has_ended, ABORT_TIMEOUT_S)
+
+    def _end_inspector(self, committing: Peer) -> None:
+        """Let it inspect what was sealed: the committer is then told of it."""
+        inspecting = self._inspector
+        if inspecting is None:
+            return
+
+        def is_over() -> bool:
+            return (
+                self._inspection.at_hand is None or inspecting.has_ended() or committing.has_ended()
+            )
+
+        self.until(is_over, CLOSE_TIMEOUT_S)
+        if not inspecting.has_ended():
+            inspecting.said_goodbye = True
+            inspecting.send({"type": "close"})

@@ -131,6 +131,9 @@ WRITER_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Buffers of the writer before i
 RELAY_CGROUP_BYTES: Final = Limit(256 * MIB, "", "Memory of a relay, enforced by its cgroup")
 PUMP_MEMORY_BYTES: Final = Limit(64 * MIB, "", "Memory of a pump")
 WRITER_CGROUP_BYTES: Final = Limit(384 * MIB, "", "Memory of the writer, enforced by its cgroup")
+INSPECTOR_CGROUP_BYTES: Final = Limit(
+    256 * MIB, "", "Memory of the inspector, enforced by its cgroup"
+)
 COMMITTER_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the committer")
 TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer or committer")
 ZSTD_LEVEL: Final = Limit(1, "", "Level of zstd in Parquet files")

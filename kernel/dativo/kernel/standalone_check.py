@@ -19,7 +19,8 @@ def check(config: TargetConfig, site: Site) -> None:
     """
     plugin = standalone_run.permit(site, config)
     target = standalone_run.target(plugin, config)
-    registry.executable("dativo-writer", site.env)
+    for program in ("dativo-writer", "dativo-inspector"):
+        registry.executable(program, site.env)
     run_id = new_run_id()
     with contextlib.ExitStack() as stack:
         stack.enter_context(standalone_run.lock(site, config))

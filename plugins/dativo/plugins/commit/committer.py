@@ -163,9 +163,7 @@ class Committer:
 
     def _take_metrics(self, file: StagedFile) -> tuple[Metrics, ...]:
         inspected = self._inspected.pop(file.name, None)
-        if inspected is None:
-            return ()
-        if not inspected.is_of(file):
+        if inspected is None or not inspected.is_of(file):
             raise CommitFault(
                 f"the writer's staged file {file.name} was not inspected as it was sealed",
                 code="protocol.staged_file",
