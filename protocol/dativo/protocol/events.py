@@ -20,6 +20,7 @@ from dativo.protocol.state import StateEntry, Stream
 MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_CLIENTS: Final = 64
 MAX_METRICS: Final = 1000
+MAX_PATH_CHARS: Final = 4096
 
 VERDICTS: Final = (
     "ok",
@@ -179,7 +180,8 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """One epoch, ready to be committed. ``complete``: the source is known to have given everything."""
+    """One epoch, ready to be committed. ``complete``: the source is known to have given everything. ``consumed``: files of the
+    exchange folder, all of whose rows it and earlier ones hold."""
 
     input: str
     sequence: int
@@ -190,6 +192,7 @@ class Sealed:
     complete: bool = False
     echo: tuple[Echo, ...] = ()
     activations: tuple[Activation, ...] = ()
+    consumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,7 +527,16 @@ def _sealed(r: Reader) -> Sealed:
         r.optional_flag("complete"),
         r.optional_items("echo", _echo),
         r.optional_items("activations", _activation, max_items=1000),
+        r.optional_items("consumed", _path, max_items=10_000),
     )
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_PATH_CHARS:
+        raise ProtocolViolation(
+            f"sealed.consumed is not a text of 1 to {MAX_PATH_CHARS} characters", value=shown(value)
+        )
+    return value
 
 
 def _metrics(value: Any) -> None:

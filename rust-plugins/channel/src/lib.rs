@@ -5,6 +5,7 @@
 
 pub mod control;
 pub mod events;
+pub mod files;
 pub mod said;
 pub mod stdin;
 pub mod stopwatch;

@@ -7,7 +7,6 @@
 mod acks;
 mod events;
 mod fields;
-mod files;
 pub mod memory;
 mod output;
 mod pass;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dativo_channel::events::{Counts, StateSeen, StreamId};
+use dativo_channel::files;
 use dativo_channel::said::Said;
 use dativo_channel::{Stop, unexpected};
 use dativo_wire::bounds::{check_name, check_state};
@@ -20,7 +21,6 @@ use crate::events::{
     Command, Declared, Dialect, Limited, Limits, OpenPass, StatePassed, Undeclared,
 };
 use crate::fields::{Fields, KeyMemory};
-use crate::files;
 use crate::output::Output;
 use crate::run::Role;
 use crate::states::StateQueue;

@@ -255,6 +255,21 @@ fn outer_key(dialect: Dialect, key: &[u8]) -> u16 {
 }
 
 impl<'a> Record<'a> {
+    /// A record without a message: all of `line` is its data. Its stream, and what stands behind it, are the caller's to know.
+    pub fn bare(line: &'a [u8], max_depth: usize) -> Record<'a> {
+        let mut scanner = Scanner::new(line, max_depth);
+        scanner.skip_space();
+        Record {
+            stream: StreamRef {
+                namespace: None,
+                name: Cow::Borrowed(""),
+            },
+            extras: Extras::default(),
+            scanner,
+            tail: Tail::None,
+        }
+    }
+
     /// A cursor at the record's data.
     #[inline(always)]
     pub fn data(&self) -> Scanner<'a> {

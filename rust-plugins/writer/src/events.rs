@@ -61,6 +61,8 @@ pub struct Open {
     /// Cut at the first state that covers rows, whatever the limits of an epoch say.
     #[serde(default)]
     pub first_state: bool,
+    /// Where the folder is that the source may leave files in.
+    pub exchange: Option<String>,
     /// The source may write batches.
     #[serde(default)]
     pub batches: bool,
@@ -191,6 +193,9 @@ pub struct Sealed<'a> {
     pub states: Vec<SealedState>,
     pub echo: Vec<Echo>,
     pub activations: Vec<Activation>,
+    /// Files of the exchange folder, all of whose rows are in this epoch or earlier ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consumed: Vec<String>,
     pub counts: Vec<Counts>,
 }
 

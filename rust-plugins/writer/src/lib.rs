@@ -6,6 +6,7 @@
 mod batch;
 mod epoch;
 mod events;
+mod exchange;
 mod metadata;
 mod parquet_file;
 mod plan;

@@ -1,6 +1,6 @@
 //! The loop: stdin and the control socket, who is waited for, and the ends of a run.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dativo_channel::stdin::{self, STDIN};
 use dativo_channel::stopwatch::Stopwatch;
@@ -50,7 +50,8 @@ impl Loop {
         loop {
             while !session.is_blocked() && self.step(session)? {}
             let at_once = session.finishing.is_some_and(|finish| finish.at_once);
-            if (self.ended || at_once) && !session.is_blocked() {
+            let rests = !session.is_blocked() && !session.reads_files();
+            if (self.ended || at_once) && rests {
                 if let Some(finish) = session.finishing {
                     return self.finish(session, finish);
                 }
@@ -69,6 +70,11 @@ impl Loop {
 
     /// Deal with the next line or batch; false until more has been read.
     fn step(&mut self, session: &mut Session<'_>) -> Result<bool, Stop> {
+        if session.reads_files() {
+            // What comes behind the message waits; the kernel is heard between two pieces.
+            session.read_file()?;
+            return Ok(false);
+        }
         if self.framer.is_in_body() {
             return match self.framer.body() {
                 Some(body) => session.take_batch(body).map(|()| true),
@@ -101,7 +107,8 @@ impl Loop {
 
     /// Wait for stdin, unless reading stands still, and for the kernel; read what is there.
     fn wait(&mut self, session: &mut Session<'_>) -> Result<(), Stop> {
-        let reading = !self.ended && !session.is_blocked();
+        let works = !session.is_blocked() && session.reads_files();
+        let reading = !self.ended && !session.is_blocked() && !works;
         let asleep = Instant::now();
         if reading {
             self.stopwatch.begin_idle();
@@ -112,7 +119,12 @@ impl Loop {
             (reading, STDIN, libc::POLLIN),
             (true, session.control().fd(), libc::POLLIN),
         ];
-        let [stdin, control] = stdin::poll(wanted, self.stopwatch.until_stats())?;
+        let timeout = if works {
+            Duration::ZERO
+        } else {
+            self.stopwatch.until_stats()
+        };
+        let [stdin, control] = stdin::poll(wanted, timeout)?;
         if session.is_blocked() {
             self.stopwatch.add_blocked(asleep.elapsed());
         }

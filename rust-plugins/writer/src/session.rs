@@ -2,6 +2,7 @@
 
 mod batches;
 mod checkpoint;
+mod exchange;
 mod files;
 mod rejects;
 mod streams;
@@ -22,6 +23,7 @@ use dativo_wire::scan::{Bad, Scanner};
 
 use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
 use crate::events::{Command, Finish, Misfits, Open, StateSeen, Undeclared};
+use crate::exchange::Exchange;
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
@@ -64,6 +66,8 @@ pub struct Session<'c> {
     rejects_bytes: usize,
     said: Said,
     oddities: Oddities,
+    /// Files that the source has named.
+    exchange: Exchange,
     /// A batch was announced, and its bytes come next.
     due: Option<Due>,
     /// STATEs read.
@@ -107,6 +111,7 @@ impl<'c> Session<'c> {
             rejects_bytes: 0,
             said: Said::new(open.limits.max_text_lines),
             oddities: Oddities::new(open.strict),
+            exchange: Exchange::open(open.exchange.as_deref(), open.limits.max_output_bytes)?,
             due: None,
             states: 0,
             state_seen_at: None,
@@ -196,7 +201,7 @@ impl<'c> Session<'c> {
                 keys,
             } => self.schema(&stream, schema, keys, line),
             Message::ActivateVersion { stream, version } => self.activate(&stream, version, line),
-            Message::Batch(_) => Err(line.fault(&envelope::BATCH_REFUSED).into()),
+            Message::Batch(stream) => self.name_files(&stream, line),
             Message::Notice(notice) => {
                 self.said
                     .notice(self.control, &self.open.input, &notice, line)

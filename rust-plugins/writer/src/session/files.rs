@@ -270,6 +270,7 @@ impl Session<'_> {
             states: sealed.states,
             echo: sealed.echo,
             activations,
+            consumed: self.exchange.take_consumed(),
             counts,
         })
     }
