@@ -30,11 +30,13 @@ def test_an_epoch_goes_on_when_its_last_file_is_inspected() -> None:
     event, message = sealed(1, "a", "b")
     order = inspection.add(event, message)
     assert order == {"type": "inspect", "input": "0", "sequence": 1, "files": event["files"]}
-    assert inspection.at_hand == "a"
-    inspection.take(found(1, "a"))
-    assert list(inspection.passed()) == [] and inspection.at_hand == "b"
-    inspection.take(found(1, "b"))
-    assert list(inspection.passed()) == [event] and inspection.at_hand is None
+    at_hand = [inspection.at_hand]
+    for name in ("a", "b"):
+        assert list(inspection.passed()) == []
+        inspection.take(found(1, name))
+        at_hand.append(inspection.at_hand)
+    assert at_hand == ["a", "b", None]
+    assert list(inspection.passed()) == [event]
     assert list(inspection.passed()) == []
 
 
