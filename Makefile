@@ -57,7 +57,7 @@ bench: setup
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.event_reader $(FUZZ_S)
 	test -x .tools/cargo/bin/cargo-fuzz || cargo install --quiet --locked --root .tools/cargo cargo-fuzz
-	cd rust-plugins && for target in framing envelope decode relay dns opening orders; do \
+	cd rust-plugins && for target in framing envelope decode batch relay dns opening orders footer; do \
 	    mkdir -p fuzz/found/$$target && \
 	    RUSTC_BOOTSTRAP=1 PATH="$$PWD/../.tools/cargo/bin:$$PATH" cargo fuzz run $$target --fuzz-dir fuzz \
 	        fuzz/found/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 || exit 1; \
