@@ -23,10 +23,12 @@ def test_the_namespace_package_has_no_init() -> None:
             "it would hide every other room"
         )
         assert (ROOT / room / "dativo" / room / "__init__.py").exists()
+    assert not (ROOT / "rust-plugins/native/python/dativo/__init__.py").exists()
 
 
 def test_the_version_is_one() -> None:
-    for project in ("pyproject.toml", "rust-plugins/pyproject.toml"):
+    for folder in (".", "rust-plugins", "rust-plugins/native"):
+        project = f"{folder}/pyproject.toml"
         assert tomllib.loads((ROOT / project).read_text())["project"]["version"] == VERSION
     cargo = tomllib.loads((ROOT / "rust-plugins/Cargo.toml").read_text())
     assert cargo["package"]["version"] == VERSION == cargo["workspace"]["package"]["version"]

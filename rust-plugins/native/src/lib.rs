@@ -30,13 +30,6 @@ use plan::Plan;
 use reader::{Batch, Batches, Reader, Schema};
 use source::{Source, Target};
 
-// The defaults of a job (docs/spec/limits.md), which a test compares.
-const MAX_LINE_BYTES: usize = 32 << 20;
-const MAX_DEPTH: usize = 64;
-const MAX_COLUMNS: usize = 2000;
-/// The writer's.
-const BATCH_ROWS: usize = 8192;
-
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Batch>()?;
@@ -48,10 +41,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(write_jsonl, module)?)
 }
 
+// The bounds are those of a job (docs/spec/limits.md) and of the writer, as numbers so that `help` shows them.
 #[pyfunction]
 #[pyo3(signature = (
     source, schema, *, dialect=None, stream=None, namespace=None, numbers="double", strict=false,
-    batch_rows=BATCH_ROWS, max_line_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH, max_columns=MAX_COLUMNS,
+    batch_rows=8192, max_line_bytes=33554432, max_depth=64, max_columns=2000,
 ))]
 #[allow(clippy::too_many_arguments)] // keywords of Python
 fn read_jsonl(
@@ -88,7 +82,7 @@ fn read_jsonl(
 }
 
 #[pyfunction]
-#[pyo3(signature = (schema, *, numbers="double", max_depth=MAX_DEPTH, max_columns=MAX_COLUMNS))]
+#[pyo3(signature = (schema, *, numbers="double", max_depth=64, max_columns=2000))]
 fn schema_of(
     schema: &Bound<'_, PyAny>,
     numbers: &str,

@@ -96,9 +96,9 @@ def read_jsonl(
     what it does not name is passed over, and what is missing is null.
 
     Without a `dialect` each line is a record. With one each line is a message, and the records of `stream` (in Airbyte's
-    `namespace`) are taken; other messages are checked and passed over. `numbers` says what a JSON Schema's plain `number` becomes.
-    `strict` refuses what is tolerated otherwise and counted in `oddities`. Memory is bounded by `batch_rows`, or 16 MiB, and the
-    longest line.
+    `namespace`) are taken; other messages are checked and passed over. `numbers` says what a JSON Schema's plain `number`
+    becomes. `strict` refuses what is tolerated otherwise and counted in `oddities`. Memory is bounded by `batch_rows`, or
+    16 MiB, and the longest line.
 
     Raises DecodeError for a schema here, and for a line when it is read; OSError for a file that cannot be opened or read; what
     the file object raises. The interpreter's lock is free while lines are decoded.
@@ -135,6 +135,6 @@ def write_jsonl(
     bytes are base64; columns of the extension type `arrow.json` are written as the JSON they hold. `nonfinite` says what becomes
     of NaN and the infinities: an error, null, or the words that Python's json reads.
 
-    Raises EncodeError for a value or a type that JSON cannot hold, with what was written before it left in the target; OSError and
-    what the file object raises.
+    Raises EncodeError for a value or a type that JSON cannot hold, with what was written before it left in the target;
+    OSError and what the file object raises.
     """
