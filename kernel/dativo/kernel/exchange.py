@@ -1,6 +1,6 @@
-"""The exchange folder of a run: files that a source leaves for a foreign target (Singer's BATCH, Airbyte's file transfer).
+"""The exchange folder of a run: files that a source leaves for its reader (Singer's BATCH, Airbyte's file transfer).
 
-    source ──writes──▶ <state>/exchange/<run> ◀──reads── target          both see it as /exchange
+    source ──writes──▶ <state>/exchange/<run> ◀──reads── foreign target, or our writer          both see it as /exchange
 
 It is there for one run, and nobody else sees it: as root it is the source's own with the target's group, below a folder that is
 closed to everybody. The source can make files and folders in it and no links (``Grants.exchange`` of the sandbox); the target
@@ -15,7 +15,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,17 +49,18 @@ def agreed(
 ) -> int:
     """Return how many bytes the folder of ``job`` may hold, 0 for none: the smaller of what source and target were granted.
 
-    Raises ConfigError where one of them has nobody to exchange with, or speaks another dialect.
+    dativo's own targets need no grant to read what the source may leave. Raises ConfigError where one of them has nobody to
+    exchange with, or speaks another dialect.
     """
     where = Where(file=str(job.path), pointer="/source/grants/exchange")
     if not isinstance(job.target, ForeignTargetJob):
-        if source.exchange_bytes:
+        if source.exchange_bytes and dialects[0] != "singer":
             raise ConfigError(
-                "dativo's own targets take records and no files",
+                "dativo's own targets take rows, and no files of an Airbyte source",
                 where,
-                hint="Take `exchange` out of source.grants, and have the source write records",
+                hint="Take `exchange` out of source.grants, and leave out streams that transfer files",
             )
-        return 0
+        return source.exchange_bytes
     given = source.exchange_bytes, target.exchange_bytes if target is not None else 0
     if any(given) and not all(given):
         lacking = "target" if given[0] else "source"
@@ -127,6 +128,27 @@ class ExchangeFolder:
                 "raise the policy's ceiling",
                 blame=Blame.PLUGIN,
             )
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files that nobody needs any more, which the reader of the folder names. One that is gone already is fine.
+
+        Raises ProtocolViolation for what is no plain name below the folder, or leads to no file.
+        """
+        for path in paths:
+            *way, name = path.split("/")
+            if "\0" in path or any(part in ("", ".", "..") for part in (*way, name)):
+                raise ProtocolViolation("no file of the exchange folder", value=show.foreign(path))
+            try:
+                with _opened(self.fd, tuple(way)) as fd:
+                    if fd is not None:
+                        os.unlink(name, dir_fd=fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ProtocolViolation(
+                    f"a file of the exchange folder cannot be removed: {error.strerror}",
+                    value=show.foreign(path),
+                ) from error
 
     def _held(self) -> int:
         held, entries = 0, 0

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from dativo.kernel import foreign, report
 from dativo.kernel.committer import Target
 from dativo.kernel.conversation import Observer
+from dativo.kernel.exchange import ExchangeFolder, exchange_folder
 from dativo.kernel.job import Job
-from dativo.kernel.landing import Input, Landing, Table
+from dativo.kernel.landing import Exchanging, Input, Landing, Table
 from dativo.kernel.plan import Plan, Site
-from dativo.kernel.processes import Processes, pipe, pipeline_lock
+from dativo.kernel.processes import Processes, own_identity, pipe, pipeline_lock
 from dativo.kernel.record import on_record
 from dativo.kernel.registry import Installed
 from dativo.kernel.running import under_orders
@@ -28,6 +29,7 @@ from dativo.kernel.source import read_documents, start_source
 from dativo.protocol import state
 from dativo.protocol.errors import Where
 from dativo.protocol.events import Opened
+from dativo.sandbox import Identity
 
 
 def new_run_id() -> str:
@@ -88,14 +90,19 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
                 )
             )
             landing.serve(processes, networks, "{client}.grants.network of the job")
+            identity, exchanging = _exchange(plan, site, course.run, stack)
             with pipe() as (read_end, write_end):
-                opened = landing.start(processes, target, _input(plan), stdin=read_end)
+                opened = landing.start(
+                    processes, target, _input(plan), stdin=read_end, exchanging=exchanging
+                )
                 course.notices += _lost_state(plan, site, target, opened)
                 source = start_source(
                     plan.source,
                     read_documents(plan.source, plan.discovered, plan.selected, opened.states),
                     processes,
                     stdout=write_end,
+                    identity=identity,
+                    exchange=landing.exchange,
                     batches=landing.takes_batches,
                 )
             landing.carry(source)
@@ -104,6 +111,24 @@ def _land(plan: Plan, site: Site, course: report.Course, observer: Observer) -> 
         if tally.opened is not None:
             states = state.digest(tally.states)
             site.ledger.remember(job.workspace, job.pipeline, target.warehouse, tally.epoch, states)
+
+
+def _exchange(
+    plan: Plan, site: Site, run_id: str, stack: contextlib.ExitStack
+) -> tuple[Identity | None, Exchanging | None]:
+    """Return who the source is, and what makes its exchange folder, if it was granted one."""
+    if plan.exchange_bytes == 0:
+        return None, None
+    identity = stack.enter_context(own_identity())
+
+    def make(writer: Identity | None) -> ExchangeFolder:
+        return stack.enter_context(
+            exchange_folder(
+                site.paths.state, run_id, plan.exchange_bytes, source=identity, target=writer
+            )
+        )
+
+    return identity, make
 
 
 def _input(plan: Plan) -> Input:

@@ -57,12 +57,40 @@ def test_one_alone_is_an_error_that_says_what_to_write(
     assert error.value.where.pointer == pointer
 
 
-def test_other_dialects_and_own_targets_take_none(tmp_path: Path) -> None:
+def test_other_dialects_exchange_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one dialect"):
         agreed(job(tmp_path, FOREIGN), with_bytes(5), with_bytes(5), ("singer", "airbyte"))
-    with pytest.raises(ConfigError, match="no files"):
-        agreed(job(tmp_path, OWN), with_bytes(5), None, ("singer", "singer"))
-    assert agreed(job(tmp_path, OWN), with_bytes(0), None, ("singer", "singer")) == 0
+
+
+def test_own_targets_read_rows_of_a_tap_and_no_files_of_an_airbyte_source(tmp_path: Path) -> None:
+    found = job(tmp_path, OWN)
+    assert agreed(found, with_bytes(5), None, ("singer", "singer")) == 5
+    with pytest.raises(ConfigError, match="no files of an Airbyte source"):
+        agreed(found, with_bytes(5), None, ("airbyte", "airbyte"))
+    for dialect in ("singer", "airbyte"):
+        assert agreed(found, with_bytes(0), None, (dialect, dialect)) == 0
+
+
+def test_files_that_are_read_go_and_nothing_else(folder: ExchangeFolder) -> None:
+    (folder.path / "a").mkdir()
+    for name in ("x", "a/y", "a/z"):
+        (folder.path / name).write_bytes(b"1")
+    folder.remove(["x", "a/y", "gone", "gone/too"])
+    assert sorted(path.name for path in folder.path.rglob("*")) == ["a", "z"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/x", "../x", "a/../../x", "a//z", "a/", "x\0", "a", "out/x", "n" * 300]
+)
+def test_a_reader_cannot_have_other_things_removed(
+    folder: ExchangeFolder, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "x").write_bytes(b"1")
+    (folder.path / "a").mkdir()
+    (folder.path / "out").symlink_to(tmp_path)
+    with pytest.raises(ProtocolViolation):
+        folder.remove([path])
+    assert (tmp_path / "x").exists() and (folder.path / "a").exists()
 
 
 def test_connectors_of_airbyte_are_told_where_it_is() -> None:
