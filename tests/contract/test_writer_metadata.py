@@ -238,3 +238,47 @@ def test_a_row_keeps_its_metadata_when_others_are_discarded_or_cut_off(tmp_path:
     assert [row["id"] for row in rows] == [1, 2, 4, 5]
     assert numbers == [1, 2, 4, 5]
     assert [row["_airbyte_extracted_at"].microsecond for row in rows] == [1000, 2000, 4000, 5000]
+
+
+def changes(count: int) -> dict[str, Any]:
+    return {
+        "changes": [{"field": "x", "change": "NULLED", "reason": "SOURCE_FIELD_SIZE_LIMITATION"}]
+        * count
+    }
+
+
+@pytest.mark.parametrize("columns", [None, "airbyte"])
+def test_what_the_source_changed_is_counted_for_rows_that_are_written(
+    tmp_path: Path, columns: str | None
+) -> None:
+    open_ = opened(tmp_path, "airbyte", columns or "dativo")
+    if columns is None:
+        del open_["metadata"]
+    open_["streams"][0]["contract"] = {"values": "discard_row", "max_rejects": 9}
+    descriptor = {"type": "STREAM", "stream": {"stream_descriptor": {"name": "s"}}}
+    state = json.dumps({"type": "STATE", "state": descriptor}).encode() + b"\n"
+    lines = (
+        airbyte({"id": 1}, meta=changes(2)),
+        airbyte({"id": 2}, meta={"changes": None}),
+        airbyte({"id": "x"}, meta=changes(5)),
+        airbyte({"id": 3}, meta=changes(1)),
+        state,
+        airbyte({"id": 4}, meta=changes(9)),
+    )
+    writer = play(open_, *lines, rest="checkpoint")
+    assert table(tmp_path, writer).num_rows == 3
+    (sealed,) = writer.of("sealed")
+    assert sealed["counts"][0]["changed"] == 3
+    assert sealed["counts"][0]["rejected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("meta", "field"), [([], "meta"), ("x", "meta"), ({"changes": "none"}, "meta.changes")]
+)
+def test_changes_that_cannot_be_counted_are_refused(
+    tmp_path: Path, meta: object, field: str
+) -> None:
+    open_ = opened(tmp_path, "airbyte", "dativo")
+    del open_["metadata"]
+    code, where, _ = refused(play(open_, airbyte({"id": 1}, meta=meta)))
+    assert (code, where) == ("message.invalid", field)

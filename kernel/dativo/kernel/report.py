@@ -32,8 +32,9 @@ class StreamReport:
     bytes: int
     files: int
     metadata_location: str | None
-    # Values that became null, in rows that were written.
+    # In rows that were written: values that became null, and values that the source says it nulled or shortened itself.
     discarded: int = 0
+    changed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,7 @@ def stream_reports(tally: Tally) -> tuple[StreamReport, ...]:
             files=totals.files,
             metadata_location=totals.metadata_location,
             discarded=totals.discarded,
+            changed=totals.changed,
         )
         for stream, totals in tally.streams.items()
     )
@@ -282,6 +284,7 @@ def render(report: Report, *, reader: str | None) -> str:
         f"  {_durable(report)}",
         *_streams(report),
         *_rejects(report),
+        *_changed(report),
         "",
         f"  {size(report.source_bytes)} from the source, "
         + (_times(report.commits, "commit") if report.acknowledged is None else "passed on")
@@ -394,6 +397,15 @@ def _rejects(report: Report) -> list[str]:
         f"  discarded: {_times(rows, 'row')}, {_times(values, 'value')}; kept in {report.rejects.table} "
         f"(dativo files JOB --stream {REJECTS})",
     ]
+
+
+def _changed(report: Report) -> list[str]:
+    counts = [(s.stream, s.changed) for s in report.streams if s.changed]
+    if not counts:
+        return []
+    shown = ", ".join(f"{stream} {_times(count, 'value')}" for stream, count in counts[:10])
+    more = f" and {len(counts) - 10} more streams" if len(counts) > 10 else ""
+    return ["", f"  changed by the source itself: {shown}{more}"]
 
 
 def _waits(report: Report) -> list[str]:

@@ -13,7 +13,8 @@ from dativo.protocol.state import StateEntry, Stream, merge
 
 @dataclass(slots=True)
 class StreamTotals:
-    """One stream over all committed epochs of a run: read = written + rejected + filtered; ``discarded`` values became null."""
+    """One stream over all committed epochs of a run: read = written + rejected + filtered; ``discarded`` values became null, and
+    ``changed`` ones had been changed by the source."""
 
     table: str | None = None
     read: int = 0
@@ -21,6 +22,7 @@ class StreamTotals:
     rejected: int = 0
     filtered: int = 0
     discarded: int = 0
+    changed: int = 0
     bytes: int = 0
     files: int = 0
     metadata_location: str | None = None
@@ -88,6 +90,7 @@ class Tally:
             totals.rejected += count.rejected
             totals.filtered += count.filtered
             totals.discarded += count.discarded
+            totals.changed += count.changed
         for table in message.tables:
             totals = self._totals(table.stream)
             totals.written += table.rows if totals is self.rejects else 0

@@ -140,8 +140,8 @@ class StateSeen:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of one stream: read = written + rejected + filtered once everything is sealed. ``discarded``: values that became null
-    in rows that are written."""
+    """Rows of one stream: read = written + rejected + filtered once everything is sealed. In rows that are written, ``discarded``
+    values became null, and ``changed`` ones are not what they were where the source found them: it says so itself."""
 
     stream: Stream
     read: int
@@ -149,6 +149,7 @@ class Counts:
     rejected: int
     filtered: int
     discarded: int = 0
+    changed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,6 +491,7 @@ def _counts(value: Any) -> Counts:
         r.count("rejected"),
         r.count("filtered"),
         r.optional_count("discarded") or 0,
+        r.optional_count("changed") or 0,
     )
 
 

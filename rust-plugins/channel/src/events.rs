@@ -87,6 +87,9 @@ pub struct Counts {
     /// Values that became null, in rows that are written.
     #[serde(skip_serializing_if = "is_zero")]
     pub discarded: u64,
+    /// Values that the source says it nulled or shortened itself (Airbyte's `meta.changes`), in rows that are written.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed: u64,
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -79,6 +79,7 @@ impl Stream {
             rejected: 0,
             filtered: self.read - self.passed,
             discarded: 0,
+            changed: 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use arrow_schema::{DataType, Field as ArrowField, FieldRef};
 use dativo_wire::decode::{Decoder, Field, Kind, arrow_field};
 use dativo_wire::envelope::{Dialect, Extras};
 use dativo_wire::fault::{Blame, Fault, StreamName};
-use dativo_wire::scan::Scanner;
+use dativo_wire::scan::{Bad, Scanner, each_element, members};
 use dativo_wire::temporal;
 use dativo_wire::types::{Column, Primitive, Shape};
 use serde::Deserialize;
@@ -322,9 +322,6 @@ impl Rows {
         }
         if let Some(changes) = &mut self.changes {
             let meta = extras.meta.unwrap_or(NO_CHANGES);
-            if !meta.starts_with(b"{") {
-                return Err(wrong("meta", "meta must be an object", meta));
-            }
             let taken = changes.push(Scanner::new(meta, max_depth));
             taken.map_err(|reject| {
                 let mut fault = reject.fault(meta).below("meta");
@@ -420,6 +417,22 @@ fn inner(field: &Field) -> &[Field] {
         Kind::Struct(fields) => fields,
         _ => &[],
     }
+}
+
+/// How many values a record's `meta` says that its source changed. The fault has no place yet.
+pub fn changes(meta: &[u8], max_depth: usize) -> Result<u64, Box<Fault>> {
+    let [changes] = members(meta, max_depth, ["changes"])
+        .map_err(|_| wrong("meta", "meta must be an object", meta))?;
+    let Some(changes) = changes.filter(|changes| *changes != b"null") else {
+        return Ok(0);
+    };
+    let mut count = 0;
+    each_element(changes, max_depth, |_| {
+        count += 1;
+        Ok::<(), Bad>(())
+    })
+    .map_err(|_| wrong("meta.changes", "changes must be an array", changes))?;
+    Ok(count)
 }
 
 /// When the source says that it extracted a record, in microseconds since 1970; none where it does not say.

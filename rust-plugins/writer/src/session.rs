@@ -24,6 +24,7 @@ use dativo_wire::scan::{Bad, Scanner};
 use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
 use crate::events::{Command, Finish, Misfits, Open, StateSeen, Undeclared};
 use crate::exchange::Exchange;
+use crate::metadata;
 use crate::staging::Staging;
 use crate::stream::Stream;
 use crate::{Control, Stop};
@@ -254,6 +255,9 @@ impl<'c> Session<'c> {
             self.streams[index].version = version;
             self.push(index, &record, line)?;
         }
+        if let Some(meta) = record.extras.meta {
+            self.count_changes(index, meta, line)?;
+        }
         self.add_metadata(index, &record, line)?;
         self.count_row(index, line)?;
         if self.streams[index].contract.values == Misfits::DiscardValue {
@@ -286,6 +290,18 @@ impl<'c> Session<'c> {
             table.decoder.pop();
             table.decoder.take_discarded();
         }
+    }
+
+    /// Count what the source says that it changed in a record.
+    fn count_changes(&mut self, index: usize, meta: &[u8], line: Line<'_>) -> Result<(), Stop> {
+        let changes = metadata::changes(meta, self.open.limits.max_depth);
+        let stream = &mut self.streams[index];
+        let changes = changes.map_err(|fault| {
+            let fault = fault.at(line.number, line.byte);
+            fault.stream(stream.name.clone())
+        })?;
+        stream.changed.total += changes;
+        Ok(())
     }
 
     /// Take what the record, decoded last, carries for the metadata columns of its table.

@@ -31,6 +31,8 @@ pub struct Stream {
     /// What becomes of values that do not fit, and what became of them.
     pub contract: Contract,
     pub rejects: Rejects,
+    /// Values that the source says it changed: in the whole run, up to the mark, and in sealed epochs.
+    pub changed: Changed,
     /// Singer's `version` of the rows in its open file, and that of its last ACTIVATE_VERSION.
     pub version: Option<i64>,
     pub activated: Option<i64>,
@@ -55,6 +57,7 @@ impl Stream {
             sealed: 0,
             contract: Contract::default(),
             rejects: Rejects::default(),
+            changed: Changed::default(),
             version: None,
             activated: None,
             widest_row: 0,
@@ -76,6 +79,7 @@ impl Stream {
             rejected: self.rejects.total.records,
             filtered: 0,
             discarded: self.rejects.total.values,
+            changed: self.changed.total,
         }
     }
 
@@ -96,6 +100,7 @@ impl Stream {
     pub fn stand_at_state(&mut self) {
         self.mark = self.read;
         self.rejects.mark = self.rejects.total;
+        self.changed.mark = self.changed.total;
         self.open_since.get_or_insert_with(Instant::now);
     }
 
@@ -131,6 +136,9 @@ impl Stream {
         self.open_since = None;
         self.closed_bytes = 0;
         let rejects = self.rejects.seal();
+        let changed = self.changed.total - self.changed.sealed;
+        self.changed.mark = self.changed.total;
+        self.changed.sealed = self.changed.total;
         (read > 0).then(|| Counts {
             stream: self.id(),
             read,
@@ -138,8 +146,17 @@ impl Stream {
             rejected: rejects.records,
             filtered: 0,
             discarded: rejects.values,
+            changed,
         })
     }
+}
+
+/// How many values a source says it changed.
+#[derive(Clone, Copy, Default)]
+pub struct Changed {
+    pub total: u64,
+    pub mark: u64,
+    pub sealed: u64,
 }
 
 /// Where a stream's rows go.

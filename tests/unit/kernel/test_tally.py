@@ -97,3 +97,17 @@ def test_rejects_are_told_with_their_table_and_are_no_stream() -> None:
     assert report.summary().startswith("11 rows, ")
     told = "discarded: 1 row, 2 values; kept in shop._dativo_rejects (dativo files JOB --stream _dativo_rejects)"
     assert told in render(report, reader=None)
+
+
+def test_what_a_source_changed_itself_is_told() -> None:
+    course = Course("r1", "shop", "airbyte:source-x==1", "iceberg", warehouse="/lake")
+    tally = course.tally
+    tally.take_opened(events.Opened("0", 0, (), ()))
+    for sequence, changed in ((1, 2), (2, 1)):
+        files = (events.StagedFile(USERS, f"{sequence}.parquet", 5, 10, "0" * 64),)
+        counts = (events.Counts(USERS, 5, 5, 0, 0, changed=changed),)
+        tally.take_sealed(events.Sealed("0", sequence, sequence == 2, files, (), counts))
+        tally.take_committed(committed(sequence, sequence, 5))
+    report = course.report(None)
+    assert [stream.changed for stream in report.streams] == [3]
+    assert "  changed by the source itself: users 3 values\n" in render(report, reader=None)

@@ -32,6 +32,7 @@ impl Session<'_> {
             let records = stream.read - stream.mark;
             let rejected = stream.rejects.total.records - stream.rejects.mark.records;
             stream.read = stream.mark;
+            stream.changed.total = stream.changed.mark;
             cut += records;
             self.rejects_bytes -= stream.rejects.bytes();
             let rejects = stream.rejects.cut_to_mark();
