@@ -282,3 +282,13 @@ def test_changes_that_cannot_be_counted_are_refused(
     del open_["metadata"]
     code, where, _ = refused(play(open_, airbyte({"id": 1}, meta=meta)))
     assert (code, where) == ("message.invalid", field)
+
+
+def test_a_record_of_a_file_is_refused(tmp_path: Path) -> None:
+    reference = {"staging_file_url": "/exchange/a.pdf", "file_size_bytes": 1}
+    for more, status in (({"file_reference": None}, 0), ({"file_reference": reference}, 7)):
+        writer = play(opened(tmp_path, "airbyte", "dativo"), airbyte({"id": 1}, **more))
+        assert writer.status == status
+        for path in tmp_path.glob("*.parquet"):
+            path.unlink()
+    assert refused(writer)[:2] == ("message.file_reference", "file_reference")
