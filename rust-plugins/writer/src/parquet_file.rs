@@ -7,11 +7,11 @@ use std::hash::Hash;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::{DataType, Schema, SchemaRef};
 use dativo_wire::fault::{Blame, Fault};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -57,6 +57,9 @@ impl ParquetFile {
             .set_statistics_truncate_length(Some(BOUND_BYTES))
             .set_column_index_truncate_length(Some(BOUND_BYTES))
             .set_dictionary_enabled(false);
+        for path in repeated(&schema)? {
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
+        }
         let mut dictionaries = 0;
         for (field, column) in schema.fields().iter().zip(first.columns()) {
             if dictionaries < max_dictionaries && repeats(column.as_ref()) {
@@ -138,6 +141,20 @@ pub fn first_rows(
         .with_batch_size(batch_rows)
         .with_limit(rows as usize)
         .build()
+}
+
+/// The columns in lists and maps. They get no index of pages: parquet-rs (60.1, `update_column_offset_index`) calls a page empty
+/// that has as many nulls as rows, and readers skip what is empty.
+fn repeated(schema: &Schema) -> Result<Vec<ColumnPath>, Box<Fault>> {
+    let converted = ArrowSchemaConverter::new()
+        .convert(schema)
+        .map_err(|error| internal(&error))?;
+    Ok(converted
+        .columns()
+        .iter()
+        .filter(|column| column.max_rep_level() > 0)
+        .map(|column| column.path().clone())
+        .collect())
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Box<Fault> {
