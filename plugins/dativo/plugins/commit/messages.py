@@ -220,13 +220,13 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What one column of a file holds: ``bytes`` in the file, ``values`` with nulls, ``nans`` only of floats.
+    """What one column of a file holds: ``size`` in bytes in the file, ``values`` with nulls, ``nans`` only of floats.
 
     ``lower`` and ``upper`` are Iceberg's single values; None where there is no bound.
     """
 
     field_id: int
-    bytes: int
+    size: int
     values: int
     nulls: int
     nans: int | None
@@ -238,7 +238,7 @@ class Metrics:
         """Read an item of ``inspected.columns``. Raises CommitFault."""
         return cls(
             field_id=_count(event, "field_id"),
-            bytes=_count(event, "bytes"),
+            size=_count(event, "bytes"),
             values=_count(event, "values"),
             nulls=_count(event, "nulls"),
             nans=_optional_count(event, "nans"),
@@ -252,7 +252,7 @@ class Metrics:
             None if bound is None else base64.b64encode(bound).decode()
             for bound in (self.lower, self.upper)
         ]
-        return [self.field_id, self.bytes, self.values, self.nulls, self.nans, *bounds]
+        return [self.field_id, self.size, self.values, self.nulls, self.nans, *bounds]
 
     @classmethod
     def from_record(cls, record: Any) -> Metrics:

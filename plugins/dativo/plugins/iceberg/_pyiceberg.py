@@ -375,7 +375,7 @@ def _metrics(columns: Sequence[Metrics]) -> dict[str, Any]:
     if not columns:
         return {}
     return {
-        "column_sizes": {column.field_id: column.bytes for column in columns},
+        "column_sizes": {column.field_id: column.size for column in columns},
         "value_counts": {column.field_id: column.values for column in columns},
         "null_value_counts": {column.field_id: column.nulls for column in columns},
         "nan_value_counts": {
