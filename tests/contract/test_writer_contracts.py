@@ -77,7 +77,7 @@ def test_a_row_that_does_not_fit_is_kept_as_a_reject(tmp_path: Path) -> None:
     (sealed,) = writer.of("sealed")
     assert [row["id"] for row in rows(tmp_path, sealed)] == [1, 2]
     (reject,) = rows(tmp_path, sealed, REJECTS)
-    at = reject.pop("at")
+    at = reject.pop("rejected_at")
     assert before - timedelta(seconds=1) < at < datetime.now(UTC) + timedelta(seconds=1)
     assert reject == {
         "stream": "s",

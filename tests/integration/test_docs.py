@@ -161,11 +161,12 @@ def test_contracts(workspace: Workspace) -> None:
     job = re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
     assert job is not None
     workspace.job(job[1])
-    told, files, view = run_blocks(workspace, text)
+    told, listed = run_blocks(workspace, text)
     assert "discarded: 110 rows, 0 values; kept in shop._dativo_rejects" in told
-    assert all(Path(file).is_file() for file in files.splitlines()) and files
+    *files, view = listed.splitlines()
+    assert files and all(Path(file).is_file() for file in files)
     assert view.startswith('CREATE OR REPLACE VIEW "_dativo_rejects" AS SELECT')
-    columns = workspace.count("shop._dativo_rejects", "count(stream), count(at), count(text)")
+    columns = workspace.count("shop._dativo_rejects", "count(stream), count(rejected_at), count(text)")
     assert columns == (110, 110, 0)
 
 

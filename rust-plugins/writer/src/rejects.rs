@@ -32,7 +32,7 @@ const COLUMNS: [(&str, &str); 9] = [
     ("message", "string"),
     ("value", "string"),
     ("text", "string"),
-    ("at", "timestamptz"),
+    ("rejected_at", "timestamptz"),
 ];
 
 /// How many: records that are not written, and values that became null in records that are.
