@@ -68,12 +68,12 @@ impl Loop {
         }
     }
 
-    /// Deal with the next line or batch; false until more has been read.
+    /// Deal with the next line or batch, or a piece of a file; false until more has been read, or while there are more pieces.
     fn step(&mut self, session: &mut Session<'_>) -> Result<bool, Stop> {
         if session.reads_files() {
             // What comes behind the message waits; the kernel is heard between two pieces.
             session.read_file()?;
-            return Ok(false);
+            return Ok(!session.reads_files());
         }
         if self.framer.is_in_body() {
             return match self.framer.body() {
