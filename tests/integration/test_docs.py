@@ -166,7 +166,9 @@ def test_contracts(workspace: Workspace) -> None:
     *files, view = listed.splitlines()
     assert files and all(Path(file).is_file() for file in files)
     assert view.startswith('CREATE OR REPLACE VIEW "_dativo_rejects" AS SELECT')
-    columns = workspace.count("shop._dativo_rejects", "count(stream), count(rejected_at), count(text)")
+    columns = workspace.count(
+        "shop._dativo_rejects", "count(stream), count(rejected_at), count(text)"
+    )
     assert columns == (110, 110, 0)
 
 
