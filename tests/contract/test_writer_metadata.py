@@ -170,6 +170,16 @@ def test_airbyte_s_columns_hold_what_the_source_changed(tmp_path: Path) -> None:
     assert len({row["_airbyte_raw_id"] for row in rows}) == 4
 
 
+def test_a_platform_s_own_numbers_come_first(tmp_path: Path) -> None:
+    open_ = opened(tmp_path, "airbyte", "airbyte")
+    numbers = {"sync": 42, "generation": 5}
+    other = {"stream": {"namespace": "x", "name": "s"}, "sync": 1, "generation": 1}
+    mine = {"stream": {"namespace": None, "name": "s"}, **numbers}
+    open_["metadata"]["streams"] = [other, mine]
+    (row,) = table(tmp_path, play(open_, airbyte({"id": 1}), epoch=6, generation=3)).to_pylist()
+    assert (row["_airbyte_meta"]["sync_id"], row["_airbyte_generation_id"]) == (42, 5)
+
+
 @pytest.mark.parametrize(
     ("columns", "dialect", "more", "field", "value"),
     [

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import ROOT, Result, Workspace
+from tests.integration.conftest import ROOT, Result, Workspace, reader
 
 JOB = """\
 pipeline: files
@@ -113,14 +113,87 @@ def test_one_alone_has_nobody_to_exchange_with(
     assert result.status == 3 and f"Write {lacking}.grants.exchange: 1MiB" in result.stderr
 
 
-def test_dativos_own_targets_take_no_files(place: Workspace) -> None:
+OWN = """\
+pipeline: files
+source:
+  connector: ./plugins/batches
+  config: {{root: {root}, rows: 1000, files: 4, mode: {mode}}}
+  grants: {{{source}}}
+target:
+  connector: {target}
+  config: {{warehouse: ./lake, namespace: files}}
+  epoch: {{rows: 1}}
+"""
+
+
+def own(
+    place: Workspace,
+    target: str = "parquet",
+    *,
+    mode: str = "good",
+    root: str = "/exchange",
+    source: str = "exchange: 10MiB",
+) -> None:
+    place.job(OWN.format(root=root, mode=mode, source=source, target=target))
+
+
+@pytest.mark.parametrize("target", ["parquet", "iceberg"])
+def test_dativos_own_targets_read_the_files_as_rows(place: Workspace, target: str) -> None:
+    own(place, target)
+    asked = place.run()
+    assert asked.status == 8 and asked.stderr.count("limit exchange 10MiB") == 1
+    result = run(place)
+    assert result.status == 0, result.stderr
+    assert [(s["read"], s["written"]) for s in result.report["streams"]] == [(1000, 1000)]
+    if target == "iceberg":
+        source = f"iceberg_scan('{place.metadata('files.numbers')}')"
+    else:
+        source = f"read_parquet('{place.lake}/files/numbers/*.parquet')"
+    query = f"SELECT count(*), count(DISTINCT id), min(id), max(id) FROM {source}"
+    assert reader().execute(query).fetchall() == [(1000, 1000, 0, 999)]
+    assert left(place) == []
+
+
+def test_files_go_once_their_rows_are_committed(place: Workspace) -> None:
+    """Together they would not fit: each is removed in time for the next."""
+    own(place, mode="waits", source="exchange: 4MiB")
+    result = run(place)
+    assert result.status == 0, result.stderr
+    assert result.report["streams"][0]["written"] == 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "said"),
+    [
+        ("outside", 7, "no plain file:// path below the exchange folder"),
+        ("link", 4, "exit status 1"),
+        ("fills", 6, "the exchange folder holds more than 10MiB"),
+    ],
+)
+def test_hostile_sources_of_own_targets(
+    place: Workspace, mode: str, status: int, said: str
+) -> None:
+    own(place, mode=mode)
+    result = run(place)
+    assert result.status == status and said in result.stderr, result.stderr
+    assert left(place) == []
+
+
+def test_own_targets_take_no_batch_without_the_grant(place: Workspace) -> None:
+    own(place, source="", root="/tmp")
+    result = run(place)
+    assert result.status == 7 and "message.batch" in result.stderr
+
+
+def test_own_targets_take_no_files_of_an_airbyte_source(place: Workspace) -> None:
+    place.plugin(ROOT / "tests/plugins/documents", "documents")
     place.job(
         "pipeline: files\n"
-        "source: {connector: ./plugins/batches, config: {root: /exchange, rows: 1}, grants: {exchange: 1MiB}}\n"
+        "source: {connector: ./plugins/documents, config: {names: [a]}, grants: {exchange: 1MiB}}\n"
         "target: {connector: parquet, config: {warehouse: ./lake, namespace: files}}\n"
     )
     result = run(place)
-    assert result.status == 3 and "take records and no files" in result.stderr
+    assert result.status == 3 and "no files of an Airbyte source" in result.stderr, result.stderr
 
 
 def test_what_a_killed_run_has_left_goes_with_the_next(place: Workspace) -> None:

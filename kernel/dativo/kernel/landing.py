@@ -61,6 +61,23 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """Which sync and which generation of a stream this is to Airbyte's platform, as far as it says so."""
+
+    stream: Stream
+    sync: int | None
+    generation: int | None
+
+    def to_event(self) -> dict[str, object]:
+        """Return the item of ``open.metadata.streams``."""
+        return {
+            "stream": self.stream.to_event(),
+            "sync": self.sync,
+            "generation": self.generation,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
     """What the writer is to read.
 
@@ -78,6 +95,7 @@ class Input:
     max_output_bytes: int | None = None
     batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
+    platform: tuple[Numbers, ...] = ()
 
 
 Exchanging: TypeAlias = Callable[[Identity | None], ExchangeFolder]
@@ -131,11 +149,13 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
     }
 
 
-def _metadata(target: Target) -> dict[str, object]:
+def _metadata(target: Target, source: Input) -> dict[str, object]:
     """Return what the writer is told of metadata columns."""
     if target.metadata == "none":
         return {}
-    return {"metadata": {"columns": target.metadata, "pipeline": target.pipeline}}
+    streams = [numbers.to_event() for numbers in source.platform]
+    columns = {"columns": target.metadata, "pipeline": target.pipeline}
+    return {"metadata": {**columns, "streams": streams}}
 
 
 def _with(event: control.Event, contract: dict[str, object] | None) -> control.Event:
@@ -250,7 +270,7 @@ class Landing(Conversation):
                 self._inspector: open_inspector(),
                 self._writer: {
                     **open_writer(source, target.epoch),
-                    **_metadata(target),
+                    **_metadata(target, source),
                     **({"exchange": INSIDE} if self.exchange else {}),
                 },
             },

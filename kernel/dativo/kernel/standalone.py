@@ -163,6 +163,7 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
                 echo=True,
                 first_state=True,
                 contracts=config.contracts,
+                platform=configured.platform,
             ),
             overwrites=configured.overwrites,
             states=standalone_airbyte.States(),

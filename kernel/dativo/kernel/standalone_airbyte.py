@@ -31,7 +31,7 @@ from dativo.protocol.errors import (
 from dativo.protocol.state import Stream
 
 if TYPE_CHECKING:
-    from dativo.kernel.landing import Table
+    from dativo.kernel.landing import Numbers, Table
     from dativo.protocol import events
 
 PROTOCOL_VERSION: Final = "0.18.0"
@@ -160,10 +160,14 @@ class Statuses:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The streams of a ``write``, and those that overwrite with their generation (None: the target numbers it)."""
+    """The streams of a ``write``, and those that overwrite with their generation (None: the target numbers it).
+
+    ``platform``: what its metadata columns say of each.
+    """
 
     tables: tuple[Table, ...]
     overwrites: tuple[tuple[Stream, int | None], ...]
+    platform: tuple[Numbers, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -192,6 +196,8 @@ def load_catalog(file: Path, config: TargetConfig) -> Configured:
 
 
 def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
+    from dativo.kernel.landing import Numbers
+
     streams = jsontext.members(text, "catalogue").get("streams")
     if streams is None:
         raise ProtocolViolation("the catalogue has no streams")
@@ -203,6 +209,7 @@ def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
         )
     tables: dict[Stream, Table] = {}
     overwrites: list[tuple[Stream, int | None]] = []
+    platform: list[Numbers] = []
     appended: list[str] = []
     for index, entry in enumerate(entries):
         stream, table, document = _stream(entry)
@@ -210,12 +217,17 @@ def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
         if stream in tables:
             raise ConfigError("the catalogue names a stream twice", where)
         tables[stream] = table
+        generation, sync = (
+            _generation(document, key, where) for key in ("generation_id", "sync_id")
+        )
+        platform.append(Numbers(stream, sync, generation))
         if _overwrites(document, config, where):
-            generation = document.get("generation_id")
-            overwrites.append((stream, generation if isinstance(generation, int) else None))
+            overwrites.append((stream, generation))
         if document.get("destination_sync_mode") == "append_dedup":
             appended.append(str(stream))
-    return Configured(tuple(tables.values()), tuple(overwrites), _warnings(appended))
+    return Configured(
+        tuple(tables.values()), tuple(overwrites), tuple(platform), _warnings(appended)
+    )
 
 
 def _warnings(appended: list[str]) -> tuple[str, ...]:

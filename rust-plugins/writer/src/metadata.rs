@@ -19,7 +19,7 @@ use dativo_wire::types::{Column, Primitive, Shape};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::events::StreamPlan;
+use crate::events::{StreamId, StreamPlan};
 use crate::plan;
 
 /// An id is a UUID of version 8 (RFC 9562): 60 bits of a hash, then the number of the row.
@@ -42,9 +42,20 @@ pub enum Preset {
 pub struct Order {
     pub columns: Preset,
     pub pipeline: String,
+    /// What Airbyte's platform says of streams.
+    #[serde(default)]
+    pub streams: Vec<Sync>,
     /// Milliseconds since 1970 when the run was opened.
     #[serde(skip, default = "now_ms")]
     pub started_ms: i64,
+}
+
+/// Which sync of a stream this is to its platform, and which generation of it.
+#[derive(Clone, Deserialize)]
+pub struct Sync {
+    pub stream: StreamId,
+    pub sync: Option<i64>,
+    pub generation: Option<i64>,
 }
 
 /// What fills a column.
@@ -166,6 +177,7 @@ struct Origin {
     prefix: String,
     /// The first epoch of the run.
     epoch: i64,
+    sync: i64,
     generation: i64,
     started_ms: i64,
 }
@@ -216,10 +228,16 @@ impl Metadata {
             columns.push((value, field, arrow));
         }
         let epoch = plan.epoch as i64 + 1;
+        let told = order
+            .streams
+            .iter()
+            .find(|told| told.stream == StreamId::from(stream));
+        let generation = told.and_then(|told| told.generation).or(plan.generation);
         let origin = Origin {
             prefix: id_prefix(&order.pipeline, stream, epoch),
             epoch,
-            generation: plan.generation.unwrap_or_default(),
+            sync: told.and_then(|told| told.sync).unwrap_or(epoch),
+            generation: generation.unwrap_or_default(),
             started_ms: order.started_ms,
         };
         let rows = Rows::of(&columns);
@@ -401,7 +419,7 @@ impl Rows {
                             .as_mut()
                             .and_then(Vec::pop)
                             .ok_or_else(|| internal("no changes")),
-                        _ => Ok(all(origin.epoch)),
+                        _ => Ok(all(origin.sync)),
                     });
                 let parts = parts.collect::<Result<Vec<_>, _>>()?;
                 let array = StructArray::try_new(fields.clone(), parts, None);

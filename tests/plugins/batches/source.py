@@ -1,7 +1,7 @@
 """A Singer tap that leaves its rows in gzipped files below its config's ``root`` and names them in BATCH messages.
 
 For tests alone. Config: root, rows, files, mode: ``good``; ``outside`` names a file that is not its own; ``link`` puts a link to
-one into the folder; ``fills`` writes until it is ended.
+one into the folder; ``fills`` writes until it is ended; ``waits`` leaves files of 3 MiB, each when the one before is gone.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import sys
+import time
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}}}
 OUTSIDE = "/tmp/dativo/config.json"
@@ -43,6 +44,22 @@ def rows(config):
         write({"type": "STATE", "value": {"files": number + 1}})
 
 
+def wait(config):
+    for number in range(config["files"]):
+        path = os.path.join(config["root"], f"numbers-{number}.json")
+        with open(path, "w") as file:
+            file.write(" " * (3 << 20) + json.dumps({"id": number}) + "\n")
+        encoding = {"format": "jsonl", "compression": "none"}
+        manifest = ["file://" + path]
+        write({"type": "BATCH", "stream": "numbers", "encoding": encoding, "manifest": manifest})
+        write({"type": "STATE", "value": {"files": number + 1}})
+        until = time.monotonic() + 30
+        while os.path.exists(path) and number + 1 < config["files"]:
+            if time.monotonic() > until:
+                sys.exit("nobody removes " + path)
+            time.sleep(0.02)
+
+
 def fill(config):
     with open(os.path.join(config["root"], "fill"), "wb") as file:
         while True:
@@ -60,6 +77,8 @@ def read(config):
         path = os.path.join(config["root"], "link")
         os.symlink(OUTSIDE, path)
         batch([path])
+    elif mode == "waits":
+        wait(config)
     else:
         fill(config)
 
