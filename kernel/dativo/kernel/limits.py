@@ -64,7 +64,7 @@ OUTPUT_BYTES: Final = Limit(
     1024 * GIB, "source.grants.output", "Stdout of a process in all; of stderr as much again"
 )
 EXCHANGE_BYTES: Final = Limit(
-    0, "source.grants.exchange", "Files that a source leaves for a foreign target; 0 is no folder"
+    0, "source.grants.exchange", "Files that a source leaves for its reader; 0 is no folder"
 )
 EXCHANGE_FILES: Final = Limit(100_000, "", "Files and folders there")
 SHM_BYTES: Final = Limit(64 * MIB, "", "Private /dev/shm of a process, in memory")
