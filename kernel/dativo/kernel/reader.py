@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from dativo.kernel.report import Report
 from dativo.protocol.events import Table
@@ -22,6 +23,13 @@ _PACKAGES = (
     "duckdb-ext-avro==1.4.4.20260205",
     "pytz",
 )
+_TYPES: Final[Mapping[str, str]] = {
+    "int": "INTEGER",
+    "long": "BIGINT",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+}
+"""DuckDB's names of primitives; it takes the others as they are: boolean, float, double, decimal(p,s), date, time, …"""
 _OPEN_ICEBERG = (
     "import duckdb, pathlib; "
     "e = pathlib.Path(duckdb.__file__).parents[1] / 'duckdb_ext/extensions'; "
@@ -60,22 +68,45 @@ def duckdb_line(report: Report, job: Path) -> str | None:
 
 def views(tables: Iterable[Table]) -> list[str]:
     """Return one ``CREATE VIEW`` for each table, over what is committed now."""
-    files: dict[str, list[str]] = {}
-    metadata: dict[str, str] = {}
-    for part in tables:
-        files.setdefault(part.table, []).extend(file.path for file in part.files)
-        if part.metadata_location is not None:
-            metadata[part.table] = part.metadata_location
-    lines = []
-    for table, paths in files.items():
-        if table in metadata:
-            source = f"iceberg_scan({_text(metadata[table])})"
-        elif paths:
-            source = f"read_parquet([{', '.join(map(_text, paths))}], union_by_name = true)"
-        else:
-            continue
-        lines.append(f"CREATE OR REPLACE VIEW {_view_name(table)} AS SELECT * FROM {source};")  # noqa: S608
-    return lines
+    parts: dict[str, list[Table]] = {}
+    for table in tables:
+        parts.setdefault(table.table, []).append(table)
+    return [
+        f"CREATE OR REPLACE VIEW {_view_name(name)} AS SELECT * FROM {source};"  # noqa: S608  # quoted
+        for name, of in parts.items()
+        if (source := _source(of)) is not None
+    ]
+
+
+def _source(parts: Sequence[Table]) -> str | None:
+    """Return what DuckDB reads a table from; None for a Parquet dataset without files.
+
+    The files of a dataset are read by field ids: a renamed column has its older name in older files.
+    """
+    metadata = [part.metadata_location for part in parts if part.metadata_location is not None]
+    if metadata:
+        return f"iceberg_scan({_text(metadata[-1])})"
+    paths = [_text(file.path) for part in parts for file in part.files]
+    if not paths:
+        return None
+    schema = ", ".join(
+        f"{column.field_id}: {{'name': {_text(column.name)}, 'type': {_text(_type(column.type))}, 'default_value': NULL}}"
+        for part in parts
+        for column in part.columns
+    )
+    return f"read_parquet([{', '.join(paths)}], schema = MAP {{{schema}}})"
+
+
+def _type(planned: Any) -> str:
+    """Return DuckDB's name of a planned type (docs/spec/events.md, Types)."""
+    if isinstance(planned, str):
+        return _TYPES.get(planned, planned)
+    if planned["type"] == "list":
+        return f"{_type(planned['element'])}[]"
+    if planned["type"] == "map":
+        return f"MAP(VARCHAR, {_type(planned['value'])})"
+    fields = (f"{_name(field['column'])} {_type(field['type'])}" for field in planned["fields"])
+    return f"STRUCT({', '.join(fields)})"
 
 
 def _with(packages: Iterable[str]) -> list[str]:
@@ -83,7 +114,11 @@ def _with(packages: Iterable[str]) -> list[str]:
 
 
 def _view_name(table: str) -> str:
-    return '"' + table.rpartition(".")[2].replace('"', '""') + '"'
+    return _name(table.rpartition(".")[2])
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(text: str) -> str:

@@ -120,14 +120,24 @@ class LiveFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a table whose files are read by field ids; ``type`` is a planned one (columntypes.py), as it was told."""
+
+    field_id: int
+    name: str
+    type: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a pipeline; its files may come in several of these."""
+    """One table of a pipeline; its files may come in several of these. ``columns``: where nothing else tells them to readers."""
 
     input: str
     stream: Stream
     table: str
     metadata_location: str | None
     files: tuple[LiveFile, ...]
+    columns: tuple[TableColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,7 +483,13 @@ def _table(r: Reader) -> Table:
         r.text("table"),
         r.optional_text("metadata_location", max_chars=8192),
         r.items("files", _live_file),
+        r.optional_items("columns", _table_column),
     )
+
+
+def _table_column(value: Any) -> TableColumn:
+    columntypes.check_column(value, planned=True)
+    return TableColumn(value["field_id"], value["column"], value["type"])
 
 
 def _state_seen(r: Reader) -> StateSeen:

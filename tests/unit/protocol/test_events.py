@@ -84,6 +84,7 @@ GOOD: dict[str, control.Event] = {
         "table": "shop.users",
         "metadata_location": None,
         "files": [{"path": "/lake/shop/users/1.parquet", "rows": 3, "bytes": 400}],
+        "columns": [{"property": "Id", "column": "id", "type": "long", "field_id": 1}],
     },
     "state_seen": {
         "type": "state_seen",

@@ -113,7 +113,8 @@ class Session:
                 table.files[at : at + FILES_PER_MESSAGE]
                 for at in range(0, len(table.files), FILES_PER_MESSAGE)
             ]
-            for part in parts or [()]:
+            columns = [column.to_event() for column in table.columns]
+            for number, part in enumerate(parts or [()]):
                 self._send(
                     {
                         "type": "table",
@@ -121,6 +122,7 @@ class Session:
                         "stream": table.stream.to_event(),
                         "table": table.table,
                         "metadata_location": table.metadata_location,
+                        **({"columns": columns} if columns and number == 0 else {}),
                         "files": [
                             {"path": file.path, "rows": file.rows, "bytes": file.bytes}
                             for file in part

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from dativo.plugins.commit.faults import CommitFault
 from dativo.plugins.commit.messages import Metrics, Open, Plan, StreamSchema, TableCommit
+from dativo.plugins.commit.types import Column
 from dativo.protocol.errors import Blame, ProtocolViolation
 from dativo.protocol.state import StateEntry, Stream, digest
 
@@ -67,12 +68,14 @@ class PlacedFile:
 
 @dataclass(frozen=True, slots=True)
 class TableListing:
-    """A table as readers find it. ``files`` are live, at absolute paths; an Iceberg table names its own in its metadata."""
+    """A table as readers find it. ``files`` are live, at absolute paths, and have ``columns``; an Iceberg table names its own in
+    its metadata."""
 
     stream: Stream
     table: str
     metadata_location: str | None
     files: tuple[PlacedFile, ...]
+    columns: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

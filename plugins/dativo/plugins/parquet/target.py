@@ -60,7 +60,13 @@ class ParquetTarget:
             absolute = str(request.warehouse / file.path)
             live.setdefault(file.stream, []).append(replace(file, path=absolute))
         return state.head, [
-            TableListing(stream, self._full_name(table), None, tuple(live.get(stream, ())))
+            TableListing(
+                stream,
+                self._full_name(table),
+                None,
+                tuple(live.get(stream, ())),
+                table.columns,
+            )
             for stream, table in state.tables.items()
         ]
 
