@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::fault::StreamName;
+pub use crate::notice::{Notice, NoticeKind};
 use crate::oddity::{OddSet, Oddity};
 use crate::scan::{Bad, Scanner, duplicate, members};
 use crate::text;
@@ -77,42 +78,6 @@ pub enum StateKind<'a> {
     Global,
     Legacy,
     Singer,
-}
-
-/// What a source says besides records, schemas and states. Texts are not clipped yet.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Notice<'a> {
-    pub kind: NoticeKind,
-    pub level: Option<Cow<'a, str>>,
-    pub text: Cow<'a, [u8]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoticeKind {
-    Log,
-    TraceError,
-    TraceStatus,
-    TraceEstimate,
-    TraceOther,
-    Control,
-    Text,
-    Unknown,
-}
-
-impl NoticeKind {
-    /// The name in a `message` event.
-    pub fn name(self) -> &'static str {
-        match self {
-            NoticeKind::Log => "log",
-            NoticeKind::TraceError => "trace_error",
-            NoticeKind::TraceStatus => "trace_status",
-            NoticeKind::TraceEstimate => "trace_estimate",
-            NoticeKind::TraceOther => "trace_other",
-            NoticeKind::Control => "control",
-            NoticeKind::Text => "text",
-            NoticeKind::Unknown => "unknown",
-        }
-    }
 }
 
 /// A RECORD whose data has perhaps not been looked at yet.

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod envelope;
 pub mod fault;
 pub mod framing;
+mod notice;
 pub mod number;
 pub mod oddity;
 pub mod scan;
