@@ -135,9 +135,11 @@ INSPECTOR_CGROUP_BYTES: Final = Limit(
     256 * MIB, "", "Memory of the inspector, enforced by its cgroup"
 )
 COMMITTER_MEMORY_BYTES: Final = Limit(1 * GIB, "", "Memory of the committer")
-TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer or committer")
+TOOL_PIDS: Final = Limit(64, "", "Processes and threads of writer, inspector or committer")
 ZSTD_LEVEL: Final = Limit(1, "", "Level of zstd in Parquet files")
-HELLO_TIMEOUT_S: Final = Limit(30, "", "From the start of writer or committer to its answer")
+HELLO_TIMEOUT_S: Final = Limit(
+    30, "", "From the start of writer, inspector or committer to its answer"
+)
 SILENCE_S: Final = Limit(600, "", "Without a word of the writer while it reads")
 FINISH_TIMEOUT_S: Final = Limit(3600, "", "From the end of the source to the last commit")
 DRAIN_TIMEOUT_S: Final = Limit(60, "", "From the death of a source to the end of what it wrote")
