@@ -4,8 +4,8 @@
 
 This is the loop that every kind of run shares: one thread, one selector. Messages are parsed (dativo.protocol.events) before they
 are looked at or relayed. The first failure is the run's failure; what follows from it (a source whose reader is gone, a writer
-that is told to abort) is never blamed. Where the output goes is told by the two kinds: ``Landing`` (writer, inspector and committer) and
-``Passing`` (a relay, with a reader or a foreign target behind it).
+that is told to abort) is never blamed. Where the output goes is told by the two kinds: ``Landing`` (writer, inspector and
+committer) and ``Passing`` (a relay, with a reader or a foreign target behind it).
 """
 
 from __future__ import annotations
