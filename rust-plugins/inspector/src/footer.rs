@@ -62,19 +62,18 @@ pub struct Chunk<'a> {
     pub uncompressed: u64,
     pub path: Vec<&'a str>,
     data_page: u64,
-    dictionary_page: Option<u64>,
+    dictionary_page: u64,
     pub statistics: Option<Statistics<'a>>,
     pub column_index: Option<Place>,
     pub offset_index: Option<Place>,
 }
 
 impl Chunk<'_> {
-    /// Where its first page begins.
+    /// Where its first page begins; 0 stands for no such page.
     pub fn start(&self) -> u64 {
-        match self.dictionary_page {
-            Some(dictionary) if dictionary > 0 => dictionary.min(self.data_page),
-            _ => self.data_page,
-        }
+        let pages = [self.dictionary_page, self.data_page];
+        let first = pages.into_iter().filter(|&page| page > 0).min();
+        first.unwrap_or_default()
     }
 }
 
@@ -297,7 +296,7 @@ fn metadata<'a>(r: &mut Reader<'a>, kind: Type, chunk: &mut Chunk<'a>) -> Result
             6 => chunk.uncompressed = count("size", r.i64(kind)?)?,
             7 => chunk.compressed = count("size", r.i64(kind)?)?,
             9 => chunk.data_page = count("place", r.i64(kind)?)?,
-            11 => chunk.dictionary_page = Some(count("place", r.i64(kind)?)?),
+            11 => chunk.dictionary_page = count("place", r.i64(kind)?)?,
             12 => chunk.statistics = Some(statistics(r, kind)?),
             14 | 15 => return Err(Flaw::new("has a Bloom filter")),
             _ => r.skip(kind)?,

@@ -77,24 +77,32 @@ pub fn runs<'a>(
 pub fn unpack(bytes: &[u8], width: u8, count: usize, mut each: impl FnMut(u32)) {
     let width = usize::from(width);
     let mask = (1_u64 << width) - 1;
-    // Eight bytes at a time hold any number, wherever it begins in the first.
-    let whole = match bytes.len() {
-        0..8 => 0,
-        length => ((length - 8) * 8 / width + 1).min(count),
+    let word = |at: usize| {
+        let rest = &bytes[at.min(bytes.len())..];
+        match rest.first_chunk::<8>() {
+            Some(eight) => u64::from_le_bytes(*eight),
+            None => {
+                let mut padded = [0; 8];
+                padded[..rest.len()].copy_from_slice(rest);
+                u64::from_le_bytes(padded)
+            }
+        }
     };
-    for index in 0..whole {
-        let bit = index * width;
-        let at = bit / 8;
-        let word = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        each((word >> (bit % 8) & mask) as u32);
+    let mut done = 0;
+    if width <= 8 {
+        // Eight numbers take `width` bytes: one word has them all.
+        for group in 0..count / 8 {
+            let eight = word(group * width);
+            for index in 0..8 {
+                each((eight >> (index * width) & mask) as u32);
+            }
+        }
+        done = count / 8 * 8;
     }
-    for index in whole..count {
+    // Eight bytes hold any number, wherever it begins in the first.
+    for index in done..count {
         let bit = index * width;
-        let rest = &bytes[(bit / 8).min(bytes.len())..];
-        let mut padded = [0; 8];
-        let length = rest.len().min(8);
-        padded[..length].copy_from_slice(&rest[..length]);
-        each((u64::from_le_bytes(padded) >> (bit % 8) & mask) as u32);
+        each((word(bit / 8) >> (bit % 8) & mask) as u32);
     }
 }
 

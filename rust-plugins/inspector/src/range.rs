@@ -10,6 +10,9 @@ const BOUND_LENGTH: usize = 16;
 /// Of a text so much is kept: 17 characters at least, so that a cut shows.
 const KEPT_BYTES: usize = 4 * (BOUND_LENGTH + 1) + 1;
 
+/// The writer cuts the bounds in its files to this length.
+const CUT_BYTES: usize = 32;
+
 const INFINITE_64: i64 = 0x7ff0_0000_0000_0000;
 const INFINITE_32: i64 = 0x7f80_0000;
 
@@ -121,17 +124,13 @@ impl Range {
             }));
             return;
         };
-        if key <= texts.min.key {
-            let prefix = Prefix::new(text, key);
-            if prefix.as_bytes() < texts.min.as_bytes() {
-                texts.min = prefix;
-            }
+        // Many texts begin alike: what is no new bound is only compared.
+        let kept = &text[..text.len().min(KEPT_BYTES)];
+        if key <= texts.min.key && kept < texts.min.as_bytes() {
+            texts.min = Prefix::new(text, key);
         }
-        if key >= texts.max.key {
-            let prefix = Prefix::new(text, key);
-            if prefix.as_bytes() > texts.max.as_bytes() {
-                texts.max = prefix;
-            }
+        if key >= texts.max.key && kept > texts.max.as_bytes() {
+            texts.max = Prefix::new(text, key);
         }
     }
 
@@ -311,10 +310,30 @@ impl<'a> Value<'a> {
             Physical::Double => Value::Integer(key_64(eight()?)),
             Physical::Fixed(length) if bytes.len() == length => Value::Wide(wide(bytes)),
             Physical::Bytes if bytes.len() < KEPT_BYTES => Value::Text(bytes),
+            Physical::Bytes if cannot_grow(&bytes[..CUT_BYTES]) => {
+                Value::Text(&bytes[..KEPT_BYTES])
+            }
             Physical::Bytes => return Err(Flaw::new("has a bound that is too long to be checked")),
             Physical::Fixed(_) => return Err(wrong()),
         })
     }
+}
+
+/// Whether no bytes of the same length are greater than these, which begin a bound, as far as the writer looks for them: it then
+/// leaves the bound whole.
+fn cannot_grow(bytes: &[u8]) -> bool {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    // The last characters of one, two, three and four bytes, and the last before the surrogates.
+    let is_last = |one| {
+        matches!(
+            one,
+            '\u{7f}' | '\u{7ff}' | '\u{d7ff}' | '\u{ffff}' | '\u{10ffff}'
+        )
+    };
+    bytes.iter().all(|&byte| byte == 0xff) || !text.is_empty() && text.chars().all(is_last)
 }
 
 /// What was found in the values of a page, a chunk or a file. `values` counts nulls and NaN too.

@@ -254,7 +254,11 @@ fn the_schema_has_to_be_the_planned_one() {
             r#""type":"timestamp","field_id":1"#,
             "planned",
         ),
-        (r#""type":"timestamptz""#, r#""type":"timestamp""#, "planned"),
+        (
+            r#""type":"timestamptz""#,
+            r#""type":"timestamp""#,
+            "planned",
+        ),
         (r#""decimal(9,2)""#, r#""decimal(9,3)""#, "planned"),
         (r#""decimal(38,9)""#, r#""decimal(18,9)""#, "planned"),
         (
@@ -347,6 +351,36 @@ fn claims_are_held_against_the_file() {
     file.rows = 10;
     file.bytes += 1;
     assert!(file.inspect(ONE).unwrap_err().contains("the manifest says"));
+}
+
+/// Bounds that cannot be cut are left as they are by the writer, and are no lie.
+#[test]
+fn bounds_that_cannot_be_cut() {
+    let plan = r#"[{"column":"t","type":"string","field_id":1},{"column":"b","type":"binary","field_id":2}]"#;
+    for last in [
+        "\u{7f}",
+        "\u{7ff}",
+        "\u{d7ff}",
+        "\u{ffff}",
+        "\u{10ffff}",
+        "y",
+    ] {
+        let texts = StringArray::from_iter_values(["", &last.repeat(100)]);
+        let bytes = BinaryArray::from_iter_values([&[0xff; 100][..], &[0xff; 70]]);
+        let columns = vec![
+            (field("t", DataType::Utf8, 1), Arc::new(texts) as ArrayRef),
+            (field("b", DataType::Binary, 2), Arc::new(bytes)),
+        ];
+        let file = Written::new("long", columns, properties().build());
+        let found = file.inspect(plan).unwrap();
+        let cut = last.repeat(15);
+        let upper = bounds(&found, 1).1.unwrap_or_default();
+        assert!(
+            upper.is_empty() == (last == "\u{10ffff}")
+                && (upper.is_empty() || upper > cut.into_bytes())
+        );
+        assert_eq!(bounds(&found, 2).1, None);
+    }
 }
 
 /// Values that are not what statistics and index say: each one changed in turn, in a file that is not packed.
