@@ -1,4 +1,4 @@
-"""The peer of the benches of the writer: DuckDB's COPY of one stream's JSON lines to Parquet, in an environment of its own.
+"""The peer of the benches of the writer: DuckDB's COPY of JSON lines or CSV to Parquet, in an environment of its own.
 
     duckdb_copy.py SOURCE DIALECT SCHEMA FOLDER THREADS [--same-as FOLDER]
 
@@ -43,6 +43,10 @@ def column_type(node: dict[str, Any]) -> str:
 
 def query(source: str, dialect: str, schema: dict[str, Any]) -> str:
     """Return a SELECT of a stream's records out of their envelopes."""
+    if dialect == "csv":
+        types = {name: column_type(node) for name, node in schema["properties"].items()}
+        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+        return f"SELECT * FROM read_csv('{source}', header = true, auto_detect = false, columns = {{{columns}}})"
     record = struct_type(schema["properties"])
     data = "record"
     if dialect == "airbyte":
@@ -63,7 +67,7 @@ def main() -> None:
     """Copy, tell, compare."""
     parser = argparse.ArgumentParser()
     parser.add_argument("source")
-    parser.add_argument("dialect", choices=["singer", "airbyte"])
+    parser.add_argument("dialect", choices=["singer", "airbyte", "csv"])
     parser.add_argument("schema")
     parser.add_argument("folder")
     parser.add_argument("threads", type=int)

@@ -10,6 +10,7 @@ from typing import Final
 from bench import (
     broker,
     docker,
+    files,
     first_byte,
     inside,
     jail,
@@ -40,6 +41,7 @@ PARTS: Final = (
     shuffled,
     target_csv,
     many_streams,
+    files,
 )
 
 
