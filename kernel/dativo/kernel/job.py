@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from dativo.kernel import expansion, shapes
 from dativo.kernel.contracts import Contracts
@@ -26,6 +26,8 @@ Config: TypeAlias = (
 )
 """A connector's configuration: JSON, numbers as written, and references where secrets go."""
 
+Numbers: TypeAlias = Literal["double", "decimal", "text"]
+
 JOB_DIR: Final = "JOB_DIR"
 """The one variable that needs no policy: the folder of the job file."""
 
@@ -34,7 +36,8 @@ JOB_DIR: Final = "JOB_DIR"
 class SourceJob:
     """The source: ``connector`` as written, its config, stream rules (empty = all) and requested grants.
 
-    ``strict``: refuse what is tolerated otherwise (docs/spec/wire.md).
+    ``strict``: refuse what is tolerated otherwise (docs/spec/wire.md); ``numbers``: what becomes of numbers whose schema says
+    nothing of their digits (docs/spec/validation.md).
     """
 
     connector: str
@@ -42,6 +45,7 @@ class SourceJob:
     streams: tuple[str, ...]
     grants: Grants
     strict: bool = False
+    numbers: Numbers = "double"
 
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
@@ -140,6 +144,12 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
     written = load_yaml(path, "job")
     document = expansion.expand(written, {**variables, JOB_DIR: str(path.parent)})
     said = shapes.read(shapes.JOB, document, "job")
+    if said["target"]["connector"] not in shapes.OWN_TARGETS and "numbers" in said["source"]:
+        raise ConfigError(
+            "a foreign target is sent the numbers as the source wrote them",
+            document.where(("source", "numbers")),
+            hint="Leave `numbers` out",
+        )
     return Job(
         path=path,
         pipeline=said["pipeline"],
@@ -154,7 +164,12 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
 def _source(said: Mapping[str, Any], document: Document, workspace: Path) -> SourceJob:
     config, grants = _connector("source", said, document, workspace)
     return SourceJob(
-        said["connector"], config, said.get("streams", ()), grants, said.get("strict", False)
+        said["connector"],
+        config,
+        said.get("streams", ()),
+        grants,
+        said.get("strict", False),
+        said.get("numbers", "double"),
     )
 
 

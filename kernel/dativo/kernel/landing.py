@@ -53,11 +53,15 @@ from dativo.sandbox import Grants, Identity, Program
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One stream that is known before it is read. ``json_schema`` is None for Singer, whose SCHEMA messages bring it."""
+    """One stream that is known before it is read. ``json_schema`` is None for Singer, whose SCHEMA messages bring it.
+
+    ``deselected``: the properties that are not written, whatever the source sends.
+    """
 
     stream: Stream
     key: tuple[str, ...]
     json_schema: str | None = None
+    deselected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ class Numbers:
 class Input:
     """What the writer is to read.
 
-    ``declare``: streams may declare themselves (Singer); ``echo``: every state is told; ``first_state``: the first one is
+    ``declare``: streams may declare themselves (Singer); ``numbers``: what becomes of numbers whose schema says nothing of their
+    digits (docs/spec/validation.md); ``echo``: every state is told; ``first_state``: the first one is
     committed at once; ``max_output_bytes`` None is any number; ``batches``: the source can write batches.
     """
 
@@ -90,12 +95,18 @@ class Input:
     limits: ReadLimits
     declare: bool = False
     strict: bool = False
+    numbers: str = "double"
     echo: bool = False
     first_state: bool = False
     max_output_bytes: int | None = None
     batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
     platform: tuple[Numbers, ...] = ()
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether batches may come. A source writes numbers as doubles in them, so only where they are to be doubles."""
+        return self.batches and self.numbers == "double"
 
 
 Exchanging: TypeAlias = Callable[[Identity | None], ExchangeFolder]
@@ -121,9 +132,15 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
         ],
         "undeclared": "accept" if source.declare else "refuse",
         "strict": source.strict,
+        "numbers": source.numbers,
+        "deselected": [
+            {"stream": table.stream.to_event(), "properties": list(table.deselected)}
+            for table in source.tables
+            if table.deselected
+        ],
         "echo": source.echo,
         "first_state": source.first_state,
-        "batches": source.batches,
+        "batches": source.takes_batches,
         "limits": {
             "max_line_bytes": limits.max_line_bytes,
             "max_depth": limits.max_depth,
@@ -189,6 +206,7 @@ class Landing(Conversation):
         self._committer: Peer | None = None
         self._inspection = Inspection()
         self._claims: Claims | None = None
+        self._takes_batches = False
         self._contracts = Contracts()
         self._declared: frozenset[Stream] = frozenset()
         self._final_committed = False
@@ -242,6 +260,7 @@ class Landing(Conversation):
                 identity = replace(identity, groups=(owner.gid,))
             inspecting = processes.start_tool(*inspector(staging.path, processes.env), identity)
         self._writer = self.new_peer("dativo-writer", writing)
+        self._takes_batches = source.takes_batches
         self._inspector = self.new_peer(INSPECTOR, inspecting)
         self._contracts = source.contracts
         self._declared = frozenset(table.stream for table in source.tables)
@@ -287,9 +306,9 @@ class Landing(Conversation):
 
     @property
     def takes_batches(self) -> bool:
-        """Whether the writer that was started takes batches."""
+        """Whether batches may come and the writer that was started takes them."""
         session = self._writer.session if self._writer is not None else None
-        return session is not None and "batches" in session.features
+        return self._takes_batches and session is not None and "batches" in session.features
 
     @property
     def is_done(self) -> bool:

@@ -134,7 +134,12 @@ def _exchange(
 def _input(plan: Plan) -> Input:
     dialect = plan.source.plugin.dialect
     tables = tuple(
-        Table(entry.stream, entry.key, entry.selected_schema() if dialect == "airbyte" else None)
+        Table(
+            entry.stream,
+            entry.key,
+            entry.selected_schema() if dialect == "airbyte" else None,
+            tuple(sorted(entry.deselected - set(entry.key))),
+        )
         for entry in plan.selected.streams
     )
     said = plan.job
@@ -143,6 +148,7 @@ def _input(plan: Plan) -> Input:
         tables,
         said.limits,
         strict=said.source.strict,
+        numbers=said.source.numbers,
         max_output_bytes=plan.source.grants.output_bytes,
         batches=plan.source.plugin.batches,
         contracts=said.contracts,

@@ -270,7 +270,13 @@ GRANTS: Final = Shape(
 )
 SOURCE: Final = Shape(
     {"connector": TEXT},
-    {"config": foreign, "streams": list_of(TEXT, 1), "strict": boolean, "grants": GRANTS},
+    {
+        "config": foreign,
+        "streams": list_of(TEXT, 1),
+        "strict": boolean,
+        "numbers": one_of("double", "decimal", "text"),
+        "grants": GRANTS,
+    },
     frozenset({"custom_reader", "path", "engine", "image", "state", "partitions"}),
 )
 TARGET_CONFIG: Final = Shape(
