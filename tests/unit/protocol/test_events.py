@@ -16,7 +16,7 @@ from dativo.protocol.errors import ProtocolViolation
 SCHEMA = json.loads(resources.files("dativo.schemas").joinpath("events.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 STREAM = {"namespace": None, "name": "users"}
-COUNTS = {"stream": STREAM, "read": 3, "written": 3, "rejected": 0, "filtered": 0}
+COUNTS = {"stream": STREAM, "read": 3, "written": 3, "rejected": 0, "filtered": 0, "changed": 2}
 
 GOOD: dict[str, control.Event] = {
     "hello": {
@@ -39,7 +39,10 @@ GOOD: dict[str, control.Event] = {
         "stream": STREAM,
         "revision": 1,
         "key": ["id"],
-        "columns": [{"property": "id", "type": "decimal(38,9)"}],
+        "columns": [
+            {"property": "id", "type": "decimal(38,9)"},
+            {"property": "_dativo_id", "type": "string", "metadata": True},
+        ],
     },
     "stream_plan": {
         "type": "stream_plan",
@@ -76,6 +79,8 @@ GOOD: dict[str, control.Event] = {
                 },
             },
         ],
+        "epoch": 3,
+        "generation": 2,
     },
     "table": {
         "type": "table",
@@ -114,6 +119,7 @@ GOOD: dict[str, control.Event] = {
         "complete": False,
         "echo": [{"number": 1, "text": "{}"}],
         "activations": [{"stream": STREAM, "version": 7}],
+        "consumed": ["a/b.json.gz"],
     },
     "inspected": {
         "type": "inspected",
