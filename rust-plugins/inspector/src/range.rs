@@ -13,6 +13,7 @@ const KEPT_BYTES: usize = 4 * (BOUND_LENGTH + 1) + 1;
 /// The writer cuts the bounds in its files to this length.
 const CUT_BYTES: usize = 32;
 
+/// The keys of infinity; those of minus infinity are their complements.
 const INFINITE_64: i64 = 0x7ff0_0000_0000_0000;
 const INFINITE_32: i64 = 0x7f80_0000;
 
@@ -69,8 +70,8 @@ pub fn key_32(bits: u32) -> i64 {
 /// Whether a key is that of a NaN.
 pub fn is_nan(physical: Physical, key: i64) -> bool {
     match physical {
-        Physical::Double => key > INFINITE_64 || key < !INFINITE_64,
-        Physical::Float => key > INFINITE_32 || key < !INFINITE_32,
+        Physical::Double => !(!INFINITE_64..=INFINITE_64).contains(&key),
+        Physical::Float => !(!INFINITE_32..=INFINITE_32).contains(&key),
         _ => false,
     }
 }

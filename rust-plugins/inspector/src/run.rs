@@ -115,10 +115,13 @@ fn name_the_file_of_a_panic() {
     }));
 }
 
+/// The columns of a revision.
+type Planned = (u32, Rc<[Column]>);
+
 /// What each stream's files are to hold, by revision.
 #[derive(Default)]
 struct Plans {
-    of_stream: HashMap<StreamId, Vec<(u32, Rc<[Column]>)>>,
+    of_stream: HashMap<StreamId, Vec<Planned>>,
     leaves: usize,
 }
 
