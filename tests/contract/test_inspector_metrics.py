@@ -48,7 +48,7 @@ LENGTH = 16
 
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
     most = 10**precision - 1
-    return st.integers(-most, most).map(lambda n: Decimal(n).scaleb(-scale))
+    return st.integers(-most, most).map(lambda n: Decimal(f"{n}E-{scale}"))
 
 
 TYPES: dict[str, tuple[PrimitiveType, st.SearchStrategy[Any]]] = {
