@@ -4,8 +4,8 @@ use crate::flaw::{Flaw, Result, ensure};
 use crate::footer::Chunk;
 use crate::index::{Behind, Index, PagePlace};
 use crate::page::{self, Cut, Kind, MAX_HEADER_BYTES, UNCOMPRESSED, Unpacker, ZSTD};
-use crate::range::Seen;
 use crate::schema::Leaf;
+use crate::seen::Seen;
 use crate::source::Source;
 use crate::values::{self, Dictionary};
 

@@ -4,8 +4,9 @@
 
 use crate::flaw::{Flaw, Result, count, ensure};
 use crate::footer::{Bound, Chunk, Place};
-use crate::range::{Seen, Value};
+use crate::range::Value;
 use crate::schema::Leaf;
+use crate::seen::Seen;
 use crate::thrift::{Reader, Type};
 
 /// Pages of a column chunk that has an index.

@@ -9,8 +9,8 @@ use crate::footer::{self, Footer, MAX_FOOTER_BYTES};
 use crate::index::Behind;
 use crate::page::Unpacker;
 use crate::plan::{Column, Primitive};
-use crate::range::Seen;
 use crate::schema::{self, Leaf};
+use crate::seen::Seen;
 use crate::source::Source;
 
 const MAGIC: &[u8; 4] = b"PAR1";

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod range;
 mod run;
 mod schema;
+pub mod seen;
 mod source;
 mod thrift;
 mod values;

@@ -1,21 +1,24 @@
-//! The least and the greatest of some values, what a file says of them, and how Iceberg writes them down.
+//! The least and the greatest of some values, and how Iceberg writes them down.
 
-use crate::flaw::{Flaw, Result, ensure};
-use crate::footer::{Bound, Statistics};
 use crate::plan::Primitive;
 use crate::schema::Physical;
 
 /// Bounds of texts are cut to so many characters, those of bytes to so many bytes, as Iceberg does by default.
 const BOUND_LENGTH: usize = 16;
 /// Of a text so much is kept: 17 characters at least, so that a cut shows.
-const KEPT_BYTES: usize = 4 * (BOUND_LENGTH + 1) + 1;
-
-/// The writer cuts the bounds in its files to this length.
-const CUT_BYTES: usize = 32;
+pub const KEPT_BYTES: usize = 4 * (BOUND_LENGTH + 1) + 1;
 
 /// The keys of infinity; those of minus infinity are their complements.
 const INFINITE_64: i64 = 0x7ff0_0000_0000_0000;
 const INFINITE_32: i64 = 0x7f80_0000;
+
+/// One of the values, or a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value<'a> {
+    Integer(i64),
+    Wide(i128),
+    Text(&'a [u8]),
+}
 
 /// Nulls and NaN are not among the values.
 #[derive(Clone, Debug)]
@@ -150,6 +153,27 @@ impl Range {
         }
     }
 
+    /// The least and the greatest; of texts as much as is kept.
+    pub fn ends(&self) -> Option<(Value<'_>, Value<'_>)> {
+        Some(match self {
+            Range::Integer(range) => {
+                let (min, max) = (*range)?;
+                (Value::Integer(min), Value::Integer(max))
+            }
+            Range::Wide(range) => {
+                let (min, max) = (*range)?;
+                (Value::Wide(min), Value::Wide(max))
+            }
+            Range::Text(range) => {
+                let texts = range.as_ref()?;
+                (
+                    Value::Text(texts.min.as_bytes()),
+                    Value::Text(texts.max.as_bytes()),
+                )
+            }
+        })
+    }
+
     /// Lower and upper bound as Iceberg's single values; none of what has no values, or no bound that short.
     pub fn bounds(&self, primitive: Primitive) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         match self {
@@ -276,144 +300,6 @@ fn upper_bytes(kept: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// A bound as a file writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value<'a> {
-    Integer(i64),
-    Wide(i128),
-    Text(&'a [u8]),
-}
-
-impl<'a> Value<'a> {
-    /// Read one that lies plain.
-    pub fn read(physical: Physical, bytes: &'a [u8]) -> Result<Value<'a>> {
-        let wrong = || Flaw::new("has a bound that is no value of its column");
-        let four = || {
-            bytes
-                .try_into()
-                .map(u32::from_le_bytes)
-                .map_err(|_| wrong())
-        };
-        let eight = || {
-            bytes
-                .try_into()
-                .map(u64::from_le_bytes)
-                .map_err(|_| wrong())
-        };
-        Ok(match physical {
-            Physical::Boolean => match bytes {
-                [flag @ (0 | 1)] => Value::Integer((*flag).into()),
-                _ => return Err(wrong()),
-            },
-            Physical::Int32 => Value::Integer((four()? as i32).into()),
-            Physical::Int64 => Value::Integer(eight()? as i64),
-            Physical::Float => Value::Integer(key_32(four()?)),
-            Physical::Double => Value::Integer(key_64(eight()?)),
-            Physical::Fixed(length) if bytes.len() == length => Value::Wide(wide(bytes)),
-            Physical::Bytes if bytes.len() < KEPT_BYTES => Value::Text(bytes),
-            Physical::Bytes if cannot_grow(&bytes[..CUT_BYTES]) => {
-                Value::Text(&bytes[..KEPT_BYTES])
-            }
-            Physical::Bytes => return Err(Flaw::new("has a bound that is too long to be checked")),
-            Physical::Fixed(_) => return Err(wrong()),
-        })
-    }
-}
-
-/// Whether no bytes of the same length are greater than these, which begin a bound, as far as the writer looks for them: it then
-/// leaves the bound whole.
-fn cannot_grow(bytes: &[u8]) -> bool {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    };
-    // The last characters of one, two, three and four bytes, and the last before the surrogates.
-    let is_last = |one| {
-        matches!(
-            one,
-            '\u{7f}' | '\u{7ff}' | '\u{d7ff}' | '\u{ffff}' | '\u{10ffff}'
-        )
-    };
-    bytes.iter().all(|&byte| byte == 0xff) || !text.is_empty() && text.chars().all(is_last)
-}
-
-/// What was found in the values of a page, a chunk or a file. `values` counts nulls and NaN too.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub values: u64,
-    pub nulls: u64,
-    pub nans: u64,
-    pub range: Range,
-}
-
-impl Seen {
-    pub fn nothing(physical: Physical) -> Seen {
-        Seen {
-            values: 0,
-            nulls: 0,
-            nans: 0,
-            range: Range::empty(physical),
-        }
-    }
-
-    pub fn add(&mut self, other: &Seen) {
-        self.values += other.values;
-        self.nulls += other.nulls;
-        self.nans += other.nans;
-        self.range.add(&other.range);
-    }
-
-    /// Hold what the file says of these values against them. `flat`: each belongs to a row of its own; what counts as null among
-    /// others, writers do not agree on.
-    pub fn check(&self, physical: Physical, said: &Statistics<'_>, flat: bool) -> Result<()> {
-        ensure(
-            !flat || said.nulls.is_none_or(|nulls| nulls == self.nulls),
-            || format!("says {:?} nulls of {}", said.nulls, self.nulls),
-        )?;
-        ensure(said.nans.is_none_or(|nans| nans == self.nans), || {
-            format!("says {:?} NaN of {}", said.nans, self.nans)
-        })?;
-        for bound in [said.min, said.old_min].into_iter().flatten() {
-            self.check_bound(physical, bound, true)?;
-        }
-        for bound in [said.max, said.old_max].into_iter().flatten() {
-            self.check_bound(physical, bound, false)?;
-        }
-        Ok(())
-    }
-
-    /// Hold one bound against the values; `lower`, or upper.
-    pub fn check_bound(&self, physical: Physical, bound: Bound<'_>, lower: bool) -> Result<()> {
-        let said = Value::read(physical, bound.bytes)?;
-        if let Value::Integer(key) = said
-            && is_nan(physical, key)
-        {
-            return ensure(self.range.is_empty() && self.nans > 0, || {
-                "has a bound that is NaN, and other values".into()
-            });
-        }
-        let (min, max) = match &self.range {
-            Range::Integer(Some((min, max))) => (Value::Integer(*min), Value::Integer(*max)),
-            Range::Wide(Some((min, max))) => (Value::Wide(*min), Value::Wide(*max)),
-            Range::Text(Some(texts)) => (
-                Value::Text(texts.min.as_bytes()),
-                Value::Text(texts.max.as_bytes()),
-            ),
-            _ => return Err(Flaw::new("has bounds of no values")),
-        };
-        let found = if lower { min } else { max };
-        // Parquet has its writers write -0 as the least and +0 as the greatest of any zeros; their keys are these.
-        let float = matches!(physical, Physical::Float | Physical::Double);
-        let zero = |value| float && matches!(value, Value::Integer(-1 | 0));
-        let is_equal = said == found || zero(said) && zero(found);
-        let holds = if lower { said < found } else { said > found };
-        ensure(is_equal || !bound.exact && holds, || {
-            let name = if lower { "lower" } else { "upper" };
-            format!("has a {name} bound that its values do not have")
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,31 +402,5 @@ mod tests {
             assert!(is_nan(Physical::Double, key_64(bits)));
         }
         assert!(is_nan(Physical::Float, key_32(0xff80_0001)));
-    }
-
-    #[test]
-    fn a_bound_has_to_hold() {
-        let mut seen = Seen::nothing(Physical::Int64);
-        seen.range.add_integers(-3, 9);
-        let check = |value: i64, exact, lower| {
-            let bytes = value.to_le_bytes();
-            let bound = Bound {
-                bytes: &bytes,
-                exact,
-            };
-            seen.check_bound(Physical::Int64, bound, lower).is_ok()
-        };
-        assert!(check(-3, true, true) && check(-4, false, true) && check(10, false, false));
-        assert!(!check(-4, true, true) && !check(-2, false, true) && !check(8, false, false));
-        let mut seen = Seen::nothing(Physical::Bytes);
-        seen.range.add_text(&[b'x'; 100]);
-        let check = |bytes: &[u8], exact, lower| {
-            let bound = Bound { bytes, exact };
-            seen.check_bound(Physical::Bytes, bound, lower).is_ok()
-        };
-        assert!(check(&[b'x'; 32], false, true) && !check(&[b'x'; 32], true, true));
-        assert!(check(b"y", false, false));
-        // It is shorter than the value, and so less.
-        assert!(!check(&[b'x'; 68], false, false));
     }
 }

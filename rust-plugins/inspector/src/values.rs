@@ -3,8 +3,9 @@
 use crate::flaw::{Flaw, Result, ensure};
 use crate::hybrid::{self, Run};
 use crate::plan::Primitive;
-use crate::range::{Range, Seen, is_nan, key_32, key_64, wide};
+use crate::range::{Range, is_nan, key_32, key_64, wide};
 use crate::schema::{Leaf, Physical};
+use crate::seen::Seen;
 
 const PLAIN: i32 = 0;
 const PLAIN_DICTIONARY: i32 = 2;
