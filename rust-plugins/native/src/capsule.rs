@@ -1,4 +1,4 @@
-//! Arrow data in and out of PyCapsules. All unsafe code of this crate is here.
+//! Arrow data in and out of PyCapsules. All unsafe code of this crate is here and in [`crate::pages`].
 //!
 //! Whoever makes a capsule of these names promises that the C structure in it is what the interface says; it runs in
 //! the same process. What its buffers hold is checked before it is read.

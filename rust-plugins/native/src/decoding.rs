@@ -43,6 +43,8 @@ pub struct Decoding {
     rows: Rows,
     schema: SchemaRef,
     batch_rows: usize,
+    /// Whether a row may take more than its width and its texts.
+    has_lists: bool,
     /// The source's end was met.
     ended: bool,
 }
@@ -55,6 +57,7 @@ impl Decoding {
         strict: bool,
         limits: &Limits,
     ) -> Decoding {
+        let has_lists = plan.has_lists();
         let decoder = Decoder::new(plan.fields);
         Decoding {
             source,
@@ -69,6 +72,7 @@ impl Decoding {
             },
             schema: plan.schema,
             batch_rows: limits.batch_rows.max(1),
+            has_lists,
             ended: false,
         }
     }
@@ -91,7 +95,12 @@ impl Decoding {
     }
 
     fn is_full(&self) -> bool {
-        let bytes = self.rows.bytes + self.rows.decoder.list_bytes();
+        let lists = if self.has_lists {
+            self.rows.decoder.list_bytes()
+        } else {
+            0
+        };
+        let bytes = self.rows.bytes + lists;
         bytes >= BATCH_BYTES || self.rows.decoder.rows() >= self.batch_rows
     }
 

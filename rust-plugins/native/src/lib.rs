@@ -8,6 +8,7 @@ mod decoding;
 mod encode;
 mod errors;
 mod json_type;
+mod pages;
 mod plan;
 mod reader;
 mod source;
@@ -29,6 +30,9 @@ use errors::Failure;
 use plan::Plan;
 use reader::{Batch, Batches, Reader, Schema};
 use source::{Source, Target};
+
+#[global_allocator]
+static ALLOCATOR: pages::Pages = pages::Pages;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -50,6 +50,18 @@ impl Plan {
             schema: Arc::new(schema),
         })
     }
+
+    pub fn has_lists(&self) -> bool {
+        holds_lists(&self.fields)
+    }
+}
+
+fn holds_lists(fields: &[Field]) -> bool {
+    fields.iter().any(|field| match &field.kind {
+        Kind::Value { .. } | Kind::Json => false,
+        Kind::Struct(fields) => holds_lists(fields),
+        Kind::List { .. } | Kind::Map { .. } => true,
+    })
 }
 
 fn wrong(message: impl Into<String>) -> Box<Fault> {
