@@ -15,6 +15,7 @@ from bench import (
     inside,
     jail,
     many_streams,
+    native,
     pipe,
     relay,
     shuffled,
@@ -42,6 +43,7 @@ PARTS: Final = (
     target_csv,
     many_streams,
     files,
+    native,
 )
 
 
