@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from tests.integration.conftest import Result, Workspace
+from tests.integration.conftest import ROOT, Result, Workspace
+from tests.integration.test_docs import run_blocks
 from tests.integration.test_kill_and_resume import find, wait_for_commit
 
 JOB = """\
@@ -85,6 +86,30 @@ def test_rows_come_in_batches(workspace: Workspace) -> None:
     assert result.report["streams"][0]["read"] == 20_000
     # The envelope of a RECORD alone takes more than 60 bytes.
     assert result.report["source_bytes"] < 20_000 * 60
+
+
+def test_numbers_that_are_to_be_exact_go_as_lines(workspace: Workspace) -> None:
+    """A batch has doubles; where they are to be decimals the digits of the file arrive."""
+    folder = workspace.folder / "in"
+    folder.mkdir(mode=0o755)
+    (folder / "a.csv").write_text("id,total\n1,0.123456789\n2,12345678901234567890.5\n")
+    job(workspace, "parquet")
+    text = (workspace.folder / "job.yaml").read_text()
+    workspace.job(text.replace("  connector: files\n", "  connector: files\n  numbers: decimal\n"))
+    approved = workspace.dativo("grants", "approve", "job.yaml")
+    assert approved.status == 0, approved.stderr
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    found = workspace.read("parquet", "shop.orders", "sum(total)::VARCHAR")
+    assert found == "12345678901234567890.623456789"
+
+
+def test_the_guide(workspace: Workspace) -> None:
+    """The blocks of the guide work as they stand there."""
+    written = run_blocks(workspace, (ROOT / "docs/guide/files.md").read_text())
+    assert len(written) == 2
+    what = "count(*), sum(total)::DOUBLE, count(note)"
+    assert workspace.read("parquet", "shop.orders", what, "files.yaml") == (4, 33.4, 3)
 
 
 def test_a_file_outside_of_the_grants_is_not_there(workspace: Workspace) -> None:
