@@ -2,7 +2,8 @@
 
 The real dativo-writer reads ``cat FILE |`` while this process plays the kernel: it answers schemas and takes every epoch for
 committed. What is measured is the writer process alone (wait4), from its start to its end. DuckDB gets an environment of its own
-from uv; of it only the COPY statement is measured. Both write the same types, zstd level, rows in a row group and statistics.
+from uv; of it only the COPY statement is measured. Both write the same types, zstd level, rows in a row group (as many as the
+writer puts there) and statistics.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.contract.writer_kernel import Writer, opening, stream
+import pyarrow.parquet as pq
+from tests.contract.writer_kernel import PARQUET, Writer, opening, stream
 
 from bench.measure import command
 
@@ -75,12 +77,14 @@ class DuckDB:
         schema: Path,
         folder: Path,
         *,
+        group_rows: int = PARQUET["row_group_rows"],
         threads: int = 1,
         same_as: Path | None = None,
     ) -> Copy:
         """COPY ``source`` to Parquet; raises RuntimeError when the rows are not those of ``same_as``."""
         script = Path(__file__).parent / "duckdb_copy.py"
-        argv = [str(script), str(source), dialect, str(schema), str(folder), str(threads)]
+        settings = [str(threads), str(group_rows)]
+        argv = [str(script), str(source), dialect, str(schema), str(folder), *settings]
         compare = [] if same_as is None else ["--same-as", str(same_as)]
         told = json.loads(command([*self._python, *argv, *compare]).stdout)
         return Copy(**told)
@@ -101,3 +105,10 @@ def pair(
     if mine.rows != theirs.rows:
         raise RuntimeError(f"the writer wrote {mine.rows} rows, DuckDB {theirs.rows}")
     return mine, theirs
+
+
+def _group_rows(staging: Path) -> int:
+    """Return the rows of the largest row group."""
+    files = [pq.read_metadata(path) for path in staging.glob("*.parquet")]
+    rows = (file.row_group(n).num_rows for file in files for n in range(file.num_row_groups))
+    return max(rows, default=0)

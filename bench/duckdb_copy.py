@@ -1,10 +1,11 @@
 """The peer of the benches of the writer: DuckDB's COPY of JSON lines or CSV to Parquet, in an environment of its own.
 
-    duckdb_copy.py SOURCE DIALECT SCHEMA FOLDER THREADS [--same-as FOLDER]
+    duckdb_copy.py SOURCE DIALECT SCHEMA FOLDER THREADS GROUP_ROWS [--same-as FOLDER]
 
-zstd level 1; row groups of 122,880; statistics of row groups and nothing more; every column with the type that the writer gives
-it. Prints one JSON object: CPU and wall time of the COPY alone (no import, no connection), peak RSS, rows, bytes. ``--same-as``
-then compares all rows, whatever their order, with those of the Parquet files of another folder; it fails when they differ.
+zstd level 1; row groups of GROUP_ROWS; statistics of row groups and nothing more; every column with the type that the writer
+gives it. Prints one JSON object: CPU and wall time of the COPY alone (no import, no connection), peak RSS, rows, bytes.
+``--same-as`` then compares all rows, whatever their order, with those of the Parquet files of another folder; it fails when they
+differ.
 """
 
 import argparse
@@ -16,11 +17,7 @@ from typing import Any
 
 import duckdb
 
-ROW_GROUP_ROWS = 122_880
-PARQUET = (
-    "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, WRITE_BLOOM_FILTER false, "
-    f"ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
-)
+PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, WRITE_BLOOM_FILTER false"
 
 
 def struct_type(properties: dict[str, Any]) -> str:
@@ -71,13 +68,15 @@ def main() -> None:
     parser.add_argument("schema")
     parser.add_argument("folder")
     parser.add_argument("threads", type=int)
+    parser.add_argument("group_rows", type=int)
     parser.add_argument("--same-as")
     options = parser.parse_args()
     schema = json.loads(Path(options.schema).read_text())
     target = Path(options.folder, "duckdb.parquet")
     connection = duckdb.connect()
     connection.execute(f"SET threads = {options.threads}")
-    copy = f"COPY ({query(options.source, options.dialect, schema)}) TO '{target}' {PARQUET}"
+    rows = query(options.source, options.dialect, schema)
+    copy = f"COPY ({rows}) TO '{target}' ({PARQUET}, ROW_GROUP_SIZE {options.group_rows})"
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     done = connection.execute(copy).fetchone()
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
