@@ -1,13 +1,26 @@
-"""Metadata columns through whole jobs, read back by DuckDB."""
+"""Metadata columns through whole jobs and the standalone targets, read back by DuckDB."""
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.integration.conftest import ROOT, Workspace, reader
+from tests.integration.standalone_target import (
+    Target,
+    activate,
+    airbyte_record,
+    airbyte_state,
+    configured,
+    lines,
+    record,
+    schema,
+    state,
+)
 from tests.integration.test_evolution_job import send
 from tests.integration.test_types import scan
 
@@ -89,3 +102,37 @@ def test_singer_s_columns_in_parquet(workspace: Workspace) -> None:
     assert read(workspace, "parquet", f"n, {times}, {nulls}") == [
         (number, True, True, None, None, None) for number in range(2)
     ]
+
+
+# --- the standalone targets ------------------------------------------------------------------------------------------------
+
+
+def test_a_singer_target_is_told_by_the_sdk_s_name(workspace: Workspace) -> None:
+    target = Target(workspace, "parquet")
+    target.configure(add_record_metadata=True, eof="commit")
+    first = lines(schema(), record(1, version=1), activate(1), state(1))
+    second = lines(schema(), record(2, version=2), activate(2), state(2))
+    for given in (first, second):
+        result = target.pour(given)
+        assert result.status == 0, result.stderr
+    what = "list((id, _sdc_table_version, _sdc_deleted_at))"
+    assert target.ids() == [2]
+    assert workspace.read("parquet", "users", what, "read.yaml") == [(2, 2, None)]
+
+
+def test_an_airbyte_destination_has_the_numbers_of_its_platform(workspace: Workspace) -> None:
+    target = Target(workspace, "iceberg")
+    target.configure(metadata="airbyte")
+    numbers = {"sync_id": 42, "generation_id": 7, "minimum_generation_id": 0}
+    target.catalog(configured(**numbers))
+    change = {"field": "name", "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"}
+    given = airbyte_record(1)
+    given["record"]["meta"] = {"changes": [change]}
+    result = target.write(lines(given, airbyte_state(1)))
+    assert result.status == 0, result.stderr
+    run = re.search(r"run (\S+)", result.stderr)
+    assert run is not None
+    shown = workspace.dativo("runs", "show", run[1])
+    assert [stream["changed"] for stream in json.loads(shown.stdout)["streams"]] == [1]
+    what = "list((_airbyte_generation_id, _airbyte_meta))"
+    assert workspace.count("main.users", what) == [(7, {"sync_id": 42, "changes": [change]})]

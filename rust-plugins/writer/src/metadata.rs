@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::{
     ArrayRef, Int64Array, StringArray, StructArray, TimestampMicrosecondArray, new_null_array,
 };
@@ -402,7 +403,7 @@ impl Rows {
                 let milliseconds = received.iter().map(|us| us / 1000);
                 Arc::new(Int64Array::from_iter_values(milliseconds))
             }
-            Value::ExtractedAt => times(self.extracted.as_deref().unwrap_or_default().to_vec()),
+            Value::ExtractedAt => times(self.extracted.take().unwrap_or_default()),
             Value::ReceivedAt => times(received.iter().copied().map(Some).collect()),
             Value::BatchedAt => times(vec![Some(self.began); count]),
             Value::LoadedAt => times(vec![Some(now); count]),
@@ -494,15 +495,17 @@ fn id_prefix(pipeline: &str, stream: &StreamName, epoch: i64) -> String {
 fn ids(prefix: &str, numbers: &[u64]) -> StringArray {
     let mut id = [b'-'; ID_CHARS];
     id[..prefix.len()].copy_from_slice(prefix.as_bytes());
-    StringArray::from_iter_values(numbers.iter().map(|&number| {
+    let mut texts = StringBuilder::with_capacity(numbers.len(), numbers.len() * ID_CHARS);
+    for &number in numbers {
         let mut rest = number;
         // Behind the variant: three digits, a dash, twelve digits.
         for at in (20..23).chain(24..ID_CHARS).rev() {
             id[at] = b"0123456789abcdef"[(rest & 15) as usize];
             rest >>= 4;
         }
-        String::from_utf8_lossy(&id).into_owned()
-    }))
+        texts.append_value(std::str::from_utf8(&id).unwrap_or_default());
+    }
+    texts.finish()
 }
 
 fn times(values: Vec<Option<i64>>) -> ArrayRef {
@@ -528,4 +531,95 @@ fn wrong(field: &str, message: &str, value: &[u8]) -> Box<Fault> {
 #[cold]
 fn internal(message: impl Into<String>) -> Box<Fault> {
     Fault::new("internal.metadata", Blame::Dativo, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> StreamName {
+        StreamName {
+            namespace: None,
+            name: "users".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_that_ends_with_the_number() {
+        let prefix = id_prefix("shop", &users(), 5);
+        let texts = ids(&prefix, &[1, 0xabc_def0_1234_5678, (1 << 60) - 1]);
+        let ends = [
+            "8000-000000000001",
+            "8abc-def012345678",
+            "8fff-ffffffffffff",
+        ];
+        for (text, end) in texts.iter().flatten().zip(ends) {
+            assert_eq!((text.len(), &text[14..15], &text[19..]), (36, "8", end));
+            assert!(text.starts_with(&prefix));
+        }
+    }
+
+    #[test]
+    fn no_other_stream_pipeline_or_epoch_begins_its_ids_alike() {
+        let mut all = std::collections::HashSet::new();
+        for pipeline in ["shop", "shop2"] {
+            for (namespace, name) in [(None, "a"), (Some("a"), "a"), (None, "b")] {
+                for epoch in 1..100 {
+                    let stream = StreamName {
+                        namespace: namespace.map(str::to_owned),
+                        name: name.to_owned(),
+                    };
+                    assert!(all.insert(id_prefix(pipeline, &stream, epoch)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_preset_adds_no_column_of_a_property_s_name() {
+        let property = |name: &str| {
+            vec![Column {
+                property: name.to_owned(),
+                shape: Shape::of(Primitive::Long),
+            }]
+        };
+        for preset in [Preset::Dativo, Preset::Singer, Preset::Airbyte] {
+            for (name, _) in preset.values() {
+                let asked = preset.columns(&property(name));
+                match *name {
+                    DELETED_AT => assert_eq!(asked.map(|all| all.len()), Ok(6)),
+                    _ => assert_eq!(asked.map_err(|fault| fault.code), Err("schema.reserved")),
+                }
+            }
+            let all = preset.columns(&property("id")).expect("no name is taken");
+            assert_eq!(all.len(), preset.values().len());
+        }
+    }
+
+    #[test]
+    fn a_time_is_the_source_s_or_none() {
+        let at = |dialect, text: &'static str| {
+            let extras = Extras {
+                extracted: Some(text.as_bytes()),
+                ..Extras::default()
+            };
+            extracted_at(dialect, &extras).map_err(|fault| fault.code)
+        };
+        assert_eq!(at(Dialect::Airbyte, "-1"), Ok(Some(-1000)));
+        assert_eq!(at(Dialect::Airbyte, "1e3"), Ok(Some(1_000_000)));
+        assert_eq!(
+            at(Dialect::Singer, r#""1970-01-01T00:00:01Z""#),
+            Ok(Some(1_000_000))
+        );
+        for (dialect, text) in [
+            (Dialect::Airbyte, "253402300800000"),
+            (Dialect::Airbyte, "9223372036854775807"),
+            (Dialect::Airbyte, "0.5"),
+            (Dialect::Airbyte, "{}"),
+            (Dialect::Singer, "0"),
+            (Dialect::Singer, r#""1970-01-01""#),
+        ] {
+            assert_eq!(at(dialect, text), Err("message.invalid"), "{text}");
+        }
+    }
 }
