@@ -116,10 +116,24 @@ impl Range {
         }
     }
 
+    /// The text is at the front of `bytes`, which is read beyond it where that saves steps.
     #[inline]
+    pub fn add_text_of(&mut self, bytes: &[u8], length: usize) {
+        let key = match bytes.first_chunk::<8>() {
+            Some(eight) if length >= 8 => u64::from_be_bytes(*eight),
+            Some(eight) => u64::from_be_bytes(*eight) & !(u64::MAX >> (8 * length)),
+            None => key_of(&bytes[..length]),
+        };
+        self.add_keyed(&bytes[..length], key);
+    }
+
     pub fn add_text(&mut self, text: &[u8]) {
+        self.add_keyed(text, key_of(text));
+    }
+
+    #[inline]
+    fn add_keyed(&mut self, text: &[u8], key: u64) {
         let Range::Text(range) = self else { return };
-        let key = key_of(text);
         let Some(texts) = range else {
             let prefix = Prefix::new(text, key);
             *range = Some(Box::new(Texts {
@@ -204,7 +218,6 @@ fn widen<T: Ord + Copy>(range: &mut Option<(T, T)>, least: T, greatest: T) {
     });
 }
 
-#[inline]
 fn key_of(text: &[u8]) -> u64 {
     match text.first_chunk::<8>() {
         Some(first) => u64::from_be_bytes(*first),

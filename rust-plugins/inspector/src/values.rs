@@ -221,10 +221,13 @@ fn look_plain(leaf: &Leaf<'_>, bytes: &[u8], count: usize, seen: &mut Seen) -> R
         }
         Physical::Bytes => {
             check_text(leaf, bytes, count)?;
-            each_text(bytes, count, |text| {
-                seen.range.add_text(text);
-                Ok(())
-            })
+            let mut rest = bytes;
+            for _ in 0..count {
+                let (length, after) = next_text(rest)?;
+                seen.range.add_text_of(after, length);
+                rest = &after[length..];
+            }
+            whole(rest)
         }
     }
 }
@@ -307,15 +310,34 @@ fn each_text<'a>(
     count: usize,
     mut take: impl FnMut(&'a [u8]) -> Result<()>,
 ) -> Result<()> {
-    let inside = || Flaw::new("has a page that ends inside a value");
     for _ in 0..count {
-        let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(inside)?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (text, rest) = rest.split_at_checked(length).ok_or_else(inside)?;
+        let (length, after) = next_text(bytes)?;
+        let (text, rest) = after.split_at(length);
         bytes = rest;
         take(text)?;
     }
-    ensure(bytes.is_empty(), || {
+    whole(bytes)
+}
+
+/// The length of the text at the front of `bytes`, and what begins with it: at least that many bytes.
+#[inline]
+fn next_text(bytes: &[u8]) -> Result<(usize, &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<4>().ok_or_else(inside)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length <= after.len() {
+        Ok((length, after))
+    } else {
+        Err(inside())
+    }
+}
+
+fn inside() -> Flaw {
+    Flaw::new("has a page that ends inside a value")
+}
+
+/// Whether nothing is left behind the values of a page.
+fn whole(rest: &[u8]) -> Result<()> {
+    ensure(rest.is_empty(), || {
         "has a page with more than its values".into()
     })
 }
