@@ -70,4 +70,4 @@ nightly: setup fuzz
 	$(BIN)/python -m bench.run
 
 clean:
-	rm -rf .venv .tools lake rust-plugins/target
+	rm -rf .venv .tools lake rust-plugins/target rust-plugins/native/python/dativo/native/*.so
