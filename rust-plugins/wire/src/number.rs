@@ -18,6 +18,12 @@ pub fn power(precision: u8) -> i128 {
     POWERS[precision as usize]
 }
 
+/// Exact ones.
+const DOUBLE_POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
 /// The unscaled value of `text` at `scale`, if it has at most `precision` digits there and no digit is lost.
 ///
 /// `text` is a number as JSON or Python's Decimal writes it: sign, digits, fraction, exponent. Zeros that
@@ -124,6 +130,39 @@ pub fn double(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// The double that `text` starts with and the length of its text: of a JSON number without an exponent that a comma, a bracket or a
+/// space ends. None, for [`double`] to read, unless one division of two exact doubles gives the nearest one.
+#[inline]
+pub fn plain_double(text: &[u8]) -> Option<(f64, usize)> {
+    let negative = text.first() == Some(&b'-');
+    let start = negative as usize;
+    let mut mantissa = 0u64;
+    let digits = |mantissa: &mut u64, mut at: usize| {
+        while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0'))
+            && digit < 10
+        {
+            *mantissa = mantissa.wrapping_mul(10).wrapping_add(digit as u64);
+            at += 1;
+        }
+        at
+    };
+    let point = digits(&mut mantissa, start);
+    let mut end = point;
+    if text.get(point) == Some(&b'.') {
+        end = digits(&mut mantissa, point + 1);
+    }
+    let whole = point - start;
+    let fraction = (end - point).saturating_sub(1);
+    let is_number = whole > 0 && (whole == 1 || text[start] != b'0') && end != point + 1;
+    let ends = matches!(text.get(end), Some(b',' | b'}' | b']' | b' '));
+    // Powers of ten up to 22 and integers up to 53 bits are exact; 19 digits did not overflow.
+    if !is_number || !ends || whole + fraction > 19 || mantissa > 1 << 53 {
+        return None;
+    }
+    let value = mantissa as f64 / DOUBLE_POWERS[fraction];
+    Some((if negative { -value } else { value }, end))
+}
+
 /// The scale that a schema's `multipleOf` gives (`0.01`, `1e-09`: 2 and 9); none where it is no power of ten
 /// or above one.
 pub fn scale_of_multiple(text: &[u8]) -> Option<u8> {
@@ -226,6 +265,78 @@ mod tests {
         assert_eq!(double(b"-1e400"), None);
         assert_eq!(double(b"1e-400"), Some(0.0));
         assert_eq!(double(b"0.1"), Some(0.1));
+    }
+
+    #[test]
+    fn plain_doubles_are_what_the_standard_library_reads() {
+        let mut seed = 1u64;
+        let mut next = move |below: u64| {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        let mut plain = 0;
+        for _ in 0..200_000 {
+            let sign = if next(2) == 0 { "-" } else { "" };
+            let most = next(10) as u32;
+            let whole = next(10u64.pow(most));
+            let mut text = format!("{sign}{whole}");
+            let fraction = next(12) as usize;
+            if fraction > 0 {
+                let zeros = next(10u64.pow(fraction.min(9) as u32));
+                text.push_str(&format!(".{zeros:0fraction$}"));
+            }
+            let expected = double(text.as_bytes()).expect("a number");
+            if let Some((value, length)) = plain_double(format!("{text},").as_bytes()) {
+                assert_eq!(
+                    (value.to_bits(), length),
+                    (expected.to_bits(), text.len()),
+                    "{text}"
+                );
+                plain += 1;
+            }
+        }
+        assert!(plain > 150_000, "{plain}");
+    }
+
+    #[test]
+    fn what_is_no_plain_double_is_left() {
+        for text in [
+            "",
+            "-",
+            "-,",
+            ",",
+            ".5,",
+            "5.,",
+            "-.5,",
+            "01,",
+            "00.5,",
+            "1e5,",
+            "1.5E2,",
+            "1.2.3,",
+            "1",
+            "1.5",
+            "1:",
+            "1_0,",
+            "+1,",
+            "NaN,",
+            "9007199254740993,",
+            "12345678901234567890,",
+            "0.12345678901234567890,",
+            "99999999999999999999999999999999999999999999999999,",
+        ] {
+            assert_eq!(plain_double(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(plain_double(b"0.5]"), Some((0.5, 3)));
+        assert_eq!(
+            plain_double(b"9007199254740992}"),
+            Some((9007199254740992.0, 16))
+        );
+        let (zero, 4) = plain_double(b"-0.0 ").expect("a number") else {
+            panic!("four bytes");
+        };
+        assert!(zero == 0.0 && zero.is_sign_negative());
     }
 
     #[test]

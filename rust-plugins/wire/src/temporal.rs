@@ -63,6 +63,36 @@ fn timestamp_and_zone(text: &[u8]) -> Option<(i64, Zone)> {
     Some((days as i64 * DAY_US + us, zone(rest)?))
 }
 
+/// Eight bytes, a 0 where a digit stands: the bytes as a word, and all bits of those that are digits.
+struct Layout(u64, u64);
+
+const DATE: Layout = layout(*b"0000-00-");
+const CLOCK: Layout = layout(*b"00:00:00");
+
+const fn layout(bytes: [u8; 8]) -> Layout {
+    let (mut digits, mut at) = (0, 0);
+    while at < 8 {
+        if bytes[at] == b'0' {
+            digits |= 0xff << (8 * at);
+        }
+        at += 1;
+    }
+    Layout(u64::from_le_bytes(bytes), digits)
+}
+
+/// The numbers that the first eight bytes of `text` show: byte `i` is that of the digits `i` and `i + 1`. None unless they are laid
+/// out like that.
+#[inline(always)]
+fn pairs(text: &[u8], Layout(bytes, digits): Layout) -> Option<[u8; 8]> {
+    // A digit becomes its value, every other byte that is as it should be 0.
+    let lanes = u64::from_le_bytes(*text.first_chunk()?) ^ bytes;
+    let above_nine = (lanes.wrapping_add(0x0606_0606_0606_0606) | lanes) & 0xf0f0_f0f0_f0f0_f0f0;
+    if above_nine | (lanes & !digits) != 0 {
+        return None;
+    }
+    Some((lanes * 10 + (lanes >> 8)).to_le_bytes())
+}
+
 #[inline(always)]
 fn two(text: &[u8], at: usize) -> Option<i32> {
     let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
@@ -73,9 +103,10 @@ fn two(text: &[u8], at: usize) -> Option<i32> {
 #[inline(always)]
 fn days(text: &[u8]) -> Option<i32> {
     let text = text.get(..10)?;
-    let year = two(text, 0)? * 100 + two(text, 2)?;
-    let (month, day) = (two(text, 5)?, two(text, 8)?);
-    if text[4] != b'-' || text[7] != b'-' || year == 0 || !(1..=12).contains(&month) {
+    let numbers = pairs(text, DATE)?;
+    let year = numbers[0] as i32 * 100 + numbers[2] as i32;
+    let (month, day) = (numbers[5] as i32, two(text, 8)?);
+    if year == 0 || !(1..=12).contains(&month) {
         return None;
     }
     if day == 0 || day > days_of_month(year, month) {
@@ -102,11 +133,12 @@ fn days_of_month(year: i32, month: i32) -> i32 {
 #[inline(always)]
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let (clock, mut rest) = text.split_at_checked(8)?;
-    let (hour, minute, second) = (two(clock, 0)?, two(clock, 3)?, two(clock, 6)?);
-    if clock[2] != b':' || clock[5] != b':' || hour > 23 || minute > 59 || second > 59 {
+    let numbers = pairs(clock, CLOCK)?;
+    let (hour, minute, second) = (numbers[0] as i64, numbers[3] as i64, numbers[6] as i64);
+    if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let mut us = ((hour * 60 + minute) * 60 + second) as i64 * 1_000_000;
+    let mut us = ((hour * 60 + minute) * 60 + second) * 1_000_000;
     if let [b'.', fraction @ ..] = rest {
         let digits = fraction
             .iter()
@@ -180,6 +212,25 @@ mod tests {
             "2022-01-23 BC",
         ] {
             assert_eq!(date(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_date_and_a_clock_is_looked_at() {
+        let text = b"2024-02-29T23:59:58";
+        for at in 0..text.len() {
+            for byte in 0..=255 {
+                let mut other = *text;
+                other[at] = byte;
+                let digit = text[at].is_ascii_digit();
+                let may_be = if digit {
+                    byte.is_ascii_digit()
+                } else {
+                    byte == text[at]
+                };
+                let may_be = may_be || at == 10 && matches!(byte, b't' | b' ');
+                assert!(may_be || timestamptz(&other).is_none(), "{at} {byte}");
+            }
         }
     }
 

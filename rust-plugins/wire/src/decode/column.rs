@@ -73,9 +73,14 @@ impl Texts {
             .truncate(self.ends.last().map_or(0, |&end| end as usize));
     }
 
+    fn shrink(&mut self) {
+        self.ends.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+    }
+
     /// Ends and bytes; the next batch starts with the room that this one took.
     fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let next = Vec::with_capacity(self.bytes.len());
+        let next = Vec::with_capacity(room_after(self.bytes.len()));
         let bytes = Buffer::from_vec(std::mem::replace(&mut self.bytes, next));
         (offsets(&mut self.ends), bytes)
     }
@@ -201,6 +206,28 @@ impl Builder {
             Values::List(list) => of(list),
             Values::Map(list, _) => of(list) + list.elements.len() * 4,
             _ => 0,
+        }
+    }
+
+    /// Bytes that the values of the open batch take.
+    pub(super) fn bytes(&self) -> usize {
+        let list = |list: &List| list.ends.len() * 4 + list.elements.bytes();
+        let texts = |texts: &Texts| texts.ends.len() * 4 + texts.bytes.len();
+        match &self.values {
+            Values::String(of) | Values::Json(of) | Values::Binary(of) => texts(of),
+            Values::Struct(record, _) => self.len() + record.bytes(),
+            Values::List(of) => list(of),
+            Values::Map(of, keys) => list(of) + texts(keys),
+            _ => self.len() * self.width(),
+        }
+    }
+
+    /// Whether a value may take more than its text and its width.
+    pub(super) fn has_lists(&self) -> bool {
+        match &self.values {
+            Values::List(_) | Values::Map(..) => true,
+            Values::Struct(record, _) => record.has_lists(),
+            _ => false,
         }
     }
 
@@ -379,6 +406,27 @@ impl Builder {
         self.nulls.truncate(rows);
     }
 
+    /// Give back the room for values that are not there.
+    pub(super) fn shrink(&mut self) {
+        match &mut self.values {
+            Values::Boolean(_) => {}
+            Values::Date(values) => values.shrink_to_fit(),
+            Values::Long { values, .. }
+            | Values::Time(values)
+            | Values::Timestamp(values)
+            | Values::Timestamptz(values) => values.shrink_to_fit(),
+            Values::Double { values, .. } => values.shrink_to_fit(),
+            Values::Decimal(values, ..) => values.shrink_to_fit(),
+            Values::String(texts) | Values::Json(texts) | Values::Binary(texts) => texts.shrink(),
+            Values::Struct(record, _) => record.shrink(),
+            Values::List(list) => list.shrink(),
+            Values::Map(list, keys) => {
+                list.shrink();
+                keys.shrink();
+            }
+        }
+    }
+
     /// The first `rows` values as an array.
     pub(super) fn finish(&mut self, rows: usize) -> ArrayRef {
         if self.nulls.len() < rows {
@@ -506,6 +554,11 @@ impl List {
         self.ends.last().map_or(0, |&end| end as usize)
     }
 
+    fn shrink(&mut self) {
+        self.ends.shrink_to_fit();
+        self.elements.shrink();
+    }
+
     /// Keep the first `rows` lists; returns how many elements they have.
     fn truncate(&mut self, rows: usize) -> usize {
         self.ends.truncate(rows + 1);
@@ -565,6 +618,11 @@ fn long(values: &mut Vec<i64>, quoted: bool, scanner: &mut Scanner<'_>) -> Optio
 
 #[inline(always)]
 fn double(values: &mut Vec<f64>, quoted: bool, scanner: &mut Scanner<'_>) -> Option<()> {
+    if let Some((value, length)) = number::plain_double(scanner.rest()) {
+        scanner.advance(length);
+        values.push(value);
+        return Some(());
+    }
     let value = match scanner.peek() {
         b'"' if quoted => {
             let (raw, _) = scanner.string().ok()?;
@@ -626,18 +684,23 @@ fn parsed<T>(
     Some(())
 }
 
+/// Room for the next batch after one of `length`: a little more, since one that outgrows its room takes twice as much.
+fn room_after(length: usize) -> usize {
+    length + length / 8
+}
+
 /// An array of `values`; the next batch starts with the room that this one took.
 fn primitive<T: ArrowPrimitiveType>(
     values: &mut Vec<T::Native>,
     nulls: Option<NullBuffer>,
 ) -> PrimitiveArray<T> {
-    let next = Vec::with_capacity(values.len());
+    let next = Vec::with_capacity(room_after(values.len()));
     PrimitiveArray::new(ScalarBuffer::from(std::mem::replace(values, next)), nulls)
 }
 
 /// The ends as offsets; the next batch starts at 0, with the room that this one took.
 fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    let mut next = Vec::with_capacity(ends.len());
+    let mut next = Vec::with_capacity(room_after(ends.len()));
     next.push(0);
     OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, next)))
 }

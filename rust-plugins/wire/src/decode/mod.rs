@@ -178,6 +178,16 @@ impl Decoder {
         self.record.list_bytes()
     }
 
+    /// Bytes that the open batch takes.
+    pub fn bytes(&self) -> usize {
+        self.record.bytes()
+    }
+
+    /// Whether a record may take more than its text and [`Decoder::row_bytes`].
+    pub fn has_lists(&self) -> bool {
+        self.record.has_lists()
+    }
+
     /// Take the record that `scanner` stands at, and return the cursor behind it. A record that is not taken
     /// leaves nothing behind.
     #[inline]
@@ -219,6 +229,11 @@ impl Decoder {
     pub fn truncate(&mut self, rows: usize) {
         self.rows = rows;
         self.record.truncate(rows);
+    }
+
+    /// Give back the room that is kept for rows to come.
+    pub fn shrink(&mut self) {
+        self.record.shrink();
     }
 
     /// The open batch, one array for each field; the next one is empty.

@@ -63,6 +63,14 @@ impl Record {
         self.builders.iter().map(Builder::list_bytes).sum()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.builders.iter().map(Builder::bytes).sum()
+    }
+
+    pub(super) fn has_lists(&self) -> bool {
+        self.builders.iter().any(Builder::has_lists)
+    }
+
     /// Take the object at the cursor for row `row`; there is one.
     #[inline(always)]
     pub(super) fn take(
@@ -215,6 +223,10 @@ impl Record {
         for builder in &mut self.builders {
             builder.truncate(rows);
         }
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.builders.iter_mut().for_each(Builder::shrink);
     }
 
     /// The first `rows` rows, an array for each field.
