@@ -54,8 +54,10 @@ class Place:
     def ask(self, archive: Path, *more: str, bounds: Bounds = BOUNDS) -> tuple[int, dict[str, Any]]:
         said = json.dumps({name: getattr(bounds, name) for name in bounds.__slots__})
         step = "unpack" if more else "describe"
+        before = set(os.listdir("/proc/self/fd"))
         with contextlib.redirect_stdout(io.StringIO()) as out:
             status = program.main(step, str(archive), MACHINE, said, *more)
+        assert set(os.listdir("/proc/self/fd")) <= before
         return status, json.loads(out.getvalue())
 
     def unpack(self, built: Built, *, bounds: Bounds = BOUNDS) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import shlex
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,14 +35,14 @@ def main(step: str, archive_path: str, machine: str, bounds_text: str, *more: st
     bounds = Bounds(**json.loads(bounds_text))
     os.umask(0o022)
     try:
-        archive = open_archive(Path(archive_path))
-        image = find(archive, machine, bounds.layers)
-        answer: dict[str, Any] = {"id": image.id, "config": _config(image)}
-        if step == "unpack":
-            root, expected = more
-            if image.id != expected:
-                raise Refused("the image changed while it was read", image.id)
-            answer |= _unpack(archive, image, Path(root), answer["config"], bounds)
+        with closing(open_archive(Path(archive_path))) as archive:
+            image = find(archive, machine, bounds.layers)
+            answer: dict[str, Any] = {"id": image.id, "config": _config(image)}
+            if step == "unpack":
+                root, expected = more
+                if image.id != expected:
+                    raise Refused("the image changed while it was read", image.id)
+                answer |= _unpack(archive, image, Path(root), answer["config"], bounds)
         status = 0
     except Refused as refused:
         answer = {"refused": refused.reason, "value": refused.value}
@@ -99,20 +100,20 @@ def _unpack(
     archive: Archive, image: Image, folder: Path, config: dict[str, Any], bounds: Bounds
 ) -> dict[str, Any]:
     budget = Budget(bounds)
-    root = Root(folder, budget)
-    changes = Changes(root)
-    for layer in image.layers:
-        changes.apply(archive, layer, bounds)
-    with root.folder(config["folder"], make=True):
-        pass  # as Docker makes it
-    _make_etc(root)
-    return {
-        "program": _program(root, config),
-        "files": budget.files,
-        "bytes": budget.bytes,
-        "devices": changes.devices,
-        "set_uid": changes.set_uid,
-    }
+    with closing(Root(folder, budget)) as root:
+        changes = Changes(root)
+        for layer in image.layers:
+            changes.apply(archive, layer, bounds)
+        with root.folder(config["folder"], make=True):
+            pass  # as Docker makes it
+        _make_etc(root)
+        return {
+            "program": _program(root, config),
+            "files": budget.files,
+            "bytes": budget.bytes,
+            "devices": changes.devices,
+            "set_uid": changes.set_uid,
+        }
 
 
 def _make_etc(root: Root) -> None:

@@ -66,6 +66,10 @@ class Archive(Protocol):
         """Return the file ``name``, None when there is none. Raises Refused for what is no file."""
         ...
 
+    def close(self) -> None:
+        """Let it go, after the last read of a file of it."""
+        ...
+
 
 def open_archive(path: Path) -> Archive:
     """Return what lies at ``path``. Raises Refused."""
@@ -104,23 +108,32 @@ class Folder:
             raise Refused("what should be a file of the archive is none", name)
         return Blob(fd, 0, found.st_size, owns=True)
 
+    def close(self) -> None:
+        """See Archive."""
+        os.close(self._fd)
+
 
 class Tar:
     """A tar file, as ``docker save`` and the like write it."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        size = os.fstat(self._fd).st_size
-        whole = Blob(self._fd, 0, size, owns=False)
-        if whole.begins_with(GZIP) or whole.begins_with(ZSTD):
-            raise Refused("the archive is compressed as a whole: unpack it to a plain .tar first")
-        self._size = size
+        self._size = os.fstat(self._fd).st_size
         self._files: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
         try:
+            whole = Blob(self._fd, 0, self._size, owns=False)
+            if whole.begins_with(GZIP) or whole.begins_with(ZSTD):
+                raise Refused(
+                    "the archive is compressed as a whole: unpack it to a plain .tar first"
+                )
             self._index(path)
         except DAMAGE as error:
+            self.close()
             raise Refused("the archive is neither a folder nor a tar file", str(error)) from error
+        except Refused:
+            self.close()
+            raise
 
     def open(self, name: str) -> Blob | None:
         """See Archive. A link in the archive leads to another file of it, as old versions of Docker wrote it."""
@@ -131,6 +144,10 @@ class Tar:
                 return None
             name = self._links[name]
         raise Refused("links of the archive lead to one another", name)
+
+    def close(self) -> None:
+        """See Archive."""
+        os.close(self._fd)
 
     def _index(self, path: Path) -> None:
         with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:

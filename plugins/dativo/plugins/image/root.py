@@ -47,6 +47,10 @@ class Root:
         self._fd = os.open(path, _FOLDER)
         self._budget = budget
 
+    def close(self) -> None:
+        """Let it go."""
+        os.close(self._fd)
+
     @contextmanager
     def folder(self, path: str, *, make: bool = False) -> Iterator[Folder]:
         """Give the folder that ``path`` leads to, with ``make`` made where it is missing, open for as long as the context lasts.
