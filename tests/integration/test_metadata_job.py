@@ -123,8 +123,7 @@ def test_a_singer_target_is_told_by_the_sdk_s_name(workspace: Workspace) -> None
 def test_an_airbyte_destination_has_the_numbers_of_its_platform(workspace: Workspace) -> None:
     target = Target(workspace, "iceberg")
     target.configure(metadata="airbyte")
-    numbers = {"sync_id": 42, "generation_id": 7, "minimum_generation_id": 0}
-    target.catalog(configured(**numbers))
+    target.catalog(configured(sync_id=42, generation_id=7, minimum_generation_id=0))
     change = {"field": "name", "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"}
     given = airbyte_record(1)
     given["record"]["meta"] = {"changes": [change]}
