@@ -292,6 +292,24 @@ fn the_schema_has_to_be_the_planned_one() {
     }
 }
 
+/// Two rows with two nulls among three values: what parquet-rs calls an empty page.
+#[test]
+fn lists_whose_nulls_are_as_many_as_their_rows() {
+    let rows = [Some(vec![Some(5), None]), Some(vec![None])];
+    let (_, offsets, values, nulls) =
+        ListArray::from_iter_primitive::<Int64Type, _, _>(rows).into_parts();
+    let element = Arc::new(field("element", DataType::Int64, 2));
+    let lists = ListArray::new(element.clone(), offsets, values, nulls);
+    let columns = vec![(
+        field("l", DataType::List(element), 1),
+        Arc::new(lists) as ArrayRef,
+    )];
+    let plan =
+        r#"[{"column":"l","type":{"type":"list","element_id":2,"element":"long"},"field_id":1}]"#;
+    let file = Written::new("lists", columns, properties().build());
+    assert_eq!(file.inspect(plan).unwrap().rows, 2);
+}
+
 fn longs(count: i64) -> Vec<(Field, ArrayRef)> {
     let values = Int64Array::from_iter_values(0..count);
     vec![(field("n", DataType::Int64, 1), Arc::new(values))]
