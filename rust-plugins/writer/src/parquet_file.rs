@@ -1,126 +1,170 @@
-//! One Parquet file: its settings, and which columns are worth a dictionary.
+//! One Parquet file: its row groups, and how far it has grown.
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::hash::Hash;
+use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Int64Type};
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use dativo_wire::fault::{Blame, Fault};
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::SerializedFileWriter;
 
+use crate::encoder::Encoder;
+use crate::encodings::Encodings;
 use crate::events::Parquet;
+use crate::row_group::{Encoding, RowGroup};
 use crate::staging::{StagedFile, Written, io_fault};
 
-/// Values looked at to decide on a dictionary.
-const SAMPLE: usize = 1024;
-/// A dictionary pays where at most one in so many sampled values is new.
-const REPEATS: usize = 8;
-/// Memory that an empty dictionary takes before its first value.
-pub const DICTIONARY_BYTES: usize = 64 << 10;
 /// Column chunks of a file: what the footer says of each stays in memory until the file is closed.
 const MAX_CHUNKS: usize = 8192;
-/// Bounds of texts in statistics are cut to this length.
-const BOUND_BYTES: usize = 32;
+/// Bytes of rows in memory for one in a file, until the file's own are known.
+const USUAL_RATIO: u64 = 2;
 
 pub struct ParquetFile {
-    writer: ArrowWriter<StagedFile>,
+    writer: SerializedFileWriter<StagedFile>,
+    encodings: Arc<Encodings>,
+    schema: SchemaRef,
+    encoder: Encoder,
+    row_group_rows: usize,
+    group: RowGroup,
+    /// The row group before, while it is encoded.
+    encoding: Option<Arc<Encoding>>,
+    /// Row groups that were begun to be encoded, and what their rows took.
+    groups: usize,
+    raw_bytes: u64,
     pub name: String,
     pub rows: u64,
-    /// Columns that have a dictionary.
-    pub dictionaries: usize,
 }
 
 impl ParquetFile {
-    /// A file of `schema` that is to start with `first`, with at most `max_dictionaries`.
+    /// A file of `schema` that is to start with `first`.
     pub fn new(
         file: StagedFile,
         schema: SchemaRef,
         first: &RecordBatch,
         settings: &Parquet,
-        max_dictionaries: usize,
+        encoder: &Encoder,
     ) -> Result<ParquetFile, Box<Fault>> {
-        let level = ZstdLevel::try_new(settings.zstd_level).map_err(|error| internal(&error))?;
-        let mut properties = WriterProperties::builder()
-            .set_created_by(format!("{} {}", crate::PROGRAM, crate::VERSION))
-            .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_row_count(Some(settings.row_group_rows.max(1)))
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_statistics_truncate_length(Some(BOUND_BYTES))
-            .set_column_index_truncate_length(Some(BOUND_BYTES))
-            .set_dictionary_enabled(false);
-        for path in repeated(&schema)? {
-            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
-        }
-        let mut dictionaries = 0;
-        for (field, column) in schema.fields().iter().zip(first.columns()) {
-            if dictionaries < max_dictionaries && repeats(column.as_ref()) {
-                dictionaries += 1;
-                let path = ColumnPath::new(vec![field.name().clone()]);
-                properties = properties.set_column_dictionary_enabled(path, true);
-            }
-        }
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties.build())
-            .with_skip_arrow_metadata(true);
+        let encodings = Encodings::new(first, settings.zstd_level);
+        let encodings = encodings.map_err(|error| internal(&error))?;
+        let options = encodings.options();
         let name = file.name.clone();
-        let writer = ArrowWriter::try_new_with_options(file, schema, options)
+        let (writer, _) = ArrowWriter::try_new_with_options(file, schema.clone(), options)
+            .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|error| internal(&error))?;
         Ok(ParquetFile {
             writer,
+            encodings: Arc::new(encodings),
+            schema,
+            encoder: encoder.clone(),
+            row_group_rows: settings.row_group_rows.max(1),
+            group: RowGroup::default(),
+            encoding: None,
+            groups: 0,
+            raw_bytes: 0,
             name,
             rows: 0,
-            dictionaries,
         })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), Box<Fault>> {
         self.rows += batch.num_rows() as u64;
-        let written = self.writer.write(batch);
-        self.park(written)
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let room = self.row_group_rows - self.group.rows;
+            let rows = room.min(batch.num_rows() - start);
+            self.group.push(batch, start, rows);
+            start += rows;
+            if self.group.rows == self.row_group_rows
+                || self.group.bytes >= self.encoder.group_bytes
+            {
+                self.end_group()?;
+            }
+        }
+        Ok(())
     }
 
-    /// End the open row group.
-    pub fn flush(&mut self) -> Result<(), Box<Fault>> {
-        let flushed = self.writer.flush();
-        self.park(flushed)
+    /// Move the rows of the open row group from memory to a file beside.
+    pub fn spill(&mut self) -> Result<(), Box<Fault>> {
+        let path = self.writer.inner().beside(self.groups);
+        let spilled = self.group.spill(&self.schema, path);
+        spilled.map_err(|error| io_fault("write", &self.name, &error))
     }
 
-    fn park(&mut self, outcome: parquet::errors::Result<()>) -> Result<(), Box<Fault>> {
+    /// Whether a row group is on its way into the file.
+    pub fn is_encoding(&self) -> bool {
+        self.encoding.is_some()
+    }
+
+    /// Let the open row group be encoded.
+    fn end_group(&mut self) -> Result<(), Box<Fault>> {
+        self.append()?;
+        if self.group.rows == 0 {
+            return Ok(());
+        }
+        let encoding = Arc::new(self.group.take(&self.schema, &self.encodings));
+        self.groups += 1;
+        self.encoder.hand_over(&encoding);
+        self.encoding = Some(encoding);
+        Ok(())
+    }
+
+    /// Write the row group that is on its way, once it is encoded.
+    pub fn append(&mut self) -> Result<(), Box<Fault>> {
+        let Some(encoding) = self.encoding.take() else {
+            return Ok(());
+        };
+        self.raw_bytes += encoding.raw_bytes as u64;
+        let appended = encoding.finish().and_then(|chunks| {
+            let mut group = self.writer.next_row_group()?;
+            for chunk in chunks {
+                chunk.append_to_row_group(&mut group)?;
+            }
+            group.close()
+        });
         self.writer.inner_mut().park();
-        outcome.map_err(|error| io_fault("write", &self.name, &error))
+        match appended {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io_fault("write", &self.name, &error)),
+        }
     }
 
-    /// Bytes that the open row group takes in memory.
+    /// Bytes that rows of the open row group hold in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size()
+        self.group.held_bytes()
     }
 
-    /// Bytes of the file so far, the open row group as it will be encoded.
+    /// Bytes that wait for their row group in files beside it.
+    pub fn spilled_bytes(&self) -> u64 {
+        let encoding = self.encoding.as_ref();
+        let spilled = encoding.map_or(0, |encoding| encoding.spilled_bytes);
+        (self.group.spilled_bytes() + spilled) as u64
+    }
+
+    /// Bytes of the file so far; of what is not encoded yet an estimate, from what the rest was encoded to.
     pub fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        let encoding = self.encoding.as_ref();
+        let raw = self.group.bytes + encoding.map_or(0, |encoding| encoding.raw_bytes);
+        let raw = raw as u64;
+        let written = self.writer.bytes_written() as u64;
+        written
+            + match self.raw_bytes {
+                0 => raw / USUAL_RATIO,
+                before => (raw as f64 * written as f64 / before as f64) as u64,
+            }
     }
 
     /// Whether its footer has grown as far as it may.
     pub fn has_many_chunks(&self) -> bool {
-        let groups = self.writer.flushed_row_groups();
-        groups
-            .iter()
-            .map(|group| group.num_columns())
-            .sum::<usize>()
-            >= MAX_CHUNKS
+        self.groups * self.writer.schema_descr().num_columns() >= MAX_CHUNKS
     }
 
     /// Write the footer, make the file durable, close it.
-    pub fn close(self) -> Result<Written, Box<Fault>> {
+    pub fn close(mut self) -> Result<Written, Box<Fault>> {
+        self.end_group()?;
+        self.append()?;
         let name = self.name;
         let file = self
             .writer
@@ -143,41 +187,6 @@ pub fn first_rows(
         .build()
 }
 
-/// The columns in lists and maps. They get no index of pages: parquet-rs (60.1, `update_column_offset_index`) calls a page empty
-/// that has as many nulls as rows, and readers skip what is empty.
-fn repeated(schema: &Schema) -> Result<Vec<ColumnPath>, Box<Fault>> {
-    let converted = ArrowSchemaConverter::new()
-        .convert(schema)
-        .map_err(|error| internal(&error))?;
-    Ok(converted
-        .columns()
-        .iter()
-        .filter(|column| column.max_rep_level() > 0)
-        .map(|column| column.path().clone())
-        .collect())
-}
-
 fn internal(error: &dyn std::fmt::Display) -> Box<Fault> {
     Fault::new("internal.parquet", Blame::Dativo, error.to_string())
-}
-
-/// Whether few different values fill `column`, judged by its first ones.
-fn repeats(column: &dyn Array) -> bool {
-    match column.data_type() {
-        DataType::Utf8 => few(column.as_string::<i32>().iter()),
-        DataType::Binary => few(column.as_binary::<i32>().iter()),
-        DataType::Int64 => few(column.as_primitive::<Int64Type>().iter()),
-        DataType::Date32 => few(column.as_primitive::<Date32Type>().iter()),
-        _ => false,
-    }
-}
-
-fn few<T: Hash + Eq>(values: impl Iterator<Item = Option<T>>) -> bool {
-    let mut count = 0;
-    let mut distinct = HashSet::new();
-    for value in values.flatten().take(SAMPLE) {
-        count += 1;
-        distinct.insert(value);
-    }
-    count > 0 && distinct.len() * REPEATS <= count
 }

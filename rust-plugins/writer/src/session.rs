@@ -15,12 +15,13 @@ use dativo_channel::said::Said;
 use dativo_channel::unexpected;
 use dativo_wire::batch;
 use dativo_wire::bounds::check_state;
-use dativo_wire::envelope::{self, Dialect, Message, Record, State, StateKind};
+use dativo_wire::envelope::{self, Dialect, Head, Message, Record, State, StateKind};
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::framing::{Line, LineKind};
 use dativo_wire::oddity::{OddSet, Oddities, Oddity};
 use dativo_wire::scan::{Bad, Scanner};
 
+use crate::encoder::Encoder;
 use crate::epoch::{Epoch, MAX_HELD_TEXT_BYTES};
 use crate::events::{Command, Finish, Misfits, Open, StateSeen, Undeclared};
 use crate::exchange::Exchange;
@@ -49,10 +50,14 @@ pub struct Session<'c> {
     open: Open,
     dialect: Dialect,
     staging: Staging,
+    encoder: Encoder,
+    /// The stream of the row group that is encoded.
+    encoding: Option<usize>,
     streams: Vec<Stream>,
     by_name: HashMap<String, Vec<usize>>,
-    /// The stream of the last record: mostly that of the next one too.
+    /// The stream of the last record, mostly that of the next one too, and how such a line begins.
     last: usize,
+    head: Head,
     epoch: Epoch,
     waiting: VecDeque<Waiting>,
     seal_asked: bool,
@@ -95,13 +100,20 @@ impl<'c> Session<'c> {
             return Err(unexpected(message));
         }
         let staging = Staging::open(&open.staging)?;
+        let encoder = Encoder::new(open.limits.memory_bytes).map_err(|error| {
+            let message = format!("cannot start a thread: {error}");
+            Fault::new("internal.thread", Blame::Machine, message)
+        })?;
         let mut session = Session {
             control,
             dialect,
             staging,
+            encoder,
+            encoding: None,
             streams: Vec::new(),
             by_name: HashMap::new(),
             last: 0,
+            head: Head::default(),
             epoch: Epoch::new(1),
             waiting: VecDeque::new(),
             seal_asked: false,
@@ -182,6 +194,13 @@ impl<'c> Session<'c> {
             LineKind::Message => line.check_utf8()?,
         }
         let max_depth = self.open.limits.max_depth;
+        let head = std::mem::take(&mut self.head);
+        if let Some(record) = head.resume(line.bytes, max_depth) {
+            let outcome = self.record(record, odd, line);
+            self.head = head;
+            return outcome;
+        }
+        self.head = head;
         if self.open.batches
             && let Some(announced) = batch::announced(line.bytes, max_depth)
         {
@@ -190,6 +209,10 @@ impl<'c> Session<'c> {
         let message = envelope::read(self.dialect, line.bytes, max_depth, &mut odd);
         let message = message.map_err(|bad| line.fault(&bad))?;
         if let Message::Record(record) = message {
+            // Where streams take turns, the next line begins in another way.
+            if odd == line.odd && self.find(&record.stream) == Some(self.last) {
+                record.remember(&mut self.head);
+            }
             return self.record(record, odd, line);
         }
         self.oddities.note(odd, line)?;
@@ -348,16 +371,14 @@ impl<'c> Session<'c> {
         let Some(table) = stream.table.as_mut() else {
             return Ok(());
         };
-        let lists = table.open_list_bytes();
-        let bytes = line.bytes.len() + table.row_bytes + lists.saturating_sub(table.list_bytes);
-        table.list_bytes = lists;
+        let before = table.batch_bytes;
+        let bytes = table.count_row(line.bytes.len());
+        self.memory = self.memory + table.batch_bytes - before;
         stream.widest_row = stream.widest_row.max(bytes);
-        table.batch_bytes += bytes;
-        self.memory += bytes;
         if table.decoder.rows() >= BATCH_ROWS || table.batch_bytes >= BATCH_BYTES {
             self.write_batch(index)?;
         }
-        if self.memory > self.open.limits.memory_bytes {
+        if self.memory > self.rows_bytes() {
             self.relieve()?;
         }
         Ok(())

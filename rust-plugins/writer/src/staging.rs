@@ -97,6 +97,11 @@ impl StagedFile {
         Ok(self.file.insert(file))
     }
 
+    /// A name beside it, for row group `number`'s rows.
+    pub fn beside(&self, number: usize) -> PathBuf {
+        self.path.with_extension(format!("{number}.rows"))
+    }
+
     /// Let the descriptor go until the next write.
     pub fn park(&mut self) {
         self.file = None;

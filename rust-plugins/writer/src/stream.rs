@@ -16,6 +16,9 @@ use crate::parquet_file::ParquetFile;
 use crate::plan;
 use crate::rejects::Rejects;
 
+/// The open batch is measured after so many bytes of rows.
+const MEASURED_EACH_BYTES: usize = 64 << 10;
+
 pub struct Stream {
     pub name: StreamName,
     pub key: Vec<String>,
@@ -167,11 +170,14 @@ pub struct Table {
     /// The columns behind those that are decoded.
     pub metadata: Option<Metadata>,
     pub schema: SchemaRef,
-    /// Bytes that one row takes in the open batch besides its text.
+    /// Bytes that one row takes in the open batch besides its text and what is in its lists.
     pub row_bytes: usize,
-    /// Estimate of the open batch, and what of it its lists take besides their texts.
+    /// What the open batch takes; of that what its lists take besides their texts, and what is an estimate.
     pub batch_bytes: usize,
-    pub list_bytes: usize,
+    list_bytes: usize,
+    estimated_bytes: usize,
+    /// Whether there are lists.
+    has_lists: bool,
     pub file: Option<ParquetFile>,
     /// Memory of the open row group and bytes of the open file, as last asked for.
     pub group_bytes: usize,
@@ -187,12 +193,14 @@ impl Table {
         let decoder = Decoder::new(fields);
         Ok(Table {
             row_bytes: decoder.row_bytes(),
+            has_lists: decoder.has_lists(),
             schema: Arc::new(Schema::new(decoder.arrow_fields().to_vec())),
             decoder,
             metadata: None,
             intake,
             batch_bytes: 0,
             list_bytes: 0,
+            estimated_bytes: 0,
             file: None,
             group_bytes: 0,
             file_bytes: 0,
@@ -205,12 +213,31 @@ impl Table {
         let fields: Vec<_> = decoded.chain(metadata.arrow_fields()).collect();
         self.schema = Arc::new(Schema::new(fields));
         self.row_bytes += metadata.row_bytes();
+        self.has_lists = true;
         self.metadata = Some(metadata);
     }
 
-    /// Bytes that the lists of the open batch take besides their texts.
+    /// Count a row that came as `text_bytes` of text, and return what it takes at most. Keys and quotes do not get into the batch,
+    /// so it is measured now and then.
     #[inline(always)]
-    pub fn open_list_bytes(&self) -> usize {
+    pub fn count_row(&mut self, text_bytes: usize) -> usize {
+        let mut bytes = text_bytes + self.row_bytes;
+        if self.has_lists {
+            let lists = self.open_list_bytes();
+            bytes += lists.saturating_sub(self.list_bytes);
+            self.list_bytes = lists;
+        }
+        self.batch_bytes += bytes;
+        self.estimated_bytes += bytes;
+        if self.estimated_bytes >= MEASURED_EACH_BYTES && self.metadata.is_none() {
+            self.batch_bytes = self.decoder.bytes();
+            self.estimated_bytes = 0;
+        }
+        bytes
+    }
+
+    /// Bytes that the lists of the open batch take besides their texts.
+    fn open_list_bytes(&self) -> usize {
         let metadata = self.metadata.as_ref().map_or(0, Metadata::list_bytes);
         self.decoder.list_bytes() + metadata
     }
@@ -227,6 +254,7 @@ impl Table {
     pub fn take_batch(&mut self, version: Option<i64>) -> Result<Option<RecordBatch>, Box<Fault>> {
         self.batch_bytes = 0;
         self.list_bytes = 0;
+        self.estimated_bytes = 0;
         if self.decoder.rows() == 0 {
             return Ok(None);
         }

@@ -85,7 +85,7 @@ impl Session<'_> {
                 None => 0,
             };
             self.write_rows(due.index, &batch.slice(start, rows), before)?;
-            if self.memory > self.open.limits.memory_bytes {
+            if self.memory > self.rows_bytes() {
                 self.relieve()?;
             }
         }

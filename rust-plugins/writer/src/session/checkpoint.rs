@@ -126,17 +126,11 @@ impl Session<'_> {
         };
         let first = first.map_err(unreadable)?;
         let staged = self.staging.create(&path)?;
-        let mut file = ParquetFile::new(
-            staged,
-            schema,
-            &first,
-            &self.open.parquet,
-            self.max_dictionaries(),
-        )?;
+        let mut file = ParquetFile::new(staged, schema, &first, &self.open.parquet, &self.encoder)?;
         for batch in std::iter::once(Ok(first)).chain(reader) {
             file.write(&batch.map_err(unreadable)?)?;
-            if file.memory_bytes() > self.open.limits.memory_bytes / 2 {
-                file.flush()?;
+            if file.memory_bytes() > self.rows_bytes() {
+                file.spill()?;
             }
         }
         if file.rows != rows {

@@ -11,7 +11,7 @@ use super::{Session, Waiting};
 use crate::Stop;
 use crate::epoch::{MANY_FILES, MAX_FILES, MAX_STATES_BYTES, MAX_TEXT_BYTES};
 use crate::events::{Finish, Rest, Sealed, SealedFile, Stats, StreamId};
-use crate::parquet_file::{DICTIONARY_BYTES, ParquetFile};
+use crate::parquet_file::ParquetFile;
 use crate::stream::{Stream, Table};
 
 /// Whether an epoch is the last one.
@@ -42,7 +42,6 @@ impl Session<'_> {
         batch: &RecordBatch,
         before: usize,
     ) -> Result<(), Stop> {
-        let max_dictionaries = self.max_dictionaries();
         let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
@@ -55,11 +54,19 @@ impl Session<'_> {
                     table.schema.clone(),
                     batch,
                     &self.open.parquet,
-                    max_dictionaries,
+                    &self.encoder,
                 )?)
             }
         };
         file.write(batch)?;
+        if file.is_encoding()
+            && let Some(other) = self.encoding.replace(index).filter(|&other| other != index)
+            && let Some(table) = self.streams[other].table.as_mut()
+            && let Some(file) = &mut table.file
+        {
+            // Encoded by now: its memory is wanted.
+            file.append()?;
+        }
         self.measure(index, before)?;
         let limit = self.open.parquet.file_bytes;
         let is_full = |table: &Table| {
@@ -71,16 +78,6 @@ impl Session<'_> {
         };
         let full = self.streams[index].table.as_ref().is_some_and(is_full);
         if full { self.close_file(index) } else { Ok(()) }
-    }
-
-    /// Dictionaries that a new file may have: together they start with at most an eighth of the memory.
-    pub(super) fn max_dictionaries(&self) -> usize {
-        let files = self
-            .streams
-            .iter()
-            .filter_map(|stream| stream.table.as_ref()?.file.as_ref());
-        let open: usize = files.map(|file| file.dictionaries).sum();
-        (self.open.limits.memory_bytes / 8 / DICTIONARY_BYTES).saturating_sub(open)
     }
 
     /// Take note of what a table holds after a write; `before` is what it held.
@@ -113,24 +110,37 @@ impl Session<'_> {
 
     /// Bytes in staging that are not committed.
     pub fn staged_bytes(&self) -> u64 {
-        self.epoch_bytes + self.waiting.iter().map(|sealed| sealed.bytes).sum::<u64>()
+        let files = self
+            .streams
+            .iter()
+            .filter_map(|stream| stream.table.as_ref()?.file.as_ref());
+        let spilled: u64 = files.map(ParquetFile::spilled_bytes).sum();
+        let waiting: u64 = self.waiting.iter().map(|sealed| sealed.bytes).sum();
+        self.epoch_bytes + spilled + waiting
     }
 
-    /// Bring memory well below its limit: the largest holders end their row groups.
+    /// Bytes that rows may take in memory until their row group is complete: one large group and a batch. As much may be on its
+    /// way into a file; the rest is for what encodes it, for lines and for the allocator.
+    pub(super) fn rows_bytes(&self) -> usize {
+        self.open.limits.memory_bytes / 16 * 7
+    }
+
+    /// Bring memory well below its limit: the largest holders move their rows to disk.
     pub(super) fn relieve(&mut self) -> Result<(), Stop> {
-        while self.memory > self.open.limits.memory_bytes / 4 * 3 {
+        while self.memory > self.rows_bytes() / 2 {
             let held = |stream: &Stream| stream.table.as_ref().map_or(0, Table::memory_bytes);
             let largest = (0..self.streams.len()).max_by_key(|&index| held(&self.streams[index]));
             let Some(index) = largest.filter(|&index| held(&self.streams[index]) > 0) else {
-                return Ok(());
+                break;
             };
             self.write_batch(index)?;
             let Some(table) = self.streams[index].table.as_mut() else {
-                return Ok(());
+                break;
             };
+            table.decoder.shrink();
             let before = table.memory_bytes();
             if let Some(file) = &mut table.file {
-                file.flush()?;
+                file.spill()?;
             }
             self.measure(index, before)?;
         }

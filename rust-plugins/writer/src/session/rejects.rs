@@ -120,8 +120,8 @@ impl Session<'_> {
             version: None,
             of: self.streams[index].id(),
         });
-        let most = self.max_dictionaries();
-        let mut file = ParquetFile::new(staged, schema, &batch, &self.open.parquet, most)?;
+        let settings = &self.open.parquet;
+        let mut file = ParquetFile::new(staged, schema, &batch, settings, &self.encoder)?;
         file.write(&batch)?;
         let written = file.close()?;
         self.epoch_bytes += written.bytes;
