@@ -269,6 +269,12 @@ LIES: dict[str, Lied] = {
     "a version of another stream": Lied(
         instead(activations=[{"stream": OTHERS, "version": 1}]), "others, which was not declared"
     ),
+    "files of no folder": Lied(instead(consumed=["a.json.gz"]), "a folder that is not there"),
+    "a metadata column of any name": Lied(
+        early(schema(revision=2, columns=[{"property": "x;y", "type": "long", "metadata": True}])),
+        "no name of a metadata column",
+        names="field x;y",
+    ),
     # epochs
     "the second epoch first": Lied(instead(sequence=2), "2 follows"),
     "an epoch twice": Lied(

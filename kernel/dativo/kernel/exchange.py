@@ -135,9 +135,8 @@ class ExchangeFolder:
         Raises ProtocolViolation for what is no plain name below the folder, or leads to no file.
         """
         for path in paths:
+            check_name(path)
             *way, name = path.split("/")
-            if "\0" in path or any(part in ("", ".", "..") for part in (*way, name)):
-                raise ProtocolViolation("no file of the exchange folder", value=show.foreign(path))
             try:
                 with _opened(self.fd, tuple(way)) as fd:
                     if fd is not None:
@@ -179,6 +178,12 @@ class ExchangeFolder:
                             value=show.foreign(name, max_chars=limits.MAX_VALUE_CHARS),
                         )
         return held
+
+
+def check_name(path: str) -> None:
+    """Raise ProtocolViolation unless ``path`` is made of plain names."""
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ProtocolViolation("no file of the exchange folder", value=show.foreign(path))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from dativo.kernel.claims import Claims
 from dativo.kernel.committer import Target, committer, open_committer
 from dativo.kernel.contracts import REJECTS, Contract, Contracts
 from dativo.kernel.conversation import Conversation, Ending, Observer
-from dativo.kernel.exchange import INSIDE, ExchangeFolder
+from dativo.kernel.exchange import INSIDE, ExchangeFolder, check_name
 from dativo.kernel.inspection import PROGRAM as INSPECTOR
 from dativo.kernel.inspection import Inspection, inspector, open_inspector
 from dativo.kernel.limits import (
@@ -330,6 +330,7 @@ class Landing(Conversation):
                 )
             case events.Sealed() if peer is self._writer and self._claims:
                 self._claims.take_sealed(message, finishing=self.finishing, stats=self.tally.stats)
+                self._check_consumed(message)
                 self.tally.take_sealed(message)
                 self.relay(self._inspector, self._inspection.add(event, message))
                 self._pass_on()
@@ -356,6 +357,12 @@ class Landing(Conversation):
                 peer.said_goodbye = True
             case _:
                 raise ProtocolViolation(f"{peer.program} may not send {event['type']}")
+
+    def _check_consumed(self, message: events.Sealed) -> None:
+        if message.consumed and self.exchange is None:
+            raise ProtocolViolation("files were read of a folder that is not there")
+        for path in message.consumed:
+            check_name(path)
 
     def _pass_on(self) -> None:
         """Tell the committer of the epochs whose files are all inspected."""
