@@ -10,7 +10,7 @@ use arrow_array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
 };
 use arrow_buffer::{
-    BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer,
+    BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer,
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use dativo_wire::decode::arrow_type;
@@ -239,9 +239,9 @@ impl Builder {
                 _ => primitive::<Int64Type>(values, nulls),
             },
             Values::Bytes(offsets, bytes) => {
-                let offsets = std::mem::replace(offsets, vec![0]);
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-                let bytes = Buffer::from_vec(std::mem::take(bytes));
+                let filled = OffsetBuffer::new(fresh(offsets));
+                offsets.push(0);
+                let (offsets, bytes) = (filled, fresh(bytes).into_inner());
                 if self.kind == Kind::Value(Primitive::Binary) {
                     Arc::new(BinaryArray::new(offsets, bytes, nulls))
                 } else {

@@ -91,10 +91,11 @@ pub fn todo(
         return Ok(Todo::Note(noted(place, found)));
     }
     // The last record may have had no line end; what follows now must not be more of it.
-    if place.bytes > 0 && byte_at(file, place.bytes - 1)? != b'\n' {
-        if !matches!(byte_at(file, place.bytes)?, b'\n' | b'\r') {
-            return Ok(anew(true));
-        }
+    if place.bytes > 0
+        && byte_at(file, place.bytes - 1)? != b'\n'
+        && !matches!(byte_at(file, place.bytes)?, b'\n' | b'\r')
+    {
+        return Ok(anew(true));
     }
     Ok(Todo::Read {
         from: place.clone(),

@@ -12,10 +12,19 @@ pub struct Index {
     marks: Vec<u32>,
     /// The field that each record begins with, and the one behind the last.
     records: Vec<u32>,
-    /// Whether there is any quote.
-    pub has_quotes: bool,
+    /// Which records have a quote.
+    quoted: Vec<bool>,
     /// Bytes that whole records take.
     pub bytes: usize,
+}
+
+/// What is known of quotes at the end of a block.
+#[derive(Default)]
+struct Quotes {
+    /// All bits, where the next block begins inside of quotes.
+    inside: u64,
+    /// There was one in the record that is not at its end.
+    in_record: bool,
 }
 
 /// What to look for.
@@ -32,15 +41,14 @@ impl Index {
         self.records.clear();
         self.marks.push(0);
         self.records.push(0);
-        self.has_quotes = false;
+        self.quoted.clear();
         self.bytes = 0;
-        // All bits set inside of quotes.
-        let mut inside = 0u64;
+        let mut quotes = Quotes::default();
         let mut blocks = text.chunks_exact(BLOCK);
         let mut base = 0;
         for block in &mut blocks {
             if let Ok(block) = block.try_into() {
-                self.take(block, base, marks, &mut inside, u64::MAX);
+                self.take(block, base, marks, &mut quotes, u64::MAX);
             }
             base += BLOCK;
         }
@@ -48,7 +56,7 @@ impl Index {
         if !rest.is_empty() {
             let mut block = [0; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
-            self.take(&block, base, marks, &mut inside, (1 << rest.len()) - 1);
+            self.take(&block, base, marks, &mut quotes, (1 << rest.len()) - 1);
         }
         // Fields behind the last record's end are no whole ones.
         if let Some(&last) = self.records.last() {
@@ -63,21 +71,21 @@ impl Index {
         block: &[u8; BLOCK],
         base: usize,
         marks: Marks,
-        inside: &mut u64,
+        state: &mut Quotes,
         valid: u64,
     ) {
         let newlines = equal(block, b'\n');
         let mut ends = newlines | equal(block, marks.delimiter);
+        let mut quotes = 0;
         if let Some(quote) = marks.quote {
-            let quotes = equal(block, quote) & valid;
+            quotes = equal(block, quote) & valid;
             if quotes != 0 {
-                self.has_quotes = true;
-                let quoted = *inside ^ prefix_xor(quotes);
+                let quoted = state.inside ^ prefix_xor(quotes);
                 ends &= !quoted;
                 // The last bit, spread over all.
-                *inside = ((quoted as i64) >> 63) as u64;
+                state.inside = ((quoted as i64) >> 63) as u64;
             } else {
-                ends &= !*inside;
+                ends &= !state.inside;
             }
         }
         ends &= valid;
@@ -87,9 +95,14 @@ impl Index {
             self.marks.push((base as u32) + at + 1);
             if newlines >> at & 1 == 1 {
                 self.records.push(self.marks.len() as u32 - 1);
+                let before = (1 << at) - 1;
+                self.quoted.push(state.in_record || quotes & before != 0);
+                state.in_record = false;
+                quotes &= !before;
             }
             ends &= ends - 1;
         }
+        state.in_record |= quotes != 0;
     }
 
     /// Whole records, blank ones among them.
@@ -101,6 +114,12 @@ impl Index {
     #[inline(always)]
     pub fn width(&self, record: usize) -> usize {
         (self.records[record + 1] - self.records[record]) as usize
+    }
+
+    /// Whether a record has a quote.
+    #[inline(always)]
+    pub fn is_quoted(&self, record: usize) -> bool {
+        self.quoted[record]
     }
 
     /// The offset of a record's first byte.
@@ -208,6 +227,10 @@ mod tests {
                 .collect();
             let expected = plainly(&text);
             let bytes: usize = expected.iter().flatten().map(|field| field.len() + 1).sum();
+            for (record, fields) in expected.iter().enumerate() {
+                let has_quote = fields.iter().any(|field| field.contains(&b'"'));
+                assert_eq!(index.is_quoted(record), has_quote);
+            }
             assert_eq!((found, index.bytes), (expected, bytes));
         }
     }

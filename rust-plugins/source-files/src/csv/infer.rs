@@ -137,7 +137,7 @@ pub fn sample(
                     None => (raw, false),
                 };
                 let is_null = !quoted && csv.nulls.iter().any(|null| null == text);
-                if !is_null && !(text.is_empty() && quoted) {
+                if !(is_null || text.is_empty() && quoted) {
                     seen[place].see(text);
                 }
             }

@@ -403,14 +403,14 @@ impl<'f> Reader<'f> {
             return Ok(());
         };
         let is_last = source + 1 == self.width;
-        let quote = self.csv.quote.filter(|_| self.chunks.index.has_quotes);
+        let index = &self.chunks.index;
         let nulls = self.csv.nulls.as_slice();
         let usual = nulls.len() == 1 && nulls[0].is_empty();
         let is_text = builder.is_text();
         let mut scratch = Vec::new();
         for (nth, &record) in records.iter().enumerate() {
             let raw = self.chunks.raw(record as usize, source, is_last);
-            let (text, quoted) = match quote {
+            let (text, quoted) = match self.csv.quote.filter(|_| index.is_quoted(record as usize)) {
                 None => (raw, false),
                 Some(quote) => match unquote(raw, quote, &mut scratch) {
                     Ok(found) => found,

@@ -29,12 +29,11 @@ fn file(text: &[u8]) -> File {
 
 const SCHEMA: &str = r#"{"properties":{"id":{"type":"integer"},"name":{"type":"string"}}}"#;
 
+/// An id and a name.
+type Row = (Option<i64>, Option<String>);
+
 /// Ids and names of the rows, and the offset behind them.
-fn read(
-    text: &[u8],
-    options: &str,
-    from: u64,
-) -> Result<(Vec<(Option<i64>, Option<String>)>, u64), String> {
+fn read(text: &[u8], options: &str, from: u64) -> Result<(Vec<Row>, u64), String> {
     let (file, csv) = (file(text), csv(options));
     let layout = Layout::compile(SCHEMA).map_err(|failure| failure.message)?;
     let reader = Reader::new(&file, from, 0, text.len() as u64, &csv, &layout);
@@ -56,7 +55,7 @@ fn read(
     Ok((rows, reader.offset()))
 }
 
-fn row(id: i64, name: &str) -> (Option<i64>, Option<String>) {
+fn row(id: i64, name: &str) -> Row {
     (Some(id), Some(name.to_owned()))
 }
 
