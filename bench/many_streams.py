@@ -20,6 +20,7 @@ from tests.contract.writer_kernel import PARQUET, Writer, opening, stream
 
 from bench.measure import MB, Bar, table
 from bench.streams import streams
+from dativo.kernel.limits import SILENCE_S
 
 SHAPE = "orders"
 BLOCK_ROWS = 43_000
@@ -36,6 +37,10 @@ class Landing(Writer):
     staging: Path = field(default_factory=Path)
     # Of each row group: its rows, its bytes before compression, and whether it is all that its stream has in the epoch.
     groups: list[tuple[int, int, bool]] = field(default_factory=list)
+
+    def next(self, timeout_s: float = SILENCE_S) -> Event | None:
+        """Wait as long as the kernel does: at the end all streams' last row groups are encoded."""
+        return super().next(timeout_s)
 
     def answer(self, event: Event) -> None:
         """Commit as a kernel does."""
