@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.contract import test_writer_batches as batches
 from tests.contract.writer_kernel import Event, Writer, opening, plan_for, stream
 
 SCHEMA = {"properties": {"id": {"type": "integer"}, "tags": {"type": "array", "items": {}}}}
@@ -302,3 +303,21 @@ def test_a_record_of_a_file_is_refused(tmp_path: Path) -> None:
         for path in tmp_path.glob("*.parquet"):
             path.unlink()
     assert refused(writer)[:2] == ("message.file_reference", "file_reference")
+
+
+@pytest.mark.parametrize("columns", ["dativo", "singer", "airbyte"])
+def test_rows_of_a_batch_have_them_too(tmp_path: Path, columns: str) -> None:
+    open_ = batches.agreed(tmp_path) | {"metadata": {"columns": columns, "pipeline": "shop"}}
+    chunks = [batches.record(id=0), batches.message(), batches.record(id=9), batches.message()]
+    rows = table(tmp_path, play(open_, *chunks, epoch=4)).to_pylist()
+    assert [row["id"] for row in rows] == [0, 1, 2, 3, 9, 1, 2, 3]
+    if columns == "singer":
+        assert all(row["_sdc_received_at"] and row["_sdc_batched_at"] for row in rows)
+        assert [row["_sdc_extracted_at"] is None for row in rows] == [
+            row["id"] % 9 > 0 for row in rows
+        ]
+        return
+    ids = [row["_dativo_id" if columns == "dativo" else "_airbyte_raw_id"] for row in rows]
+    assert [uuid.UUID(text).int & (2**60 - 1) for text in ids] == list(range(1, 9))
+    if columns == "airbyte":
+        assert all(row["_airbyte_meta"] == {"sync_id": 5, "changes": []} for row in rows)
