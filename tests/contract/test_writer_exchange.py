@@ -78,7 +78,7 @@ def test_rows_come_in_the_place_of_the_message(tmp_path: Path, folder: Path) -> 
     first, second, third = folder / "a.json.gz", folder / "in" / "b c.json", folder / "empty.gz"
     first.write_bytes(gzip.compress(lines(range(2, 200_000))) + gzip.compress(lines([200_000])))
     second.write_bytes(b'\n { "id" : 200001 , "x": [] } \n{"id":200002}')
-    third.write_bytes(gzip.compress(b""))
+    third.write_bytes(gzip.compress(b"", mtime=0))
     writer = play(
         opened(tmp_path),
         SCHEMA,
@@ -225,14 +225,26 @@ def test_only_plain_files_below_the_folder_are_read(
     ("content", "code", "said"),
     [
         (b"not gzip at all", "message.batch", "invalid gzip header"),
-        (gzip.compress(lines(range(9999)))[:-9], "message.batch", "cannot be read"),
-        (gzip.compress(lines([1])) + b"more", "message.batch", "cannot be read"),
-        (gzip.compress(b"[1]\n"), "message.batch", "no record (in the file x, which line 2"),
-        (gzip.compress(b'{"id":1}\n{"id":2\n'), "json.invalid", "(in the file x"),
-        (gzip.compress(b'{"id":1} {}\n'), "json.invalid", "(in the file x"),
-        (gzip.compress(b'{"id":1}\n{"id":"2"}\n'), "record.value", "64 bits (in the file"),
-        (gzip.compress(b'{"id":1,"name":"\xff"}\n'), "framing.invalid_utf8", "(in the file x"),
-        (gzip.compress(b"{" + b" " * 2_000_000), "framing.line_too_long", "(in the file x"),
+        (gzip.compress(lines(range(9999)), mtime=0)[:-9], "message.batch", "cannot be read"),
+        (gzip.compress(lines([1]), mtime=0) + b"more", "message.batch", "cannot be read"),
+        (
+            gzip.compress(b"[1]\n", mtime=0),
+            "message.batch",
+            "no record (in the file x, which line 2",
+        ),
+        (gzip.compress(b'{"id":1}\n{"id":2\n', mtime=0), "json.invalid", "(in the file x"),
+        (gzip.compress(b'{"id":1} {}\n', mtime=0), "json.invalid", "(in the file x"),
+        (gzip.compress(b'{"id":1}\n{"id":"2"}\n', mtime=0), "record.value", "64 bits (in the file"),
+        (
+            gzip.compress(b'{"id":1,"name":"\xff"}\n', mtime=0),
+            "framing.invalid_utf8",
+            "(in the file x",
+        ),
+        (
+            gzip.compress(b"{" + b" " * 2_000_000, mtime=0),
+            "framing.line_too_long",
+            "(in the file x",
+        ),
     ],
 )
 def test_what_is_in_a_file_is_as_hostile_as_any_output(
@@ -247,14 +259,14 @@ def test_what_is_in_a_file_is_as_hostile_as_any_output(
 def test_a_file_that_expands_to_more_than_the_source_may_write(
     tmp_path: Path, folder: Path
 ) -> None:
-    (folder / "x").write_bytes(gzip.compress(b"\n" * 20_000_000))
+    (folder / "x").write_bytes(gzip.compress(b"\n" * 20_000_000, mtime=0))
     open_ = opened(tmp_path, limits={"max_output_bytes": 10_000_000})
     error = failure(play(open_, SCHEMA, batch(folder / "x")))
     assert error["code"] == "limit.output" and "grants.output" in error["hint"]
 
 
 def test_a_file_that_expands_to_nothing(tmp_path: Path, folder: Path) -> None:
-    (folder / "x").write_bytes(gzip.compress(b"") * 900_000)
+    (folder / "x").write_bytes(gzip.compress(b"", mtime=0) * 900_000)
     error = failure(play(opened(tmp_path), SCHEMA, batch(folder / "x")))
     assert "expand to nothing" in error["message"]
 
