@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
+use dativo_wire::batch::MAX_BYTES;
 
 use crate::Failure;
 use crate::columns::{Kind, Layout};
@@ -19,8 +21,7 @@ pub struct Output<W: Write> {
     buffer: Vec<u8>,
     /// The reader takes batches.
     batches: bool,
-    /// All bytes, for whoever decides when a state is due.
-    pub written: u64,
+    flushed: u64,
 }
 
 impl<W: Write> Output<W> {
@@ -29,13 +30,18 @@ impl<W: Write> Output<W> {
             out,
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
             batches,
-            written: 0,
+            flushed: 0,
         }
     }
 
     /// Whether the rows of a layout go out as batches.
     pub fn takes(&self, layout: &Layout) -> bool {
         self.batches && layout.is_flat()
+    }
+
+    /// All bytes so far, for whoever decides when a state is due.
+    pub fn written(&self) -> u64 {
+        self.flushed + self.buffer.len() as u64
     }
 
     /// One message, whose text is `text`.
@@ -93,9 +99,28 @@ impl<W: Write> Output<W> {
         layout: &Layout,
         rows: &RecordBatch,
     ) -> Result<(), Failure> {
-        if self.takes(layout) {
-            return self.batch(stream, rows);
+        if !self.takes(layout) {
+            return self.lines(head, layout, rows);
         }
+        let body = encoded(rows).map_err(|error| Failure::new(error.to_string()))?;
+        let count = rows.num_rows();
+        if body.len() <= MAX_BYTES {
+            return self.batch(stream, count, &body);
+        }
+        // Too large for one batch: halves of it, or a line.
+        if count == 1 {
+            return self.lines(head, layout, rows);
+        }
+        self.rows(stream, head, layout, &rows.slice(0, count / 2))?;
+        self.rows(
+            stream,
+            head,
+            layout,
+            &rows.slice(count / 2, count - count / 2),
+        )
+    }
+
+    fn lines(&mut self, head: &[u8], layout: &Layout, rows: &RecordBatch) -> Result<(), Failure> {
         let is_json: Vec<bool> = layout
             .columns
             .iter()
@@ -111,22 +136,15 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    fn batch(&mut self, stream: &str, rows: &RecordBatch) -> Result<(), Failure> {
-        let unwritten = |error: arrow_schema::ArrowError| Failure::new(error.to_string());
-        let room = rows.get_array_memory_size() + 4096;
-        let mut writer =
-            StreamWriter::try_new(Vec::with_capacity(room), &rows.schema()).map_err(unwritten)?;
-        writer.write(rows).map_err(unwritten)?;
-        let body = writer.into_inner().map_err(unwritten)?;
+    fn batch(&mut self, stream: &str, rows: usize, body: &[u8]) -> Result<(), Failure> {
         self.message(&format!(
-            r#"{{"type":"ARROW_BATCH","batch":{{"stream":{},"rows":{},"bytes":{}}}}}"#,
+            r#"{{"type":"ARROW_BATCH","batch":{{"stream":{},"rows":{rows},"bytes":{}}}}}"#,
             quoted(stream),
-            rows.num_rows(),
             body.len()
         ))?;
         self.flush()?;
-        self.written += body.len() as u64;
-        self.out.write_all(&body).map_err(unwritable)
+        self.flushed += body.len() as u64;
+        self.out.write_all(body).map_err(unwritable)
     }
 
     fn spill(&mut self) -> Result<(), Failure> {
@@ -137,11 +155,19 @@ impl<W: Write> Output<W> {
     }
 
     pub fn flush(&mut self) -> Result<(), Failure> {
-        self.written += self.buffer.len() as u64;
+        self.flushed += self.buffer.len() as u64;
         self.out.write_all(&self.buffer).map_err(unwritable)?;
         self.buffer.clear();
         self.out.flush().map_err(unwritable)
     }
+}
+
+/// Rows as one Arrow IPC stream.
+fn encoded(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let room = rows.get_array_memory_size() + 4096;
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &rows.schema())?;
+    writer.write(rows)?;
+    writer.into_inner()
 }
 
 fn unwritable(error: io::Error) -> Failure {

@@ -96,7 +96,7 @@ pub fn read<W: Write>(
             layout,
             head: Output::<W>::head(&stream.name),
             position,
-            state_at: out.written,
+            state_at: out.written(),
             is_told: true,
             out,
         }
@@ -165,7 +165,7 @@ impl<W: Write> Reading<'_, W> {
             }
         }
         let due = STATE_SHARE * self.position.weight() as u64;
-        if self.out.written - self.state_at >= due {
+        if self.out.written() - self.state_at >= due {
             self.tell(files)?;
         }
         Ok(())
@@ -245,14 +245,14 @@ impl<W: Write> Reading<'_, W> {
             rows: from.rows,
             mark,
         };
-        let mut written = self.out.written;
+        let mut written = self.out.written();
         for batch in parquet::rows(file, from.rows, &layout)? {
             let batch = batch?;
             self.out
                 .rows(&self.stream.name, &self.head, &layout, &batch)?;
             place.rows += batch.num_rows() as u64;
-            if self.out.written - written >= STATE_EVERY_BYTES {
-                written = self.out.written;
+            if self.out.written() - written >= STATE_EVERY_BYTES {
+                written = self.out.written();
                 self.position
                     .files
                     .insert(found.path.clone(), place.clone());
@@ -290,7 +290,7 @@ impl<W: Write> Reading<'_, W> {
             )));
         }
         self.out.state(&self.stream.name, &self.position)?;
-        self.state_at = self.out.written;
+        self.state_at = self.out.written();
         self.is_told = true;
         Ok(())
     }
