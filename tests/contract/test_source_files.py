@@ -272,6 +272,21 @@ def test_spec_and_check(tmp_path: Path) -> None:
         assert said in status["connectionStatus"]["message"]
 
 
+def test_rows_that_are_too_large_for_one_batch(tmp_path: Path) -> None:
+    """A batch has at most 16 MiB: more rows are more of them, and one such row is a line."""
+    texts = ["x" * 17_000_000, "short", *["y" * 9_000] * 6_000]
+    (tmp_path / "big.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    pq.write_table(pa.table({"text": texts[1:]}), tmp_path / "big.parquet")
+    files = config(
+        tmp_path,
+        {"name": "c", "path": f"{tmp_path}/big.csv", "format": "csv"},
+        {"name": "p", "path": f"{tmp_path}/big.parquet", "format": "parquet"},
+    )
+    _, tables = land(tmp_path, files, discovered(files), batches=True)
+    assert tables["c"]["text"].to_pylist() == texts
+    assert tables["p"]["text"].to_pylist() == texts[1:]
+
+
 def test_special_doubles_of_parquet(tmp_path: Path) -> None:
     table = pa.table({"x": [math.nan, math.inf, -math.inf, 0.0]})
     pq.write_table(table, tmp_path / "x.parquet")

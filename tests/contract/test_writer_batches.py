@@ -32,10 +32,10 @@ STATE = (
 
 def body(table: pa.Table | None = None, **options: Any) -> bytes:
     """Return rows as one Arrow IPC stream."""
-    table = pa.Table.from_pylist(ROWS, ARROW) if table is None else table
+    rows = pa.Table.from_pylist(ROWS, ARROW) if table is None else table
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, **options) as out:
-        out.write_table(table)
+    with pa.ipc.new_stream(sink, rows.schema, **options) as out:
+        out.write_table(rows)
     written: bytes = sink.getvalue().to_pybytes()
     return written
 
@@ -110,6 +110,24 @@ def test_what_the_plan_leaves_out_is_not_written(tmp_path: Path) -> None:
         writer.drain()
     assert writer.status == 0, writer.of("error")
     assert [sorted(row) for row in landed(writer, tmp_path)] == [["day", "id"]] * 3
+
+
+def test_what_is_not_written_is_not_kept(tmp_path: Path) -> None:
+    """Rows wait for their row group; a batch that is nearly all dropped must not wait with them."""
+
+    def plan(schema: Event) -> Event:
+        found = plan_for(schema)
+        found["columns"] = [each for each in found["columns"] if each["property"] != "text"]
+        return found
+
+    large = message(table(text=pa.array(["x" * (4 << 20)])))
+    with Writer(agreed(tmp_path), plan=plan) as writer:
+        writer.feed_all(large for _ in range(60))
+        writer.finish()
+        writer.drain()
+    assert writer.status == 0, writer.of("error")
+    assert len(landed(writer, tmp_path)) == 60
+    assert writer.peak_bytes < 80 << 20
 
 
 def test_large_batches_are_cut_into_row_groups(tmp_path: Path) -> None:
