@@ -418,3 +418,23 @@ def test_a_checkpoint_of_states_in_between(tmp_path: Path, sdk: Callable[[str], 
     rows = tables(tmp_path, writer)
     assert [row["id"] for row in rows["test_multiple_state_messages_a"]] == [1, 2, 3, 4, 5]
     assert [row["id"] for row in rows["test_multiple_state_messages_b"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_was_not_chosen_is_not_written(tmp_path: Path) -> None:
+    schema = {"properties": {"id": {"type": "integer"}, "ssn": {"type": "string"}, "o": {}}}
+    asked = accept(tmp_path) | {
+        "deselected": [
+            {"stream": {"namespace": None, "name": "a"}, "properties": ["ssn", "unknown"]},
+            {"stream": {"namespace": None, "name": "b"}, "properties": ["id"]},
+        ]
+    }
+    lines = [
+        singer("SCHEMA", stream="a", schema=schema, key_properties=["id"]),
+        singer("RECORD", stream="a", record={"ssn": "078-05-1120", "id": 1, "o": None}),
+        singer("RECORD", stream="a", record={"ssn": 7, "id": 2}),
+    ]
+    writer = play(asked, *lines)
+    assert (writer.status, writer.of("error")) == (0, [])
+    (told,) = writer.of("stream_schema")
+    assert [column["property"] for column in told["columns"]] == ["id", "o"]
+    assert tables(tmp_path, writer) == {"a": [{"id": 1}, {"id": 2}]}

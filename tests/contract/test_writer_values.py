@@ -362,3 +362,36 @@ def test_a_wide_table_of_few_values_makes_neither_memory_nor_tiny_row_groups(
     assert sum(groups) == 10_000
     assert len(groups) < 15
     assert 0 < writer.peak_bytes < 256 << 20
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "kept"),
+    [
+        ("double", "double", [0.1, 1e300, 12345678901234567890.0]),
+        ("text", "string", ["0.1", "1e300", "12345678901234567890.10"]),
+    ],
+)
+def test_numbers_become_what_the_job_asks_for(
+    tmp_path: Path, numbers: str, kind: str, kept: list[object]
+) -> None:
+    entry = stream("s", {"properties": {"n": {"type": ["null", "number"]}}})
+    records = [
+        f'{{"type":"RECORD","record":{{"stream":"s","data":{{"n":{text}}}}}}}\n'.encode()
+        for text in ("0.1", "1e300", "12345678901234567890.10")
+    ]
+    writer = play({**opening("airbyte", tmp_path, [entry]), "numbers": numbers}, *records)
+    assert (writer.status, writer.of("error")) == (0, [])
+    table = rows_of(writer, tmp_path, "s")
+    assert str(table.schema.field("n").type) == kind
+    assert table["n"].to_pylist() == kept
+
+
+def test_exact_numbers_are_exact_or_refused(tmp_path: Path) -> None:
+    entry = stream("s", {"properties": {"n": {"type": "number"}}})
+    record = '{{"type":"RECORD","record":{{"stream":"s","data":{{"n":{}}}}}}}\n'
+    asked = {**opening("airbyte", tmp_path, [entry]), "numbers": "decimal"}
+    writer = play(asked, record.format("12345678901234567890.10").encode())
+    assert rows_of(writer, tmp_path, "s")["n"].to_pylist() == [Decimal("12345678901234567890.10")]
+    (tmp_path / "more").mkdir()
+    refused = {**opening("airbyte", tmp_path / "more", [entry]), "numbers": "decimal"}
+    assert play(refused, record.format("1e300").encode()).error()["code"] == "record.value"

@@ -56,6 +56,9 @@ pub struct Open {
     pub echo: bool,
     #[serde(default)]
     pub numbers: Numbers,
+    /// Properties that a source may send although nobody chose them.
+    #[serde(default)]
+    pub deselected: Vec<Deselected>,
     /// Columns beside those of the source.
     pub metadata: Option<metadata::Order>,
     /// Cut at the first state that covers rows, whatever the limits of an epoch say.
@@ -90,6 +93,12 @@ impl From<Numbers> for dativo_wire::schema::Numbers {
             Numbers::Text => Self::Text,
         }
     }
+}
+
+#[derive(Deserialize)]
+pub struct Deselected {
+    pub stream: StreamId,
+    pub properties: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -196,11 +196,21 @@ impl Session<'_> {
                 numbers: self.open.numbers.into(),
             },
         );
-        let columns = columns.and_then(|columns| {
+        let columns = columns.and_then(|mut columns| {
+            columns.retain(|column| !self.is_deselected(index, &column.property));
             self.added_to(&columns)?;
             Ok(columns)
         });
         columns.map_err(|fault| fault.stream(self.streams[index].name.clone()))
+    }
+
+    /// Whether nobody chose a property that the source may declare and send all the same.
+    fn is_deselected(&self, index: usize, property: &str) -> bool {
+        let id = self.streams[index].id();
+        let of_stream = self.open.deselected.iter().filter(|one| one.stream == id);
+        of_stream
+            .flat_map(|one| &one.properties)
+            .any(|other| other == property)
     }
 
     /// The metadata columns beside those of a source.
