@@ -70,7 +70,7 @@ def test_one_epoch_ends_with_the_run(tmp_path: Path) -> None:
         "protocol": "1.0",
         "program": "dativo-writer",
         "version": "0.1.0",
-        "features": [],
+        "features": ["batches"],
     }
     (sealed,) = writer.of("sealed")
     assert (sealed["sequence"], sealed["final"]) == (1, True)
