@@ -1,4 +1,4 @@
-"""Every scalar type through both dialects into both targets, confined, read back by DuckDB.
+"""Every type through both dialects into both targets, confined, read back by DuckDB.
 
 What must come back stands in ``type_table``; nothing of ours computes it. A value that is none of its type ends the run with its
 place, and nothing of the epoch is there.
@@ -105,13 +105,14 @@ def test_every_value_comes_back(workspace: Workspace, dialect: str, target: str)
     lost = [
         f"{column.name} = {value!r}"
         for column in COLUMNS
+        if not isinstance(column.values[0][1], dict | list)
         for value in {row[column.name] for row in rows} - {None}
         if not engine.execute(
             f'SELECT 1 FROM {source} WHERE "{column.name}" = CAST(? AS {column.engine_type})',
             [str(value) if isinstance(value, Decimal) else value],
         ).fetchone()
     ]
-    assert lost == []
+    assert not lost, "\n".join(lost)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every scalar type: its JSON Schema, values as a source writes them, and what Python reads in them.
+"""Every type: its JSON Schema, values as a source writes them, and what Python reads in them.
 
 ``Column.values`` pairs the JSON text that is sent with the value that must come back. The expected side is made with int,
 Decimal, float, datetime and base64 alone; nothing of ours takes part.
@@ -150,6 +150,7 @@ UUIDS = quoted(
 )
 WORDS = ("alpha", "")
 NULL: Node = {"type": "null"}
+TEXTS: Node = {"type": "array", "items": {"type": "string"}}
 WELL_KNOWN = "WellKnownTypes.json#/definitions/"
 
 
@@ -222,10 +223,20 @@ COLUMNS = (
            (*quoted(float, "0.1", "-1e308", "NaN", "-Infinity"), ("2.5", 2.5)), ('"twelve"',)),
     Column("ref_integer", {"$ref": WELL_KNOWN + "Integer"}, "BIGINT", quoted(int, str(MIN_LONG), "12"), ('"1.5"',)),
     Column("ref_moment", {"$ref": "#/definitions/moment"}, TIMESTAMPTZ, MOMENTS, ('"x"',)),
-    Column("object", {"type": ["null", "object"], "properties": {"b": {"type": "integer"}}}, "VARCHAR",
+    Column("struct", {"type": ["null", "object"], "properties": {"b": {"type": "integer"}, "c": with_format("date")}},
+           "STRUCT(b BIGINT, c DATE)",
+           (('{"b":1,"c":"2024-02-29"}', {"b": 1, "c": date(2024, 2, 29)}), ("{}", {"b": None, "c": None}),
+            ('{"z":[{}],"c":null,"b":7e3}', {"b": 7000, "c": None})), ("[]", "7")),
+    Column("list", {"type": "array", "items": {"type": "number"}}, "DOUBLE[]",
+           (("[]", []), ("[1.0,null,1e0]", [1.0, None, 1.0])), ("{}",)),
+    Column("map", {"type": "object", "additionalProperties": {"type": ["integer", "null"]}}, "MAP(VARCHAR, BIGINT)",
+           (("{}", {}), ('{"b":1,"a":null,"\\u00e9":3}', {"b": 1, "a": None, "é": 3})), ('{"a":1,"a":2}', "[]")),
+    Column("structs", {"type": "array", "items": {"type": "object", "properties": {"x": TEXTS}}}, "STRUCT(x VARCHAR[])[]",
+           (('[{"x":["a",""]},null,{}]', [{"x": ["a", ""]}, None, {"x": None}]),), ('"x"',)),
+    Column("object", {"type": ["null", "object"]}, "VARCHAR",
            json_text("{}", '{"b":1,"a":2}', '{ "z" : 1.0, "a" : 1e2, "z2":[1.50, {"n":12345678901234567890.0}] }',
                      r'{"é":"\u00e9 é \u0000"}'), ('{"b":NaN}',)),
-    Column("array", {"type": "array", "items": {"type": "number"}}, "VARCHAR",
+    Column("array", {"type": "array"}, "VARCHAR",
            json_text("[]", "[1.0,1,1e0]", '[null,{"b":1,"a":[[]]}]'), ("[Infinity]",)),
     Column("mixed", {"type": ["string", "integer", "null"]}, "VARCHAR",
            (*json_text('""', '"x"', "12", "-0", '"12"'), ("null", None)), ("-Infinity",)),

@@ -55,6 +55,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 from pyiceberg.typedef import Record
+from pyiceberg.types import DecimalType, IcebergType
 
 from dativo.plugins.commit.durable import SyncedFile
 from dativo.plugins.commit.kept import check_regular
@@ -264,12 +265,14 @@ class _NewSnapshot:
         with self._manifest(_unpartitioned(self.metadata)) as manifest:
             for path, file in files:
                 # What columns hold takes memory, and is for the manifest alone.
-                self.added.append(_data_file(path, replace(file, metrics=())))
+                self.added.append(
+                    _data_file(path, replace(file, metrics=()), self.metadata.schema())
+                )
                 manifest.add(
                     ManifestEntry.from_args(
                         status=ManifestEntryStatus.ADDED,
                         snapshot_id=self.id,
-                        data_file=_data_file(path, file),
+                        data_file=_data_file(path, file, self.metadata.schema()),
                     )
                 )
         return manifest.to_manifest_file()
@@ -354,7 +357,7 @@ def _summary(
     )
 
 
-def _data_file(path: Path, file: PlacedFile) -> DataFile:
+def _data_file(path: Path, file: PlacedFile, schema: Schema) -> DataFile:
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=str(path),
@@ -366,14 +369,19 @@ def _data_file(path: Path, file: PlacedFile) -> DataFile:
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
-        **_metrics(file.metrics),
+        **_metrics(file.metrics, schema),
     )
 
 
-def _metrics(columns: Sequence[Metrics]) -> dict[str, Any]:
-    """Return the maps of a data file by field id; none at all for a file of which nothing is known."""
+def _metrics(columns: Sequence[Metrics], schema: Schema) -> dict[str, Any]:
+    """Return the maps of a data file by field id; none at all for a file of which nothing is known.
+
+    Bounds leave NaN out, as the specification has it, but DuckDB counts NaN among the numbers and would pass over a file that
+    holds one: such a column has none.
+    """
     if not columns:
         return {}
+    bounded = [column for column in columns if not column.nans]
     return {
         "column_sizes": {column.field_id: column.size for column in columns},
         "value_counts": {column.field_id: column.values for column in columns},
@@ -382,12 +390,25 @@ def _metrics(columns: Sequence[Metrics]) -> dict[str, Any]:
             column.field_id: column.nans for column in columns if column.nans is not None
         },
         "lower_bounds": {
-            column.field_id: column.lower for column in columns if column.lower is not None
+            column.field_id: _bound(column.lower, schema.find_type(column.field_id))
+            for column in bounded
+            if column.lower is not None
         },
         "upper_bounds": {
-            column.field_id: column.upper for column in columns if column.upper is not None
+            column.field_id: _bound(column.upper, schema.find_type(column.field_id))
+            for column in bounded
+            if column.upper is not None
         },
     }
+
+
+def _bound(value: bytes, of: IcebergType) -> bytes:
+    # DuckDB (1.4) takes a decimal's bound for a number of its type's full width, and the specification's shortest form for
+    # another number. Readers that keep to the specification take both.
+    if not isinstance(of, DecimalType):
+        return value
+    width = next(n for n, digits in ((2, 4), (4, 9), (8, 18), (16, 38)) if of.precision <= digits)
+    return int.from_bytes(value, "big", signed=True).to_bytes(width, "big", signed=True)
 
 
 def _unpartitioned(metadata: TableMetadata) -> PartitionSpec:
