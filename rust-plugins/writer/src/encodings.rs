@@ -20,6 +20,10 @@ use parquet::schema::types::ColumnPath;
 const SAMPLE: usize = 1024;
 /// A dictionary pays where at most one in so many sampled values is new.
 const REPEATS: usize = 8;
+/// A page of data is looked at for its size after so many values, and after fewer of those that are long: else a page of long
+/// texts would take a reader a multiple of [`PAGE_BYTES`].
+const VALUES_AT_ONCE: usize = 1024;
+const PAGE_BYTES: usize = 1 << 20;
 /// Bounds of texts in statistics are cut to this length.
 const BOUND_BYTES: usize = 32;
 
@@ -27,6 +31,8 @@ pub struct Encodings {
     level: ZstdLevel,
     /// Of each field, those of its leaves that have a dictionary.
     dictionaries: Vec<Vec<ColumnPath>>,
+    /// Of each field, how many values of a leaf are taken at once.
+    values_at_once: Vec<usize>,
 }
 
 impl Encodings {
@@ -38,15 +44,20 @@ impl Encodings {
         Ok(Encodings {
             level: ZstdLevel::try_new(zstd_level)?,
             dictionaries: dictionaries.collect::<Result<_>>()?,
+            values_at_once: first.columns().iter().map(values_at_once).collect(),
         })
     }
 
     /// Those of the file as a whole.
     pub fn options(&self) -> ArrowWriterOptions {
-        self.options_for(&[])
+        self.options_for(&[], VALUES_AT_ONCE)
     }
 
-    fn options_for(&self, dictionaries: &[ColumnPath]) -> ArrowWriterOptions {
+    fn options_for(
+        &self,
+        dictionaries: &[ColumnPath],
+        values_at_once: usize,
+    ) -> ArrowWriterOptions {
         let mut properties = WriterProperties::builder()
             .set_created_by(format!("{} {}", crate::PROGRAM, crate::VERSION))
             .set_compression(Compression::ZSTD(self.level))
@@ -55,6 +66,8 @@ impl Encodings {
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_statistics_truncate_length(Some(BOUND_BYTES))
             .set_offset_index_disabled(true)
+            .set_data_page_size_limit(PAGE_BYTES)
+            .set_write_batch_size(values_at_once)
             .set_dictionary_enabled(false);
         for leaf in dictionaries {
             properties = properties.set_column_dictionary_enabled(leaf.clone(), true);
@@ -68,11 +81,18 @@ impl Encodings {
     /// from the start.
     pub fn writers(&self, at: usize, field: &FieldRef) -> Result<Vec<ArrowColumnWriter>> {
         let schema = Arc::new(Schema::new(vec![field.clone()]));
-        let options = self.options_for(&self.dictionaries[at]);
+        let options = self.options_for(&self.dictionaries[at], self.values_at_once[at]);
         let writer = ArrowWriter::try_new_with_options(io::sink(), schema, options)?;
         let (_, factory) = writer.into_serialized_writer()?;
         factory.create_column_writers(0)
     }
+}
+
+/// How many rows of a column fill a page, as far as its first ones tell.
+fn values_at_once(column: &ArrayRef) -> usize {
+    let bytes = column.to_data().get_slice_memory_size();
+    let row_bytes = bytes.unwrap_or(0) / column.len().max(1);
+    (PAGE_BYTES / row_bytes.max(1)).clamp(1, VALUES_AT_ONCE)
 }
 
 fn dictionaries(field: &FieldRef, column: &ArrayRef) -> Result<Vec<ColumnPath>> {
