@@ -21,14 +21,7 @@ settings.load_profile("nightly" if NIGHTLY else "default")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long grids, marked ``nightly``, to `make nightly`; tests that are named one by one run all the same.
-
-    Where several processes share the work (`-n`), a file's tests stay together, and so do all that use one Docker Engine.
-    """
-    for item in items:
-        folder = item.path.parent
-        group = folder.name if folder.name == "docker" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Leave the long grids, marked ``nightly``, to `make nightly`; tests that are named one by one run all the same."""
     if NIGHTLY or any("::" in argument for argument in config.args):
         return
     long = [item for item in items if item.get_closest_marker("nightly")]
