@@ -44,11 +44,13 @@ _LEFT_OUT: Final = frozenset(
     | {"required", "enum", "const", "pattern", "minLength", "exclusiveMinimum", "exclusiveMaximum"}
     | {"minItems", "maxItems", "uniqueItems", "contains", "additionalItems", "prefixItems"}
     | {"minProperties", "maxProperties", "propertyNames", "patternProperties", "dependencies"}
-    | {"additionalProperties", "dependentRequired", "dependentSchemas", "not", "if", "then", "else"}
+    | {"dependentRequired", "dependentSchemas", "not", "if", "then", "else"}
     | {"unevaluatedProperties", "unevaluatedItems"}
 )
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
-_PARTS: Final = frozenset({"properties", "items", "anyOf", "oneOf", "allOf"})
+_PARTS: Final = frozenset(
+    {"properties", "additionalProperties", "items", "anyOf", "oneOf", "allOf"}
+)
 
 
 def _is_text(value: jsontext.Json) -> bool:
@@ -161,6 +163,10 @@ class _Translation:
                     name: self.node(inner, (*path, name), references)
                     for name, inner in value.items()
                 }
+            elif key == "additionalProperties" and isinstance(value, dict):
+                # The values of a map; beside properties it says nothing of them.
+                if not schema.get("properties"):
+                    found[key] = self.node(value, (*path, key), references)
             elif key == "items" and isinstance(value, dict | bool):
                 found[key] = self.node(value, (*path, key), references)
             elif key in ("anyOf", "oneOf", "allOf") and isinstance(value, list) and value:
