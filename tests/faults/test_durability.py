@@ -16,7 +16,7 @@ from tests.faults.committers import Warehouse, state
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.committer import Committer
 from dativo.plugins.commit.faults import CommitFault
-from dativo.plugins.commit.messages import Open, Sealed, StreamSchema
+from dativo.plugins.commit.messages import Inspected, Open, Sealed, StreamSchema
 from dativo.plugins.commit.target import Target
 from dativo.plugins.iceberg import catalog, tables
 from dativo.plugins.iceberg.target import IcebergTarget
@@ -38,7 +38,8 @@ def make(target: Target, root: Path, mode: str = "append") -> Committer:
     return committer
 
 
-def sealed(root: Path, sequence: int, *, complete: bool = False) -> Sealed:
+def sealed(committer: Committer, root: Path, sequence: int, *, complete: bool = False) -> Sealed:
+    """Stage one file, inspected, and return the epoch of it."""
     path = root / "_dativo" / "staging" / "run" / f"{sequence}.parquet"
     schema = pa.schema([pa.field("id", pa.int64(), True, {"PARQUET:field_id": "1"})])
     pq.write_table(pa.table([pa.array([sequence])], schema=schema), path)
@@ -51,6 +52,7 @@ def sealed(root: Path, sequence: int, *, complete: bool = False) -> Sealed:
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
+    committer.take_inspected(Inspected.from_event({**file, "columns": []}))
     states = [state("users", str(sequence))]
     event = {"sequence": sequence, "final": complete, "complete": complete}
     return Sealed.from_event({**event, "files": [file], "states": states})
@@ -123,7 +125,7 @@ def test_iceberg_points_at_nothing_unsynced(
     committed = before(monkeypatch, catalog.Catalog, "commit", check)
     committer = make(IcebergTarget(), root, mode)
     for sequence in (1, 2, 3):
-        epoch = sealed(root, sequence, complete=sequence == 3)
+        epoch = sealed(committer, root, sequence, complete=sequence == 3)
         assert committer.commit(epoch)[0] == sequence
     assert (len(registered), len(committed)) == (1, 3)
     committer.close()
@@ -141,7 +143,7 @@ def test_parquet_log_names_nothing_unsynced(
     linked = before(monkeypatch, durable, "create_whole", check)
     committer = make(ParquetTarget(), root, mode)
     for sequence in (1, 2, 3):
-        epoch = sealed(root, sequence, complete=sequence == 3)
+        epoch = sealed(committer, root, sequence, complete=sequence == 3)
         assert committer.commit(epoch)[0] == sequence
         log = root / "shop" / "_dativo" / "shop" / "log"
         assert syncs.at(log / f"{sequence:020d}.json")
@@ -161,7 +163,7 @@ def test_sqlite_syncs_the_removal_of_its_journal_too(root: Path) -> None:
 
 def test_foreign_commits_at_every_try(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     committer = make(IcebergTarget(), root)
-    assert committer.commit(sealed(root, 1))[0] == 1
+    assert committer.commit(sealed(committer, root, 1))[0] == 1
     stage = tables.Tables.stage
     tries = 0
 
@@ -177,7 +179,7 @@ def test_foreign_commits_at_every_try(root: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(tables.Tables, "stage", overtaken)
     with pytest.raises(CommitFault) as raised:
-        committer.commit(sealed(root, 2))
+        committer.commit(sealed(committer, root, 2))
     assert raised.value.code == "conflict.table"
     assert tries == 10
     committer.close()
@@ -210,7 +212,7 @@ def test_failure_after_the_commit_deletes_nothing(
     monkeypatch.setattr(owner, name, overtaken)
     committer = make(target, root)
     with pytest.raises(CommitFault) as raised:
-        committer.commit(sealed(root, 1))
+        committer.commit(sealed(committer, root, 1))
     assert raised.value.code == "target.io"
     assert warehouse.rows("users") == [1]
     assert warehouse.committed()[0] == 1
