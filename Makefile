@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/dativo plugin add airbyte:source-faker==7.2.1 $$flags && $(BIN)/dativo run demo.yaml $$flags
 
 test: setup
-	$(BIN)/pytest --durations=25 -n 2 --dist loadfile
+	$(BIN)/pytest --durations=25 $(PYTEST)
 	cd rust-plugins && cargo test --release --workspace --quiet
 
 # The same as a plain user, for root: whatever makes walls, starts processes or hands out files; nightly all of it.
@@ -64,7 +64,7 @@ fuzz: setup
 	done
 
 nightly: setup fuzz
-	DATIVO_NIGHTLY=1 $(BIN)/pytest -n 2 --dist loadfile
+	DATIVO_NIGHTLY=1 $(BIN)/pytest
 	@if [ "$$(id -u)" = 0 ]; then DATIVO_NIGHTLY=1 $(MAKE) test-plain; fi
 	@if [ "$$(id -u)" = 0 ]; then tests/vm/run.sh; else echo 'left out, since it needs root: make test-vm' >&2; fi
 	$(BIN)/python -m bench.run

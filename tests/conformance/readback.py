@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,10 +144,20 @@ def _key(row: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
     return {name: row.get(name) for name in fields}
 
 
+def _same_members(got: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Compare a struct with an object: fields are named as columns are, and null where nothing was sent."""
+    given = {re.sub("[^a-z0-9_]", "_", key.lower()): value for key, value in sent.items()}
+    return given.keys() <= got.keys() and all(_same(got[key], given.get(key)) for key in got)
+
+
 def _same(got: Any, sent: Any) -> bool:
     """Compare a column's value with JSON's, by Python's own means."""
     if got is None or sent is None:
         return got is sent
+    if isinstance(got, dict):
+        return isinstance(sent, dict) and _same_members(got, sent)
+    if isinstance(got, list):
+        return isinstance(sent, list) and len(got) == len(sent) and all(map(_same, got, sent))
     if isinstance(got, str) and not isinstance(sent, str):
         return _equal(json.loads(got, parse_float=Decimal), sent)  # kept as JSON text
     if isinstance(got, str):

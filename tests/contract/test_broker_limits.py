@@ -180,7 +180,11 @@ def test_a_thousand_connections_in_little_memory(stack: ExitStack) -> None:
 def test_without_descriptors_it_waits_and_does_not_spin(stack: ExitStack, server: Server) -> None:
     broker = start(stack, server, open_files=30)
     address = broker.address(NAME)
-    kept = [stack.enter_context(broker.connect(address, server.port)) for _ in range(60)]
+    kept = []
+    for _ in range(60):
+        # One that it has taken and cannot dial on is reset, on a busy machine before connect(2) has returned.
+        with suppress(ConnectionResetError):
+            kept.append(stack.enter_context(broker.connect(address, server.port)))
     busy = broker.cpu_s()
     time.sleep(1.0)
     assert broker.cpu_s() - busy < 0.3
