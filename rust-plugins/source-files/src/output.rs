@@ -7,10 +7,11 @@ use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
 use dativo_wire::batch::MAX_BYTES;
+use dativo_wire::render;
 
 use crate::Failure;
 use crate::columns::{Kind, Layout};
-use crate::json::{self, Rows};
+use crate::json::Rows;
 use crate::state::Position;
 
 /// Written at once.
@@ -177,7 +178,7 @@ fn unwritable(error: io::Error) -> Failure {
 /// A text as JSON.
 pub fn quoted(text: &str) -> String {
     let mut out = Vec::new();
-    json::string(text, &mut out);
+    render::string(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

@@ -16,6 +16,7 @@ pub mod framing;
 mod notice;
 pub mod number;
 pub mod oddity;
+pub mod render;
 pub mod scan;
 pub mod schema;
 pub mod temporal;

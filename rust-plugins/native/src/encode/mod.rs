@@ -1,10 +1,10 @@
 //! Rows as lines of JSON.
 
-mod text;
 mod values;
 
 use arrow_array::RecordBatch;
 use dativo_wire::envelope::Dialect;
+use dativo_wire::render;
 
 pub use values::{Floats, Values};
 use values::{Place, values};
@@ -72,7 +72,7 @@ impl Frame {
         let mut before = Vec::new();
         let mut name = |key: &[u8], value: &str| {
             before.extend_from_slice(key);
-            text::string(value.as_bytes(), &mut before);
+            render::string(value.as_bytes(), &mut before);
         };
         match dialect {
             Dialect::Singer => {
@@ -141,7 +141,7 @@ impl Rows {
 /// A key of an object with its colon, and a comma before it unless it is the first.
 fn key(name: &str, first: bool) -> Vec<u8> {
     let mut key = if first { Vec::new() } else { b",".to_vec() };
-    text::string(name.as_bytes(), &mut key);
+    render::string(name.as_bytes(), &mut key);
     key.push(b':');
     key
 }

@@ -8,9 +8,9 @@ use arrow_array::types::*;
 use arrow_array::{Array, ArrowPrimitiveType, GenericListArray, OffsetSizeTrait};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, TimeUnit};
+use dativo_wire::render::{self, MICROS};
 use dativo_wire::scan::{DEEPEST, Scanner};
 
-use super::text::{self, MICROS};
 use super::{Refusal, Style, key};
 use crate::json_type;
 
@@ -115,11 +115,11 @@ fn cell(array: &dyn Array, place: Place, style: Style) -> Result<Cell, Refusal> 
         DataType::Decimal128(_, scale) => decimal::<Decimal128Type>(array, *scale, style),
         DataType::Decimal256(_, scale) => decimal::<Decimal256Type>(array, *scale, style),
         DataType::Date32 => primitive::<Date32Type>(array, |days, out| {
-            held(text::date(i64::from(days), out), "a date", days)
+            held(render::date(i64::from(days), out), "a date", days)
         }),
         DataType::Date64 => primitive::<Date64Type>(array, |millis, out| {
             let days = millis.div_euclid(86_400_000);
-            held(text::date(days, out), "a date", millis)
+            held(render::date(days, out), "a date", millis)
         }),
         DataType::Time32(TimeUnit::Second) => time::<Time32SecondType>(array, 1),
         DataType::Time32(_) => time::<Time32MillisecondType>(array, 1000),
@@ -150,19 +150,19 @@ fn cell(array: &dyn Array, place: Place, style: Style) -> Result<Cell, Refusal> 
         }
         DataType::Binary => {
             let bytes = array.as_binary::<i32>().clone();
-            binary(move |row, out| text::base64(bytes.value(row), out))
+            binary(move |row, out| render::base64(bytes.value(row), out))
         }
         DataType::LargeBinary => {
             let bytes = array.as_binary::<i64>().clone();
-            binary(move |row, out| text::base64(bytes.value(row), out))
+            binary(move |row, out| render::base64(bytes.value(row), out))
         }
         DataType::BinaryView => {
             let bytes = array.as_binary_view().clone();
-            binary(move |row, out| text::base64(bytes.value(row), out))
+            binary(move |row, out| render::base64(bytes.value(row), out))
         }
         DataType::FixedSizeBinary(_) => {
             let bytes = array.as_fixed_size_binary().clone();
-            binary(move |row, out| text::base64(bytes.value(row), out))
+            binary(move |row, out| render::base64(bytes.value(row), out))
         }
         DataType::List(element) => list(array.as_list::<i32>(), place.inside(element), style)?,
         DataType::LargeList(element) => list(array.as_list::<i64>(), place.inside(element), style)?,
@@ -236,7 +236,7 @@ where
     primitive::<T>(array, move |value, out| {
         let quote: &[u8] = if style.decimal_numbers { b"" } else { b"\"" };
         out.extend_from_slice(quote);
-        text::decimal(&value.to_string(), scale, out);
+        render::decimal(&value.to_string(), scale, out);
         out.extend_from_slice(quote);
         Ok(())
     })
@@ -245,7 +245,7 @@ where
 fn time<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array, per_second: i64) -> Cell {
     primitive::<T>(array, move |value, out| {
         let value = value.into();
-        held(text::time(value, per_second, out), "a time of day", value)
+        held(render::time(value, per_second, out), "a time of day", value)
     })
 }
 
@@ -255,7 +255,7 @@ fn timestamp<T: ArrowPrimitiveType<Native = i64>>(
     utc: bool,
 ) -> Cell {
     primitive::<T>(array, move |value, out| {
-        let written = text::timestamp(value, per_second, utc, out);
+        let written = render::timestamp(value, per_second, utc, out);
         held(written, "a timestamp", value)
     })
 }
@@ -286,7 +286,7 @@ fn write_text(text: &str, place: Place, out: &mut Vec<u8>) -> Written {
     if place.is_json {
         return json(text, out);
     }
-    text::string(text.as_bytes(), out);
+    render::string(text.as_bytes(), out);
     Ok(())
 }
 

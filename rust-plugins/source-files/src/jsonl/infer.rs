@@ -3,11 +3,11 @@
 use std::fmt::{self, Write};
 use std::fs::File;
 
+use dativo_wire::render;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Lines;
-use crate::json;
 
 /// Deeper values are JSON text.
 const MAX_DEPTH: usize = 16;
@@ -101,7 +101,7 @@ pub fn object(members: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str
             text.push(',');
         }
         let mut key = Vec::new();
-        json::string(name.as_ref(), &mut key);
+        render::string(name.as_ref().as_bytes(), &mut key);
         text += &String::from_utf8_lossy(&key);
         text.push(':');
         text += value.as_ref();

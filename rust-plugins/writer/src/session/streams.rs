@@ -1,5 +1,7 @@
 //! The streams of a session: how they are declared, their schemas and plans.
 
+use std::collections::HashSet;
+
 use dativo_wire::bounds::check_name;
 use dativo_wire::envelope::{Dialect, StreamRef};
 use dativo_wire::fault::{Blame, Fault, StreamName};
@@ -197,20 +199,19 @@ impl Session<'_> {
             },
         );
         let columns = columns.and_then(|mut columns| {
-            columns.retain(|column| !self.is_deselected(index, &column.property));
+            let deselected = self.deselected(index);
+            columns.retain(|column| !deselected.contains(&column.property));
             self.added_to(&columns)?;
             Ok(columns)
         });
         columns.map_err(|fault| fault.stream(self.streams[index].name.clone()))
     }
 
-    /// Whether nobody chose a property that the source may declare and send all the same.
-    fn is_deselected(&self, index: usize, property: &str) -> bool {
+    /// The properties that nobody chose, which the source may declare and send all the same.
+    fn deselected(&self, index: usize) -> HashSet<&String> {
         let id = self.streams[index].id();
         let of_stream = self.open.deselected.iter().filter(|one| one.stream == id);
-        of_stream
-            .flat_map(|one| &one.properties)
-            .any(|other| other == property)
+        of_stream.flat_map(|one| &one.properties).collect()
     }
 
     /// The metadata columns beside those of a source.

@@ -1,4 +1,4 @@
-//! Values as JSON text.
+//! Values as JSON text, as the parts of this crate that read them take them.
 
 /// Microseconds and nanoseconds are told apart by what a second has of them.
 pub const MICROS: i64 = 1_000_000;
@@ -180,5 +180,84 @@ fn digits(value: i64, count: usize, out: &mut Vec<u8>) {
     for place in out[start..].iter_mut().rev() {
         *place = b'0' + (rest % 10) as u8;
         rest /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::temporal;
+
+    fn text<T>(write: impl Fn(&mut Vec<u8>) -> T) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn bare(text: &str) -> &[u8] {
+        text.trim_matches('"').as_bytes()
+    }
+
+    #[test]
+    fn times_are_read_back_as_what_they_were() {
+        for days in (-719_162..=2_932_896).step_by(37) {
+            let text = text(|out| date(days, out));
+            assert_eq!(temporal::date(bare(&text)), Some(days as i32), "{text}");
+        }
+        for us in [0, -1, 1, 1_763_899_200_123_456, -62_135_596_800_000_000] {
+            let zoned = text(|out| timestamp(us, MICROS, true, out));
+            assert_eq!(temporal::timestamptz(bare(&zoned)), Some(us), "{zoned}");
+            let naive = text(|out| timestamp(us, MICROS, false, out));
+            assert_eq!(temporal::timestamp(bare(&naive)), Some(us), "{naive}");
+        }
+        let last = text(|out| time(DAY_S * MICROS - 1, MICROS, out));
+        assert_eq!(last, r#""23:59:59.999999""#);
+    }
+
+    #[test]
+    fn what_is_no_time_of_the_calendar_writes_nothing() {
+        let mut out = Vec::new();
+        assert!(!date(2_932_897, &mut out) && !date(-719_163, &mut out));
+        assert!(!timestamp(i64::MAX, MICROS, true, &mut out));
+        assert!(!time(-1, MICROS, &mut out) && !time(DAY_S * MICROS, MICROS, &mut out));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn decimals_have_all_their_digits() {
+        for (digits, scale, expected) in [
+            ("0", 2, "0.00"),
+            ("5", 2, "0.05"),
+            ("-12345", 2, "-123.45"),
+            ("7", 0, "7"),
+            ("7", -2, "700"),
+            ("0", -2, "0"),
+            (
+                "-17014118346046923173168730371588410572",
+                9,
+                "-17014118346046923173168730371.588410572",
+            ),
+        ] {
+            assert_eq!(text(|out| decimal(digits, scale, out)), expected);
+        }
+    }
+
+    #[test]
+    fn base64_is_read_back() {
+        for length in 0..40u8 {
+            let bytes: Vec<u8> = (0..length).map(|at| at.wrapping_mul(37)).collect();
+            let text = text(|out| base64(&bytes, out));
+            let mut read = Vec::new();
+            assert!(crate::base64::decode(bare(&text), &mut read));
+            assert_eq!(read, bytes);
+        }
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(
+            text(|out| string("a\"\\\n\t\u{1}ü".as_bytes(), out)),
+            r#""a\"\\\n\t\u0001ü""#
+        );
     }
 }
