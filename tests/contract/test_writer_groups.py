@@ -113,7 +113,7 @@ def cores(wanted: set[int]) -> Iterator[None]:
 def test_one_thread_and_two_write_the_same_bytes(tmp_path: Path) -> None:
     there = sorted(os.sched_getaffinity(0))
     if len(there) < 2:
-        pytest.skip("one core")
+        pytest.skip("this process may use one core only: a second one is missing")
     data = b"".join(record(name, number) for number in range(30_000) for name in ("a", "b"))
     written, threads = [], []
     for count in (1, 2):

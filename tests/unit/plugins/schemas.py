@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from hypothesis import strategies as st
 
+from dativo.plugins.commit.columns import Evolution
 from dativo.plugins.commit.contracts import Contract
 from dativo.plugins.commit.messages import StreamSchema
 from dativo.plugins.commit.types import (
@@ -19,6 +20,7 @@ from dativo.plugins.commit.types import (
     WantedList,
     WantedMap,
     WantedStruct,
+    field_ids,
 )
 from dativo.protocol.state import Stream
 
@@ -74,3 +76,16 @@ def names_of(columns: Iterable[Column]) -> Iterator[list[str]]:
             inner = inner.element if isinstance(inner, List) else inner.value
         if isinstance(inner, Struct):
             yield from names_of(inner.fields)
+
+
+def check_growth(before: Evolution, after: Evolution, wanted: Iterable[str]) -> None:
+    """Check what holds of every step of a table: no field is lost, no id or name is given twice, the plan has what is wanted."""
+    old, new = list(field_ids(before.columns)), list(field_ids(after.columns))
+    assert set(old) <= set(new), "a field is lost"
+    assert len(set(new)) == len(new), "an id is used twice"
+    added = set(new) - set(old)
+    assert added == set(range(before.last_field_id + 1, after.last_field_id + 1))
+    assert set(field_ids(after.planned)) <= set(new)
+    assert [column.property for column in after.planned] == list(wanted)
+    assert all(len(set(names)) == len(names) for names in names_of(after.columns))
+    assert after.changed == (after.columns != before.columns)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from tests.unit.plugins.schemas import SCHEMAS, TYPES, names_of, schema, struct
+from tests.unit.plugins.schemas import SCHEMAS, TYPES, check_growth, schema, struct
 
 from dativo.plugins.commit.columns import MAX_TABLE_COLUMNS, Evolution, evolve, widen
 from dativo.plugins.commit.faults import CommitFault
@@ -18,7 +18,6 @@ from dativo.plugins.commit.types import (
     WantedList,
     WantedMap,
     WantedStruct,
-    field_ids,
     is_primitive,
 )
 
@@ -247,15 +246,7 @@ def test_evolution_keeps_its_promises(schemas: list[dict[str, Wanted]]) -> None:
         except CommitFault as fault:
             assert fault.code == "schema.conflict"
             continue
-        before, after = list(field_ids(growth.columns)), list(field_ids(newer.columns))
-        assert set(before) <= set(after), "a field is lost"
-        assert len(set(after)) == len(after), "an id is used twice"
-        added = set(after) - set(before)
-        assert added == set(range(growth.last_field_id + 1, newer.last_field_id + 1))
-        assert set(field_ids(newer.planned)) <= set(after)
-        assert [column.property for column in newer.planned] == list(wanted)
-        assert all(len(set(names)) == len(names) for names in names_of(newer.columns))
-        assert newer.changed == (newer.columns != growth.columns)
+        check_growth(growth, newer, wanted)
         again = evolve(asked, newer.columns, newer.last_field_id)
         assert not again.changed
         assert again.planned == newer.planned

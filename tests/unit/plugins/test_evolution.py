@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.plugins.schemas import SCHEMAS, names_of, schema, struct
+from tests.unit.plugins.schemas import SCHEMAS, check_growth, schema, struct
 
 from dativo.plugins.commit.columns import Evolution, evolve
 from dativo.plugins.commit.contracts import Contract
@@ -20,7 +20,6 @@ from dativo.plugins.commit.types import (
     Wanted,
     WantedList,
     WantedMap,
-    field_ids,
     text,
 )
 
@@ -273,15 +272,7 @@ def test_evolution_keeps_its_promises(
         except CommitFault as fault:
             assert fault.code == ("config.rename" if contract.rename else "schema.conflict")
             continue
-        before, after = list(field_ids(growth.columns)), list(field_ids(newer.columns))
-        assert set(before) <= set(after), "a field is lost"
-        assert len(set(after)) == len(after), "an id is used twice"
-        added = set(after) - set(before)
-        assert added == set(range(growth.last_field_id + 1, newer.last_field_id + 1))
-        assert set(field_ids(newer.planned)) <= set(after)
-        assert [column.property for column in newer.planned] == list(wanted)
-        assert all(len(set(names)) == len(names) for names in names_of(newer.columns))
-        assert newer.changed == (newer.columns != growth.columns)
+        check_growth(growth, newer, wanted)
         kinds = {column.field_id: column.type for column in growth.columns}
         for column in newer.columns:
             assert same_kind(kinds.get(column.field_id, column.type), column.type)
