@@ -8,9 +8,6 @@ use dativo_wire::{number, temporal, text};
 use crate::events::Dialect;
 
 const DAY_MS: i64 = 86_400_000;
-/// 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z.
-const FIRST_MS: i64 = -62_135_596_800_000;
-const LAST_MS: i64 = 253_402_300_799_999;
 
 /// When a record was taken from its source: of one dialect's form into the other's.
 pub struct Clock {
@@ -91,11 +88,10 @@ impl Clock {
 
 /// Append `"YYYY-MM-DDTHH:MM:SS.mmmZ"`, quotes included; false, with nothing appended, outside the years 1 to 9999.
 fn append_text(ms: i64, out: &mut Vec<u8>) -> bool {
-    if !(FIRST_MS..=LAST_MS).contains(&ms) {
-        return false;
-    }
     let (days, of_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
-    let (year, month, day) = civil(days);
+    let Some((year, month, day)) = temporal::civil(days) else {
+        return false;
+    };
     let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
     let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
     let start = out.len();
@@ -130,28 +126,13 @@ pub fn now_ms() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar, with years that begin in
-/// March so that the leap day is the last: Hinnant, "chrono-compatible low-level date algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
-    let from_era = days + 719_468;
-    let (era, day_of_era) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z.
+    const FIRST_MS: i64 = -62_135_596_800_000;
+    const LAST_MS: i64 = 253_402_300_799_999;
 
     fn shown(ms: i64) -> String {
         let mut out = Vec::new();

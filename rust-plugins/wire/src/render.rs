@@ -1,5 +1,7 @@
 //! Values as JSON text, as the parts of this crate that read them take them.
 
+use crate::temporal::civil;
+
 /// Microseconds and nanoseconds are told apart by what a second has of them.
 pub const MICROS: i64 = 1_000_000;
 const DAY_S: i64 = 86_400;
@@ -120,26 +122,6 @@ pub fn timestamp(value: i64, per_second: i64, utc: bool, out: &mut Vec<u8>) -> b
     clock(value.rem_euclid(day), per_second, out);
     out.extend_from_slice(if utc { b"Z\"" } else { b"\"" });
     true
-}
-
-/// Year, month and day (Howard Hinnant's civil_from_days).
-fn civil(days: i64) -> Option<(i64, i64, i64)> {
-    if !(-719_162..=2_932_896).contains(&days) {
-        return None;
-    }
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    Some((year, month, day))
 }
 
 fn ymd(year: i64, month: i64, day: i64, out: &mut Vec<u8>) {

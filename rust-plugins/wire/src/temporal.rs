@@ -63,6 +63,27 @@ fn timestamp_and_zone(text: &[u8]) -> Option<(i64, Zone)> {
     Some((days as i64 * DAY_US + us, zone(rest)?))
 }
 
+/// Year, month and day of a day since 1970-01-01; none outside the years 0001 to 9999. Years begin in March here, so that the
+/// leap day is the last: Hinnant, "chrono-compatible low-level date algorithms".
+pub fn civil(days: i64) -> Option<(i64, i64, i64)> {
+    if !i32::try_from(days).is_ok_and(|days| DAYS.contains(&days)) {
+        return None;
+    }
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    Some((year, month, day))
+}
+
 /// Eight bytes, a 0 where a digit stands: the bytes as a word, and all bits of those that are digits.
 struct Layout(u64, u64);
 
