@@ -65,7 +65,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class PlatformNumbers:
     """Which sync and which generation of a stream this is to Airbyte's platform, as far as it says so."""
 
     stream: Stream
@@ -101,7 +101,7 @@ class Input:
     max_output_bytes: int | None = None
     batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
-    platform: tuple[Numbers, ...] = ()
+    platform: tuple[PlatformNumbers, ...] = ()
 
     @property
     def takes_batches(self) -> bool:

@@ -31,7 +31,7 @@ from dativo.protocol.errors import (
 from dativo.protocol.state import Stream
 
 if TYPE_CHECKING:
-    from dativo.kernel.landing import Numbers, Table
+    from dativo.kernel.landing import PlatformNumbers, Table
     from dativo.protocol import events
 
 PROTOCOL_VERSION: Final = "0.18.0"
@@ -167,7 +167,7 @@ class Configured:
 
     tables: tuple[Table, ...]
     overwrites: tuple[tuple[Stream, int | None], ...]
-    platform: tuple[Numbers, ...]
+    platform: tuple[PlatformNumbers, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -196,7 +196,7 @@ def load_catalog(file: Path, config: TargetConfig) -> Configured:
 
 
 def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
-    from dativo.kernel.landing import Numbers
+    from dativo.kernel.landing import PlatformNumbers
 
     streams = jsontext.members(text, "catalogue").get("streams")
     if streams is None:
@@ -209,7 +209,7 @@ def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
         )
     tables: dict[Stream, Table] = {}
     overwrites: list[tuple[Stream, int | None]] = []
-    platform: list[Numbers] = []
+    platform: list[PlatformNumbers] = []
     appended: list[str] = []
     for index, entry in enumerate(entries):
         stream, table, document = _stream(entry)
@@ -220,7 +220,7 @@ def _catalog(text: str, file: Path, config: TargetConfig) -> Configured:
         generation, sync = (
             _generation(document, key, where) for key in ("generation_id", "sync_id")
         )
-        platform.append(Numbers(stream, sync, generation))
+        platform.append(PlatformNumbers(stream, sync, generation))
         if _overwrites(document, config, where):
             overwrites.append((stream, generation))
         if document.get("destination_sync_mode") == "append_dedup":
