@@ -120,9 +120,11 @@ impl Session<'_> {
     }
 
     /// Bytes that rows may take in memory until their row group is complete: one large group and a batch. As much may be on its
-    /// way into a file; the rest is for what encodes it, for lines and for the allocator.
+    /// way into a file; the rest is for what encodes it, for lines and for the allocator, which the small buffers of several streams
+    /// take more from.
     pub(super) fn rows_bytes(&self) -> usize {
-        self.open.limits.memory_bytes / 16 * 7
+        let sixteenths = if self.streams.len() > 1 { 5 } else { 7 };
+        self.open.limits.memory_bytes / 16 * sixteenths
     }
 
     /// Bring memory well below its limit: the largest holders move their rows to disk.
