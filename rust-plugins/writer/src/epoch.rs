@@ -163,6 +163,7 @@ mod tests {
             bytes: 1,
             sha256: String::new(),
             version: None,
+            partition: None,
             of: id(stream),
         }
     }

@@ -2,7 +2,9 @@
 
 pub use dativo_channel::events::{Counts, Dialect, StateSeen, Stats, StreamId, Undeclared};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::layout::{PlannedPartition, PlannedSort};
 use crate::metadata;
 use crate::plan::{PlannedColumn, SchemaColumn};
 
@@ -172,6 +174,11 @@ pub struct StreamPlan {
     /// The generation that the stream's rows belong to, where it overwrites.
     pub generation: Option<i64>,
     pub columns: Vec<PlannedColumn>,
+    /// How rows are laid out in files.
+    #[serde(default)]
+    pub partition: Vec<PlannedPartition>,
+    #[serde(default)]
+    pub sort: Vec<PlannedSort>,
 }
 
 #[derive(Deserialize)]
@@ -218,6 +225,9 @@ pub struct SealedFile {
     pub sha256: String,
     /// Singer's `version` of all rows in it.
     pub version: Option<i64>,
+    /// The one partition that its rows are of, where the table has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Vec<Value>>,
     /// The stream that it is sealed with: its own, but for rejects.
     #[serde(skip)]
     pub of: StreamId,

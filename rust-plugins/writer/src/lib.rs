@@ -9,6 +9,7 @@ mod encodings;
 mod epoch;
 mod events;
 mod exchange;
+mod layout;
 mod metadata;
 mod parquet_file;
 mod plan;

@@ -20,7 +20,7 @@ use crate::staging::{StagedFile, Written, io_fault};
 /// Column chunks of a file: what the footer says of each stays in memory until the file is closed.
 const MAX_CHUNKS: usize = 8192;
 /// Bytes of rows in memory for one in a file, until the file's own are known.
-const USUAL_RATIO: u64 = 2;
+pub const USUAL_RATIO: u64 = 2;
 
 pub struct ParquetFile {
     writer: SerializedFileWriter<StagedFile>,

@@ -1,11 +1,12 @@
 //! A row group. Its rows wait until it is complete and are then encoded column by column: buffers, dictionary and compressor of one
 //! column, or of two on two threads, are in memory at a time, whatever the number of streams and columns.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{FieldRef, SchemaRef};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::errors::Result;
 
@@ -64,15 +65,19 @@ impl RowGroup {
             Some(spill) => spill,
             none => none.insert(Arc::new(Spill::create(path)?)),
         };
-        let take = |column: &mut Waiting| std::mem::take(&mut column.arrays);
-        let arrays = self.columns.iter_mut().map(take);
-        let extents = spill.append(schema.fields().iter().cloned().zip(arrays))?;
-        for (column, extent) in self.columns.iter_mut().zip(extents) {
+        let mut out = spill.open()?;
+        for (column, field) in self.columns.iter_mut().zip(schema.fields()) {
+            let schema = Arc::new(Schema::new(vec![field.clone()]));
+            let mut stream = out.stream(&schema)?;
+            for array in std::mem::take(&mut column.arrays) {
+                stream.write(&RecordBatch::try_new(schema.clone(), vec![array])?)?;
+            }
+            let extent = stream.finish()?;
             column.spilled_bytes += extent.length as usize;
             column.extents.push(extent);
             column.held_bytes = 0;
         }
-        Ok(())
+        Ok(out.flush()?)
     }
 
     /// What is to be done to encode it. The next one is begun.
@@ -185,8 +190,8 @@ impl Column {
         };
         if let Some(spill) = self.spill.take() {
             for extent in self.rows.extents {
-                for array in spill.read(extent)? {
-                    write(&array?)?;
+                for rows in spill.read(extent)? {
+                    write(rows?.column(0))?;
                 }
             }
         }

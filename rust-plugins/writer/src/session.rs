@@ -4,6 +4,7 @@ mod batches;
 mod checkpoint;
 mod exchange;
 mod files;
+mod layout;
 mod rejects;
 mod streams;
 

@@ -50,6 +50,11 @@ impl Staging {
             .map_err(|error| io_fault("open", name, &error))
     }
 
+    /// Where rows wait that are to be in no file called `name`.
+    pub fn rows(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension("rows")
+    }
+
     /// Make the names in the folder durable.
     pub fn sync(&self) -> Result<(), Box<Fault>> {
         let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());

@@ -11,8 +11,9 @@ use dativo_wire::types::Column;
 
 use crate::batch::Intake;
 use crate::events::{Activation, Contract, Counts, StreamId, StreamPlan};
+use crate::layout::{Layout, Unlaid};
 use crate::metadata::Metadata;
-use crate::parquet_file::ParquetFile;
+use crate::parquet_file::{ParquetFile, USUAL_RATIO};
 use crate::plan;
 use crate::rejects::Rejects;
 
@@ -27,6 +28,8 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// None until the plan for `revision` has come.
     pub table: Option<Table>,
+    /// Rows of the open epoch that are laid out when it is sealed, as they came.
+    pub unlaid: Vec<Unlaid>,
     /// Records read in the whole run; of them those up to the last state that speaks for it, and those in sealed epochs.
     pub read: u64,
     pub mark: u64,
@@ -55,6 +58,7 @@ impl Stream {
             revision: 0,
             columns: Vec::new(),
             table: None,
+            unlaid: Vec::new(),
             read: 0,
             mark: 0,
             sealed: 0,
@@ -128,7 +132,15 @@ impl Stream {
 
     /// Bytes in staging that are not sealed.
     pub fn open_bytes(&self) -> u64 {
-        self.closed_bytes + self.table.as_ref().map_or(0, |table| table.file_bytes)
+        let unlaid: u64 = self.unlaid.iter().map(Unlaid::raw_bytes).sum();
+        let file = self.table.as_ref().map_or(0, |table| table.file_bytes);
+        self.closed_bytes + file + unlaid / USUAL_RATIO
+    }
+
+    /// What it holds in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let unlaid: usize = self.unlaid.iter().map(Unlaid::held_bytes).sum();
+        self.table.as_ref().map_or(0, Table::memory_bytes) + unlaid
     }
 
     /// What the epoch that is being sealed adds; none if nothing.
@@ -170,6 +182,8 @@ pub struct Table {
     /// The columns behind those that are decoded.
     pub metadata: Option<Metadata>,
     pub schema: SchemaRef,
+    /// How its rows are laid out in files; none where they come as they come.
+    pub layout: Option<Arc<Layout>>,
     /// Bytes that one row takes in the open batch besides its text and what is in its lists.
     pub row_bytes: usize,
     /// What the open batch takes; of that what its lists take besides their texts, and what is an estimate.
@@ -197,6 +211,7 @@ impl Table {
             schema: Arc::new(Schema::new(decoder.arrow_fields().to_vec())),
             decoder,
             metadata: None,
+            layout: None,
             intake,
             batch_bytes: 0,
             list_bytes: 0,

@@ -80,10 +80,7 @@ impl Session<'_> {
             self.last = due.index;
             self.streams[due.index].add_rows(rows as u64);
             self.epoch.add_row();
-            let before = match &self.streams[due.index].table {
-                Some(table) => table.memory_bytes(),
-                None => 0,
-            };
+            let before = self.streams[due.index].memory_bytes();
             self.write_rows(due.index, &batch.slice(start, rows), before)?;
             if self.memory > self.rows_bytes() {
                 self.relieve()?;

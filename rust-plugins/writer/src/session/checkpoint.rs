@@ -1,7 +1,7 @@
 //! The end of a run at its states: rows that came behind them are cut off.
 //!
 //! A stream's mark is the number of its rows when the last state that speaks for it came. Rows behind it lie, from the newest back, in
-//! the open batch, in the open file and in closed files of the open epoch; never in a sealed one ([ADR 4]).
+//! the open batch, in rows that are not laid out, in the open file and in closed files of the open epoch; never in a sealed one ([ADR 4]).
 //!
 //! [ADR 4]: https://github.com/dativo/dativo/blob/main/docs/adr/0004-cut-per-stream.md
 
@@ -61,6 +61,12 @@ impl Session<'_> {
         if kept == 0 {
             self.memory -= std::mem::take(&mut table.batch_bytes);
         }
+        for unlaid in self.streams[index].unlaid.iter_mut().rev() {
+            left -= unlaid.cut(left);
+        }
+        let Some(table) = &mut self.streams[index].table else {
+            return left;
+        };
         if let Some(file) = table.file.take_if(|file| file.rows <= left) {
             left -= file.rows;
             self.memory -= std::mem::take(&mut table.group_bytes);
@@ -148,6 +154,7 @@ impl Session<'_> {
             bytes: written.bytes,
             sha256: written.sha256,
             version: long.version,
+            partition: None,
             of: long.of.clone(),
         };
         self.epoch.files.insert(at + 1, short);

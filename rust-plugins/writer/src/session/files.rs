@@ -6,11 +6,13 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use dativo_channel::events::Reading;
 use dativo_wire::fault::Fault;
+use serde_json::Value;
 
 use super::{Session, Waiting};
 use crate::Stop;
 use crate::epoch::{MANY_FILES, MAX_FILES, MAX_STATES_BYTES, MAX_TEXT_BYTES};
 use crate::events::{Finish, Rest, Sealed, SealedFile, Stats, StreamId};
+use crate::layout::Unlaid;
 use crate::parquet_file::ParquetFile;
 use crate::stream::{Stream, Table};
 
@@ -25,10 +27,10 @@ impl Session<'_> {
     /// Encode the open batch of a stream.
     pub(super) fn write_batch(&mut self, index: usize) -> Result<(), Stop> {
         let version = self.streams[index].version;
+        let before = self.streams[index].memory_bytes();
         let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
-        let before = table.memory_bytes();
         match table.take_batch(version)? {
             Some(batch) => self.write_rows(index, &batch, before),
             None => Ok(()),
@@ -45,6 +47,10 @@ impl Session<'_> {
         let Some(table) = self.streams[index].table.as_mut() else {
             return Ok(());
         };
+        if let Some(layout) = table.layout.clone() {
+            self.keep_unlaid(index, &layout, batch)?;
+            return self.measure(index, before);
+        }
         let file = match &mut table.file {
             Some(file) => file,
             none => {
@@ -59,13 +65,9 @@ impl Session<'_> {
             }
         };
         file.write(batch)?;
-        if file.is_encoding()
-            && let Some(other) = self.encoding.replace(index).filter(|&other| other != index)
-            && let Some(table) = self.streams[other].table.as_mut()
-            && let Some(file) = &mut table.file
-        {
-            // Encoded by now: its memory is wanted.
-            file.append()?;
+        if file.is_encoding() {
+            let before = self.encoding.replace(index);
+            self.append_encoded(before.filter(|&other| other != index))?;
         }
         self.measure(index, before)?;
         let limit = self.open.parquet.file_bytes;
@@ -80,16 +82,25 @@ impl Session<'_> {
         if full { self.close_file(index) } else { Ok(()) }
     }
 
-    /// Take note of what a table holds after a write; `before` is what it held.
+    /// Write the row group of a stream that was encoded while others came: its memory is wanted.
+    pub(super) fn append_encoded(&mut self, index: Option<usize>) -> Result<(), Box<Fault>> {
+        let table = index.and_then(|index| self.streams[index].table.as_mut());
+        match table.and_then(|table| table.file.as_mut()) {
+            Some(file) => file.append(),
+            None => Ok(()),
+        }
+    }
+
+    /// Take note of what a stream holds after a write; `before` is what it held.
     fn measure(&mut self, index: usize, before: usize) -> Result<(), Stop> {
-        let Some(table) = self.streams[index].table.as_mut() else {
-            return Ok(());
-        };
-        let file_bytes = table.file.as_ref().map_or(0, ParquetFile::bytes);
-        table.group_bytes = table.file.as_ref().map_or(0, ParquetFile::memory_bytes);
-        self.memory = self.memory + table.memory_bytes() - before;
-        self.epoch_bytes = self.epoch_bytes + file_bytes - table.file_bytes;
-        table.file_bytes = file_bytes;
+        let stream = &mut self.streams[index];
+        if let Some(table) = &mut stream.table {
+            let file_bytes = table.file.as_ref().map_or(0, ParquetFile::bytes);
+            table.group_bytes = table.file.as_ref().map_or(0, ParquetFile::memory_bytes);
+            self.epoch_bytes = self.epoch_bytes + file_bytes - table.file_bytes;
+            table.file_bytes = file_bytes;
+        }
+        self.memory = self.memory + stream.memory_bytes() - before;
         Ok(self.check_staged()?)
     }
 
@@ -115,8 +126,10 @@ impl Session<'_> {
             .iter()
             .filter_map(|stream| stream.table.as_ref()?.file.as_ref());
         let spilled: u64 = files.map(ParquetFile::spilled_bytes).sum();
+        let unlaid = self.streams.iter().flat_map(|stream| &stream.unlaid);
+        let unlaid: u64 = unlaid.map(Unlaid::spilled_bytes).sum();
         let waiting: u64 = self.waiting.iter().map(|sealed| sealed.bytes).sum();
-        self.epoch_bytes + spilled + waiting
+        self.epoch_bytes + spilled + unlaid + waiting
     }
 
     /// Bytes that rows may take in memory until their row group is complete: one large group and a batch. As much may be on its
@@ -130,19 +143,22 @@ impl Session<'_> {
     /// Bring memory well below its limit: the largest holders move their rows to disk.
     pub(super) fn relieve(&mut self) -> Result<(), Stop> {
         while self.memory > self.rows_bytes() / 2 {
-            let held = |stream: &Stream| stream.table.as_ref().map_or(0, Table::memory_bytes);
-            let largest = (0..self.streams.len()).max_by_key(|&index| held(&self.streams[index]));
-            let Some(index) = largest.filter(|&index| held(&self.streams[index]) > 0) else {
+            let held = |&index: &usize| self.streams[index].memory_bytes();
+            let largest = (0..self.streams.len()).max_by_key(held);
+            let Some(index) = largest.filter(|index| held(index) > 0) else {
                 break;
             };
             self.write_batch(index)?;
-            let Some(table) = self.streams[index].table.as_mut() else {
-                break;
-            };
-            table.decoder.shrink();
-            let before = table.memory_bytes();
-            if let Some(file) = &mut table.file {
-                file.spill()?;
+            let stream = &mut self.streams[index];
+            let before = stream.memory_bytes();
+            if let Some(table) = &mut stream.table {
+                table.decoder.shrink();
+                if let Some(file) = &mut table.file {
+                    file.spill()?;
+                }
+            }
+            for unlaid in &mut stream.unlaid {
+                unlaid.spill()?;
             }
             self.measure(index, before)?;
         }
@@ -169,27 +185,45 @@ impl Session<'_> {
         let Some(file) = table.file.take() else {
             return Ok(());
         };
-        let (rows, path) = (file.rows, file.name.clone());
         self.memory -= std::mem::take(&mut table.group_bytes);
         self.epoch_bytes -= std::mem::take(&mut table.file_bytes);
-        // Listed first: should closing fail, the file is known and removed.
+        let (revision, version) = (stream.revision, stream.version);
+        self.list_file(index, file.name.clone(), (revision, version), None);
+        Ok(self.end_file(index, file)?)
+    }
+
+    /// List a file of rows of one revision, version and partition, before it is closed: should that fail, it is known and removed.
+    pub(super) fn list_file(
+        &mut self,
+        index: usize,
+        path: String,
+        (revision, version): (u32, Option<i64>),
+        partition: Option<Vec<Value>>,
+    ) {
+        let stream = self.streams[index].id();
         self.epoch.files.push(SealedFile {
-            stream: StreamId::from(&stream.name),
-            revision: stream.revision,
+            stream: stream.clone(),
+            revision,
             path,
-            rows,
+            rows: 0,
             bytes: 0,
             sha256: String::new(),
-            version: stream.version,
-            of: stream.id(),
+            version,
+            partition,
+            of: stream,
         });
+    }
+
+    /// Close the file that was listed last.
+    pub(super) fn end_file(&mut self, index: usize, file: ParquetFile) -> Result<(), Box<Fault>> {
+        let rows = file.rows;
         let written = file.close()?;
         self.epoch_bytes += written.bytes;
-        stream.closed_bytes += written.bytes;
+        self.streams[index].closed_bytes += written.bytes;
         if let Some(entry) = self.epoch.files.last_mut() {
-            (entry.bytes, entry.sha256) = (written.bytes, written.sha256);
+            (entry.rows, entry.bytes, entry.sha256) = (rows, written.bytes, written.sha256);
         }
-        Ok(self.check_files()?)
+        self.check_files()
     }
 
     /// The files that an epoch may have.
@@ -253,6 +287,9 @@ impl Session<'_> {
     fn seal_streams(&mut self, streams: &[usize], last: Last) -> Result<(), Stop> {
         for &index in streams {
             self.close_file(index)?;
+        }
+        for &index in streams {
+            self.lay_out(index)?;
         }
         self.write_rejects(streams)?;
         self.staging.sync()?;

@@ -118,6 +118,7 @@ impl Session<'_> {
             bytes: 0,
             sha256: String::new(),
             version: None,
+            partition: None,
             of: self.streams[index].id(),
         });
         let settings = &self.open.parquet;

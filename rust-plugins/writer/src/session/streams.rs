@@ -1,6 +1,7 @@
 //! The streams of a session: how they are declared, their schemas and plans.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use dativo_wire::bounds::check_name;
 use dativo_wire::envelope::{Dialect, StreamRef};
@@ -12,6 +13,7 @@ use dativo_wire::types::Column;
 use super::Session;
 use crate::Stop;
 use crate::events::{Misfits, StreamPlan, StreamSchema, Undeclared};
+use crate::layout::Layout;
 use crate::metadata::Metadata;
 use crate::plan;
 use crate::rejects;
@@ -110,10 +112,17 @@ impl Session<'_> {
             .map(|order| Metadata::take(order, &name, &stream.columns, &mut plan))
             .transpose();
         let metadata = metadata.map_err(at)?;
+        let (partition, sort) = (
+            std::mem::take(&mut plan.partition),
+            std::mem::take(&mut plan.sort),
+        );
         let mut table = Table::new(&stream.columns, keys, plan).map_err(at)?;
         if let Some(metadata) = metadata {
             table.add_metadata(metadata);
         }
+        table.layout = Layout::new(&table.schema, &partition, &sort)
+            .map_err(at)?
+            .map(Arc::new);
         table
             .decoder
             .set_lenient(stream.contract.values == Misfits::DiscardValue);
