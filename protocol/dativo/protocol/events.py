@@ -15,6 +15,13 @@ from dativo.protocol import columntypes
 from dativo.protocol.control import Event
 from dativo.protocol.errors import Blame, ProtocolViolation, shown
 from dativo.protocol.fields import MAX_NAME_CHARS, Reader
+from dativo.protocol.layouts import (
+    MAX_LAYOUT_FIELDS,
+    PartitionValue,
+    check_partition_field,
+    check_sort_field,
+    partition_value,
+)
 from dativo.protocol.state import StateEntry, Stream
 
 MAX_TEXT_CHARS: Final = 1024 * 1024
@@ -164,13 +171,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """One file that the writer closed and synced."""
+    """One file that the writer closed and synced. ``partition``: that of its rows, None where there is no spec."""
 
     stream: Stream
     path: str
     rows: int
     bytes: int
     sha256: str
+    partition: tuple[PartitionValue, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +476,8 @@ def _stream_plan(r: Reader) -> StreamPlan:
     r.count("schema_id")
     r.optional_count("epoch")
     r.optional_count("generation")
+    r.optional_items("partition", check_partition_field, max_items=MAX_LAYOUT_FIELDS)
+    r.optional_items("sort", check_sort_field, max_items=MAX_LAYOUT_FIELDS)
     return StreamPlan(r.text("input"), r.stream(), r.count("revision"), r.text("table"))
 
 
@@ -521,7 +531,14 @@ def _file(value: Any) -> StagedFile:
         r.count("rows"),
         r.count("bytes"),
         r.text("sha256", pattern=_SHA256),
+        _partition(r),
     )
+
+
+def _partition(r: Reader) -> tuple[PartitionValue, ...] | None:
+    if not r.has("partition"):
+        return None
+    return r.items("partition", partition_value, max_items=MAX_LAYOUT_FIELDS)
 
 
 def _echo(value: Any) -> Echo:

@@ -81,6 +81,8 @@ GOOD: dict[str, control.Event] = {
         ],
         "epoch": 3,
         "generation": 2,
+        "partition": [{"field_id": 1, "transform": "bucket[16]"}],
+        "sort": [{"field_id": 1, "descending": False, "nulls_first": True}],
     },
     "table": {
         "type": "table",
@@ -112,6 +114,7 @@ GOOD: dict[str, control.Event] = {
                 "bytes": 400,
                 "sha256": "a" * 64,
                 "version": 7,
+                "partition": [None, True, -1, "a"],
             }
         ],
         "states": [{"kind": "singer", "stream": None, "text": "{}"}],
@@ -316,6 +319,86 @@ def test_metrics_are_never_accepted_where_the_schema_refuses(field: str, value: 
     with pytest.raises(ProtocolViolation):
         events.parse(event)
     assert not VALIDATOR.is_valid(event)
+
+
+@given(st.sampled_from(["partition", "sort"]), st.data())
+def test_layouts_are_never_accepted_where_the_schema_refuses(key: str, data: st.DataObject) -> None:
+    event = json.loads(json.dumps(GOOD["stream_plan"]))
+    field = event[key][0]
+    name = data.draw(st.sampled_from(sorted(field)))
+    field[name] = data.draw(WRONG)
+    try:
+        events.parse(event)
+    except ProtocolViolation:
+        pass
+    else:
+        VALIDATOR.validate(event)
+    del field[name]
+    with pytest.raises(ProtocolViolation):
+        events.parse(event)
+    assert not VALIDATOR.is_valid(event)
+
+
+@pytest.mark.parametrize(
+    "name", ["identity", "year", "month", "day", "hour", "bucket[1]", "truncate[2147483647]"]
+)
+def test_transforms_of_iceberg_are_taken(name: str) -> None:
+    event = json.loads(json.dumps(GOOD["stream_plan"]))
+    event["partition"][0]["transform"] = name
+    events.parse(event)
+    VALIDATOR.validate(event)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "void",
+        "Day",
+        "day ",
+        "bucket",
+        "bucket[0]",
+        "bucket[01]",
+        "bucket[2147483648]",
+        "truncate[-1]",
+        "bucket[١]",
+    ],
+)
+def test_other_transforms_are_refused(name: str) -> None:
+    event = json.loads(json.dumps(GOOD["stream_plan"]))
+    event["partition"][0]["transform"] = name
+    with pytest.raises(ProtocolViolation, match="transform"):
+        events.parse(event)
+
+
+def test_a_layout_has_at_most_sixteen_fields() -> None:
+    for kind, keys in {"stream_plan": ("partition", "sort"), "sealed": ("files",)}.items():
+        for key in keys:
+            event = json.loads(json.dumps(GOOD[kind]))
+            holder, at = (event["files"][0], "partition") if key == "files" else (event, key)
+            holder[at] = holder[at][:1] * 17
+            with pytest.raises(ProtocolViolation, match="at most 16"):
+                events.parse(event)
+            assert not VALIDATOR.is_valid(event)
+
+
+@pytest.mark.parametrize("value", [1.5, 2**63, -(2**63) - 1, "a" * 345, [], {}])
+def test_partitions_of_files_hold_short_scalars(value: object) -> None:
+    event = json.loads(json.dumps(GOOD["sealed"]))
+    event["files"][0]["partition"] = [value]
+    with pytest.raises(ProtocolViolation, match="partition"):
+        events.parse(event)
+    assert not VALIDATOR.is_valid(event)
+
+
+def test_a_file_without_partition_has_none() -> None:
+    event = json.loads(json.dumps(GOOD["sealed"]))
+    del event["files"][0]["partition"]
+    sealed = events.parse(event)
+    assert isinstance(sealed, events.Sealed)
+    assert sealed.files[0].partition is None
+    event["files"][0]["partition"] = None
+    with pytest.raises(ProtocolViolation, match="partition"):
+        events.parse(event)
 
 
 @pytest.mark.parametrize(
