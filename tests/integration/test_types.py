@@ -1,4 +1,4 @@
-"""Every type through both dialects into both targets, confined, read back by DuckDB.
+"""Every type through both dialects into both targets, confined, read back by DuckDB and by Polars.
 
 What must come back stands in ``type_table``; nothing of ours computes it. A value that is none of its type ends the run with its
 place, and nothing of the epoch is there.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration import polars_reader
 from tests.integration.conftest import ROOT, Workspace, reader
 from tests.integration.type_table import COLUMNS, SCHEMA, records
 
@@ -50,13 +51,18 @@ def scan(workspace: Workspace, target: str) -> str:
     """Return what DuckDB reads: an Iceberg table by its pointer, or the files that the Parquet log names."""
     if target == "iceberg":
         return f"iceberg_scan('{workspace.metadata('types.types')}')"
+    return f"read_parquet({logged(workspace)})"
+
+
+def logged(workspace: Workspace) -> list[str]:
+    """Return the files that the Parquet log names."""
     dataset = workspace.lake / "types"
     entries = sorted(dataset.glob("_dativo/*/log/*.json"))
     files = [
         str(dataset / file["path"]) for e in entries for file in json.loads(e.read_text())["added"]
     ]
     assert files
-    return f"read_parquet({files})"
+    return files
 
 
 def same(got: Any, wanted: object) -> bool:
@@ -92,27 +98,57 @@ def test_every_value_comes_back(workspace: Workspace, dialect: str, target: str)
     assert types == {"n": "BIGINT"} | {column.name: column.engine_type for column in COLUMNS}
 
     found = engine.execute(f"SELECT * FROM {source} ORDER BY n").fetchall()
-    assert len(found) == len(rows)
-    wrong = [
-        f"{name} of row {row['n']}: wanted {row[name]!r}, read {value!r}"
-        for values, row in zip(found, rows, strict=True)
-        for name, value in zip(types, values, strict=True)
-        if not same(value, row[name])
-    ]
-    assert wrong == []
+    assert differences([dict(zip(types, values, strict=True)) for values in found], rows) == []
 
     # By way of the files' statistics: bounds that are too narrow would hide rows from a filter.
     lost = [
-        f"{column.name} = {value!r}"
-        for column in COLUMNS
-        if not isinstance(column.values[0][1], dict | list)
-        for value in {row[column.name] for row in rows} - {None}
+        f"{name} = {value!r}"
+        for name, value in scalars(rows)
         if not engine.execute(
-            f'SELECT 1 FROM {source} WHERE "{column.name}" = CAST(? AS {column.engine_type})',
+            f'SELECT 1 FROM {source} WHERE "{name}" = CAST(? AS {types[name]})',
             [str(value) if isinstance(value, Decimal) else value],
         ).fetchone()
     ]
     assert not lost, "\n".join(lost)
+    agrees_with_polars(workspace, target, types, rows)
+
+
+def agrees_with_polars(
+    workspace: Workspace, target: str, types: dict[str, str], rows: list[dict[str, object]]
+) -> None:
+    """Hold Polars' reading of the same files, and of the table, against the same types and rows."""
+    if target == "iceberg":
+        paths = sorted(map(str, workspace.lake.glob("types/types/data/*.parquet")))
+        table = polars_reader.iceberg(workspace.metadata("types.types"))
+        frames = [table, polars_reader.files(paths)]
+    else:
+        frames = [polars_reader.files(logged(workspace))]
+    for frame in frames:
+        read = frame.sort("n").collect()
+        assert dict(read.schema) == {name: polars_reader.TYPES[of] for name, of in types.items()}
+        assert differences(read.to_dicts(), rows) == []
+        assert polars_reader.not_found(frame, scalars(rows)) == []
+
+
+def differences(found: list[dict[str, Any]], rows: list[dict[str, object]]) -> list[str]:
+    """Return where rows that were read are not those that are wanted."""
+    assert len(found) == len(rows)
+    return [
+        f"{name} of row {row['n']}: wanted {row[name]!r}, read {got[name]!r}"
+        for got, row in zip(found, rows, strict=True)
+        for name in row
+        if not same(got[name], row[name])
+    ]
+
+
+def scalars(rows: list[dict[str, object]]) -> list[tuple[str, Any]]:
+    """Return each value, with its column, that a filter can look for."""
+    return [
+        (column.name, value)
+        for column in COLUMNS
+        if not isinstance(column.values[0][1], dict | list)
+        for value in {row[column.name] for row in rows} - {None}
+    ]
 
 
 @pytest.mark.parametrize(
