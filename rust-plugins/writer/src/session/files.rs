@@ -230,7 +230,8 @@ impl Session<'_> {
     pub(super) fn check_files(&self) -> Result<(), Box<Fault>> {
         if self.epoch.files.len() > MAX_FILES {
             let message = format!("more than {MAX_FILES} files without a STATE between them");
-            return Err(Fault::plugin("limit.files", message));
+            let hint = "a STATE earlier, or a coarser partition, makes fewer";
+            return Err(Fault::plugin("limit.files", message).hint(hint));
         }
         Ok(())
     }
