@@ -14,11 +14,12 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from tests.contract.writer_kernel import PARQUET, Writer, opening, stream
+from tests.contract.writer_kernel import PARQUET, Event, Writer, opening, plan_for, stream
 
 from bench.measure import command
 
@@ -37,11 +38,19 @@ class Copy:
     bytes: int
 
 
-def write(source: Path, shape: str, dialect: str, schema: str, staging: Path) -> Copy:
+def write(
+    source: Path,
+    shape: str,
+    dialect: str,
+    schema: str,
+    staging: Path,
+    *,
+    plan: Callable[[Event], Event] = plan_for,
+) -> Copy:
     """Run the writer over ``source`` into ``staging``. Raises RuntimeError when it fails."""
     declared = stream(shape, schema if dialect == "airbyte" else None)
     began_s = time.perf_counter()
-    with Writer(opening(dialect, staging, [declared])) as writer:
+    with Writer(opening(dialect, staging, [declared]), plan=plan) as writer:
         fcntl.fcntl(writer.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         with subprocess.Popen(["cat", str(source)], stdout=writer.stdin) as cat:
             writer.close_stdin()

@@ -26,7 +26,7 @@ from pyiceberg.types import (
     TimeType,
 )
 from tests.contract.test_writer_checkpoint import counts, left
-from tests.contract.writer_kernel import Event, Writer, opening, plan_for, stream
+from tests.contract.writer_kernel import Event, Writer, laid_out, opening, stream
 
 PROPERTIES: Mapping[str, object] = {
     "number": {"type": ["integer", "null"]},
@@ -60,32 +60,6 @@ TYPES: Mapping[str, PrimitiveType] = {
     "bytes": BinaryType(),
 }
 EPOCH_DAY, DAY_US = 719_163, 86_400_000_000
-
-
-def laid_out(partition: Sequence[str] = (), sort: Sequence[str] = ()) -> Callable[[Event], Event]:
-    """Plan as a committer does: ``partition`` has ``transform column``, ``sort`` ``column``, nulls first, or ``-column``."""
-
-    def plan(schema: Event) -> Event:
-        columns = [column["property"] for column in schema["columns"]]
-        ids = {name: at for at, name in enumerate(columns, 1)}
-        planned = plan_for(schema)
-        if partition:
-            fields = (item.split() for item in partition)
-            planned["partition"] = [
-                {"field_id": ids.get(name, 99), "transform": by} for by, name in fields
-            ]
-        if sort:
-            planned["sort"] = [
-                {
-                    "field_id": ids[item.removeprefix("-")],
-                    "descending": item.startswith("-"),
-                    "nulls_first": not item.startswith("-"),
-                }
-                for item in sort
-            ]
-        return planned
-
-    return plan
 
 
 def records(count: int, seed: int = 1) -> list[dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -85,6 +85,32 @@ def plan_for(schema: Event) -> Event:
         "schema_id": schema["revision"] - 1,
         "columns": [_planned(column, ids) for column in schema["columns"]],
     }
+
+
+def laid_out(partition: Sequence[str] = (), sort: Sequence[str] = ()) -> Callable[[Event], Event]:
+    """Plan as a committer does: ``partition`` has ``transform column``, ``sort`` ``column``, nulls first, or ``-column``."""
+
+    def plan(schema: Event) -> Event:
+        columns = [column["property"] for column in schema["columns"]]
+        ids = {name: at for at, name in enumerate(columns, 1)}
+        planned = plan_for(schema)
+        if partition:
+            fields = (item.split() for item in partition)
+            planned["partition"] = [
+                {"field_id": ids.get(name, 99), "transform": by} for by, name in fields
+            ]
+        if sort:
+            planned["sort"] = [
+                {
+                    "field_id": ids[item.removeprefix("-")],
+                    "descending": item.startswith("-"),
+                    "nulls_first": not item.startswith("-"),
+                }
+                for item in sort
+            ]
+        return planned
+
+    return plan
 
 
 def _planned(column: Event, ids: Iterator[int]) -> Event:
