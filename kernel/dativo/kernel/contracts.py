@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, TypeAlias
 
+from dativo.kernel import patterns
 from dativo.kernel.limits import MAX_REJECTS
-from dativo.protocol.errors import ConfigError, Where
+from dativo.protocol.errors import Where
 from dativo.protocol.state import Stream
 
 Values: TypeAlias = Literal["fail", "discard_row", "discard_value"]
@@ -77,24 +77,8 @@ class Contracts:
 
     def of(self, stream: Stream) -> Contract:
         """Return what holds for ``stream``."""
-        met = (one for pattern, one in reversed(self.patterns) if meets(pattern, stream))
-        return next(met, Contract())
+        return patterns.of(stream, self.patterns) or Contract()
 
     def check(self, streams: Iterable[Stream], where: Where) -> None:
-        """Raise ConfigError for a pattern that meets none of ``streams``, as a misspelt one would."""
-        known = tuple(streams)
-        for pattern, _ in self.patterns:
-            if not any(meets(pattern, stream) for stream in known):
-                offer = ", ".join(str(stream) for stream in known[:20])
-                more = ", …" if len(known) > 20 else ""
-                raise ConfigError(
-                    f"the contract of {pattern!r} meets no stream",
-                    where,
-                    hint=f"The source has: {offer}{more}",
-                )
-
-
-def meets(pattern: str, stream: Stream) -> bool:
-    """Tell whether ``pattern`` names ``stream``; a dot may be written ``\\.``, as in a rule."""
-    name = str(stream)
-    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("\\.", "."))
+        """Raise ConfigError for a pattern that meets none of ``streams``."""
+        patterns.check((pattern for pattern, _ in self.patterns), streams, where, "contract")

@@ -16,6 +16,7 @@ from dativo.kernel import expansion, shapes
 from dativo.kernel.contracts import Contracts
 from dativo.kernel.document import Document, Location, Number, load_yaml
 from dativo.kernel.grants import Grants
+from dativo.kernel.layouts import Layouts
 from dativo.kernel.limits import EpochLimits, ReadLimits
 from dativo.kernel.network import NetworkGrant, collect
 from dativo.kernel.secrets import SecretRef
@@ -100,6 +101,7 @@ class Job:
     limits: ReadLimits
     digest: str
     contracts: Contracts = field(default_factory=Contracts)
+    layouts: Layouts = field(default_factory=Layouts)
 
     @property
     def own_target(self) -> TargetJob:
@@ -158,6 +160,7 @@ def load_job(path: Path, variables: Mapping[str, str | None]) -> Job:
         limits=replace(ReadLimits(), **said.get("limits", {})),
         digest=written.digest(),
         contracts=Contracts.read(said.get("contracts", {})),
+        layouts=Layouts.read(said.get("layout", {})),
     )
 
 

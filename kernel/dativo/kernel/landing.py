@@ -22,6 +22,7 @@ from dativo.kernel.conversation import Conversation, Ending, Observer
 from dativo.kernel.exchange import INSIDE, ExchangeFolder, check_name
 from dativo.kernel.inspection import PROGRAM as INSPECTOR
 from dativo.kernel.inspection import Inspection, inspector, open_inspector
+from dativo.kernel.layouts import Layouts
 from dativo.kernel.limits import (
     ABORT_TIMEOUT_S,
     CLOSE_TIMEOUT_S,
@@ -101,6 +102,7 @@ class Input:
     max_output_bytes: int | None = None
     batches: bool = False
     contracts: Contracts = field(default_factory=Contracts)
+    layouts: Layouts = field(default_factory=Layouts)
     platform: tuple[PlatformNumbers, ...] = ()
 
     @property
@@ -166,6 +168,19 @@ def open_writer(source: Input, epoch: EpochLimits) -> dict[str, object]:
     }
 
 
+def rules_of_tables(source: Input) -> dict[str, object]:
+    """Return what the committer's ``open`` says of the tables of streams that are known before they are read."""
+    streams = sorted(table.stream for table in source.tables)
+    layouts = ((stream, source.layouts.of(stream).to_committer()) for stream in streams)
+    return {
+        "contracts": [
+            {"stream": stream.to_event(), **source.contracts.of(stream).to_committer()}
+            for stream in streams
+        ],
+        "layouts": [{"stream": stream.to_event(), **said} for stream, said in layouts if said],
+    }
+
+
 def _metadata(target: Target, source: Input) -> dict[str, object]:
     """Return what the writer is told of metadata columns."""
     if target.metadata == "none":
@@ -175,10 +190,10 @@ def _metadata(target: Target, source: Input) -> dict[str, object]:
     return {"metadata": {**columns, "streams": streams}}
 
 
-def _with(event: control.Event, contract: dict[str, object] | None) -> control.Event:
-    """Return ``event`` with the kernel's word on the stream's contract, whatever the sender said of it."""
-    own = {key: value for key, value in event.items() if key != "contract"}
-    return own if contract is None else {**own, "contract": contract}
+def _with(event: control.Event, word: dict[str, object]) -> control.Event:
+    """Return ``event`` with the kernel's word on the stream's contract and layout, whatever the sender said of them."""
+    own = {key: value for key, value in event.items() if key not in ("contract", "layout")}
+    return {**own, **word}
 
 
 def _contract(contract: Contract) -> dict[str, object]:
@@ -208,6 +223,7 @@ class Landing(Conversation):
         self._claims: Claims | None = None
         self._takes_batches = False
         self._contracts = Contracts()
+        self._layouts = Layouts()
         self._declared: frozenset[Stream] = frozenset()
         self._final_committed = False
         self.exchange: ExchangeFolder | None = None
@@ -263,6 +279,7 @@ class Landing(Conversation):
         self._takes_batches = source.takes_batches
         self._inspector = self.new_peer(INSPECTOR, inspecting)
         self._contracts = source.contracts
+        self._layouts = source.layouts
         self._declared = frozenset(table.stream for table in source.tables)
         self._claims = Claims(
             source.dialect,
@@ -278,13 +295,7 @@ class Landing(Conversation):
             {
                 self._committer: {
                     **open_committer(target, processes.run_id, staging.path),
-                    "contracts": [
-                        {
-                            "stream": stream.to_event(),
-                            **source.contracts.of(stream).to_committer(),
-                        }
-                        for stream in sorted(self._declared)
-                    ],
+                    **rules_of_tables(source),
                 },
                 self._inspector: open_inspector(),
                 self._writer: {
@@ -324,10 +335,7 @@ class Landing(Conversation):
         match message:
             case events.StreamSchema() if peer is self._writer and self._claims:
                 self._claims.take_schema(message)
-                contract = self._undeclared(message.stream)
-                self.relay(
-                    self._committer, _with(event, contract.to_committer() if contract else None)
-                )
+                self.relay(self._committer, _with(event, self._word_to_committer(message.stream)))
             case events.Sealed() if peer is self._writer and self._claims:
                 self._claims.take_sealed(message, finishing=self.finishing, stats=self.tally.stats)
                 self._check_consumed(message)
@@ -343,8 +351,7 @@ class Landing(Conversation):
             case events.StreamPlan() if peer is self._committer:
                 self.tally.take_plan(message)
                 self.relay(self._inspector, event)
-                contract = self._undeclared(message.stream)
-                self.relay(self._writer, _with(event, contract.to_writer() if contract else None))
+                self.relay(self._writer, _with(event, self._word_to_writer(message.stream)))
             case events.Committed() if peer is self._committer:
                 sealed = self.tally.take_committed(message)
                 if self.exchange is not None:
@@ -369,9 +376,22 @@ class Landing(Conversation):
         for sealed in self._inspection.passed():
             self.relay(self._committer, sealed)
 
-    def _undeclared(self, stream: Stream) -> Contract | None:
-        """Return the contract of a stream that declared itself: writer and committer hear of it with its schema and plan."""
-        return None if stream in self._declared or stream == REJECTS else self._contracts.of(stream)
+    def _word_to_committer(self, stream: Stream) -> dict[str, object]:
+        """Return what the committer hears with the schema of a stream that declared itself."""
+        if not self._declared_itself(stream):
+            return {}
+        layout = self._layouts.of(stream).to_committer()
+        contract = self._contracts.of(stream).to_committer()
+        return {"contract": contract, **({"layout": layout} if layout else {})}
+
+    def _word_to_writer(self, stream: Stream) -> dict[str, object]:
+        """Return what the writer hears with the plan of a stream that declared itself."""
+        if not self._declared_itself(stream):
+            return {}
+        return {"contract": self._contracts.of(stream).to_writer()}
+
+    def _declared_itself(self, stream: Stream) -> bool:
+        return stream not in self._declared and stream != REJECTS
 
     def look_after(self) -> None:
         """End a run whose writer says nothing, which tells of itself every second while it reads, or whose inspector does not."""

@@ -174,13 +174,20 @@ class Plan:
         target = self.job.own_target
         grants = {"network": [str(grant) for grant in target.network]}
         said = {"connector": self.target.reference, "mode": target.mode, **target.config}
-        rules = {"metadata": target.metadata, "contracts": self._contracts()}
-        return {**said, "grants": grants, **rules}
+        rules = {"contracts": self._contracts(), "layout": self._layouts()}
+        return {**said, "grants": grants, "metadata": target.metadata, **rules}
 
     def _contracts(self) -> dict[str, object]:
         """Return what holds for each stream that the job has a contract for."""
         found = ((e.stream, self.job.contracts.of(e.stream)) for e in self.selected.streams)
         return {str(stream): one.document() for stream, one in found if one != Contract()}
+
+    def _layouts(self) -> dict[str, object]:
+        """Return what the job says of the table of each stream."""
+        found = (
+            (e.stream, self.job.layouts.of(e.stream).document()) for e in self.selected.streams
+        )
+        return {str(stream): one for stream, one in found if one}
 
     @property
     def redactor(self) -> secrets.Redactor:
@@ -347,11 +354,13 @@ def make_plan(
 
 
 def _check_streams(job: Job, discovered: Catalog, selected: Catalog) -> None:
-    """Hold contracts and names of streams against each other. Raises ConfigError."""
-    job.contracts.check(
-        (entry.stream for entry in discovered.streams),
-        Where(file=str(job.path), pointer="/contracts"),
-    )
+    """Hold contracts, layouts and names of streams against each other. Raises ConfigError."""
+    streams = [entry.stream for entry in discovered.streams]
+    job.contracts.check(streams, Where(file=str(job.path), pointer="/contracts"))
+    job.layouts.check(streams, Where(file=str(job.path), pointer="/layout"))
+    for entry in selected.streams:
+        where = Where(file=str(job.path), pointer="/layout", stream=str(entry.stream))
+        job.layouts.check_properties(entry, where)
     if any(entry.stream == REJECTS for entry in selected.streams):
         raise ConfigError(
             f"the name of the stream {REJECTS} is reserved for rejects",

@@ -152,6 +152,7 @@ def _input(plan: Plan) -> Input:
         max_output_bytes=plan.source.grants.output_bytes,
         batches=plan.source.plugin.batches,
         contracts=said.contracts,
+        layouts=said.layouts,
     )
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from dativo.kernel import blocks, network_text, quantities, variables, waivers
+from dativo.kernel import blocks, layouts, network_text, quantities, variables, waivers
 from dativo.kernel.document import Document, Location
 from dativo.kernel.limits import NETWORK_GRANTS
 from dativo.protocol.errors import ConfigError
+from dativo.protocol.layouts import MAX_LAYOUT_FIELDS
 
 Parse: TypeAlias = "Callable[[Any, Location], Any]"
 """Takes a value and its place, returns what it means; raises Fault."""
@@ -365,22 +366,54 @@ CONTRACT: Final = Shape(
 CONTRACTS: Final = MappingOf(text(wanted="a pattern of streams"), CONTRACT)
 
 
-def _contracts_of_own_target(parsed: dict[str, Any], location: Location) -> None:
-    if "contracts" in parsed and parsed["target"]["connector"] not in OWN_TARGETS:
+def _layout_items(item: Callable[[str], Any]) -> Parse:
+    """Return the parser of ``partition_by`` or ``sort_by``."""
+    items = list_of(meant(item), most=MAX_LAYOUT_FIELDS)
+
+    def parse(value: Any, location: Location) -> tuple[Any, ...]:
+        fields: tuple[Any, ...] = items(value, location)
+        again = layouts.repeated(fields)
+        if again is not None:
+            raise Fault(location, f"{again!r} is named twice to the same end")
+        return fields
+
+    return parse
+
+
+LAYOUT: Final = Shape(
+    {},
+    {
+        "partition_by": _layout_items(layouts.partition_field),
+        "sort_by": _layout_items(layouts.sort_field),
+    },
+)
+LAYOUTS: Final = MappingOf(text(wanted="a pattern of streams"), LAYOUT)
+
+
+def _of_own_target(parsed: dict[str, Any], location: Location) -> None:
+    if parsed["target"]["connector"] in OWN_TARGETS:
+        return
+    if "contracts" in parsed:
         raise Fault(
             (*location, "contracts"),
             "contracts are kept by dativo's own targets; a foreign target has its own rules",
             "Leave `contracts` out",
         )
+    if "layout" in parsed:
+        raise Fault(
+            (*location, "layout"),
+            "dativo lays out the files of its own targets; a foreign target has its own",
+            "Leave `layout` out",
+        )
 
 
 JOB: Final = Shape(
     {"pipeline": IDENTIFIER, "source": SOURCE, "target": TARGET},
-    {"contracts": CONTRACTS, "limits": Shape({}, READ_LIMITS)},
+    {"contracts": CONTRACTS, "layout": LAYOUTS, "limits": Shape({}, READ_LIMITS)},
     frozenset(
         {"transformers", "engine", "tenant", "schedule", "eof", "partition", "partitions", "audit"}
     ),
-    check=_contracts_of_own_target,
+    check=_of_own_target,
 )
 
 # --- policy --------------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ def _singer(target: Target, arguments: Sequence[str]) -> int:
                 echo=True,
                 first_state=True,
                 contracts=config.contracts,
+                layouts=config.layouts,
             ),
             overwrites=(),
             states=standalone_singer.states,
@@ -148,6 +149,7 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
     config = target_config.load(asked.config, target, Path.cwd())
     configured = standalone_airbyte.load_catalog(Path(asked.catalog), config)
     config.contracts.check(configured.streams, Where(file=str(config.file), pointer="/contracts"))
+    config.layouts.check(configured.streams, Where(file=str(config.file), pointer="/layout"))
     for warning in configured.warnings:
         show.data(standalone_airbyte.log("WARN", warning))
     show.flush()
@@ -163,6 +165,7 @@ def _airbyte(target: Target, arguments: Sequence[str]) -> int:
                 echo=True,
                 first_state=True,
                 contracts=config.contracts,
+                layouts=config.layouts,
                 platform=configured.platform,
             ),
             overwrites=configured.overwrites,

@@ -15,10 +15,12 @@ from typing import Any, Final, Literal, TypeAlias
 from dativo.kernel import shapes
 from dativo.kernel.contracts import Contracts
 from dativo.kernel.document import Document, Location, load_json, pointer
+from dativo.kernel.layouts import Layouts
 from dativo.kernel.limits import JOB_BYTES, MAX_REJECTS, EpochLimits, ReadLimits, shown
 from dativo.kernel.shapes import Fault, Parse, Shape
 from dativo.protocol.catalog import Dialect
 from dativo.protocol.errors import ConfigError, Where
+from dativo.protocol.layouts import MAX_LAYOUT_FIELDS
 
 Target: TypeAlias = Literal["parquet", "iceberg"]
 Eof: TypeAlias = Literal["commit", "checkpoint"]
@@ -47,6 +49,7 @@ class TargetConfig:
     limits: ReadLimits = field(default_factory=ReadLimits)
     notices: tuple[str, ...] = ()
     contracts: Contracts = field(default_factory=Contracts)
+    layouts: Layouts = field(default_factory=Layouts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,13 @@ _CONTRACT_SCHEMA: Final[dict[str, object]] = {
         "keep_text": {"type": "boolean", "default": False},
         "rename": {"type": "object", "additionalProperties": {"type": "string"}},
     },
+}
+
+_ITEMS: Final = {"type": "array", "maxItems": MAX_LAYOUT_FIELDS, "items": {"type": "string"}}
+_LAYOUT_SCHEMA: Final[dict[str, object]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"partition_by": _ITEMS, "sort_by": _ITEMS},
 }
 
 _OWN: Final = (
@@ -171,6 +181,12 @@ _OWN: Final = (
         {"type": "object", "additionalProperties": _CONTRACT_SCHEMA},
         "By patterns of streams: what becomes of changes of their schemas and of values that do not fit. The last that fits "
         "holds.",
+    ),
+    Setting(
+        "layout",
+        shapes.LAYOUTS,
+        {"type": "object", "additionalProperties": _LAYOUT_SCHEMA},
+        "By patterns of streams: how tables are partitioned, and how rows are sorted in their files. The last that fits holds.",
     ),
 )
 
@@ -339,6 +355,7 @@ def load(file: str, target: Target, folder: Path) -> TargetConfig:
             f"`{name}` has no effect: {why}" for name, why in _NO_EFFECT.items() if name in said
         ),
         contracts=Contracts.read(said.get("contracts", {})),
+        layouts=Layouts.read(said.get("layout", {})),
     )
 
 

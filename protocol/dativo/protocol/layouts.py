@@ -1,4 +1,4 @@
-"""Partitions and sort orders in control messages (docs/spec/events.md, Layout): what the kernel checks before it passes one on."""
+"""Partitions and sort orders in control messages (docs/spec/events.md, Layout): what is checked before they are passed on."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from dativo.kernel import environment, limits, quantities, shapes
 from dativo.kernel.contracts import Contract
 from dativo.kernel.document import load_yaml
 from dativo.kernel.job import load_job
+from dativo.kernel.layouts import Layout
 from dativo.kernel.lock import Locked, LockedImage, lock_text
 from dativo.kernel.paths import Paths
 from dativo.protocol.errors import ConfigError
@@ -213,7 +214,7 @@ def _same_keys(shape: Any, schema: dict[str, Any], root: dict[str, Any], place: 
 @pytest.mark.parametrize(
     ("name", "shape", "mappings"),
     [
-        ("job", shapes.JOB, 11),
+        ("job", shapes.JOB, 12),
         ("policy", shapes.POLICY, 5),
         ("plugin", shapes.PLUGIN, 4),
         ("grants", shapes.GRANTS, 1),
@@ -274,6 +275,7 @@ def test_all_keys_shows_the_defaults() -> None:
     assert job.contracts.of(Stream("", "orders")) == Contract(
         values="discard_row", max_rejects=limits.MAX_REJECTS
     )
+    assert job.layouts.of(Stream("", "users")) == Layout()
     from dataclasses import replace
 
     from dativo.kernel.grants import Grants
