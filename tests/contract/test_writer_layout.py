@@ -329,3 +329,13 @@ def test_a_value_that_is_too_long_to_name_a_partition_ends_the_run(tmp_path: Pat
     assert (error["code"], error["field"]) == ("limit.partition_value", "text")
     assert error["stream"]["name"] == "s"
     assert writer.status == 6
+
+
+def test_partitions_that_take_too_much_to_name_end_the_run(tmp_path: Path) -> None:
+    """A control character takes six bytes in a message: 700 texts of 256 are 1 MiB, of 25 they are not."""
+    for length, status in ((25, 0), (256, 6)):
+        rows = [{"text": f"{at:03}" + "\x01" * (length - 3), "came": at} for at in range(700)]
+        (folder := tmp_path / str(length)).mkdir()
+        writer = land(folder, laid_out(["identity text"]), lines(rows))
+        assert writer.status == status
+    assert writer.error()["code"] == "limit.partition_value"

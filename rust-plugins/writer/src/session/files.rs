@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use dativo_channel::events::Reading;
-use dativo_wire::fault::Fault;
+use dativo_wire::fault::{Blame, Fault};
 use serde_json::Value;
 
 use super::{Session, Waiting};
@@ -15,6 +15,9 @@ use crate::events::{Finish, Rest, Sealed, SealedFile, Stats, StreamId};
 use crate::layout::Unlaid;
 use crate::parquet_file::ParquetFile;
 use crate::stream::{Stream, Table};
+
+/// What the partitions of an epoch's files may take in its control message.
+const MAX_PARTITIONS_BYTES: usize = 1 << 20;
 
 /// Whether an epoch is the last one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -298,6 +301,7 @@ impl Session<'_> {
         let bytes = streams.iter().map(|&i| self.streams[i].closed_bytes).sum();
         let names: HashSet<StreamId> = streams.iter().map(|&i| self.streams[i].id()).collect();
         let sealed = self.epoch.split(|stream| names.contains(stream));
+        check_partitions(&sealed.files)?;
         self.epoch_bytes -= bytes;
         self.waiting.push_back(Waiting {
             sequence: sealed.sequence,
@@ -357,4 +361,19 @@ impl Session<'_> {
             counts: self.streams.iter().map(Stream::totals).collect(),
         })
     }
+}
+
+/// What the partitions of an epoch's files take in its control message.
+fn check_partitions(files: &[SealedFile]) -> Result<(), Box<Fault>> {
+    let values = files.iter().filter_map(|file| file.partition.as_ref());
+    let bytes: usize = values.flatten().map(|value| value.to_string().len()).sum();
+    if bytes <= MAX_PARTITIONS_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the values that {} files are partitioned by take {bytes} bytes; the limit is {MAX_PARTITIONS_BYTES}",
+        files.len()
+    );
+    let fault = Fault::new("limit.partition_value", Blame::User, message);
+    Err(fault.hint("partition by truncate(…) or bucket(…) of the columns"))
 }
