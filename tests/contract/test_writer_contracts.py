@@ -220,6 +220,18 @@ def test_the_last_of_a_field_that_comes_twice_counts(tmp_path: Path) -> None:
     assert [r["line"] for r in rows(tmp_path, sealed, REJECTS)] == [2]
 
 
+@pytest.mark.parametrize("values", ["fail", "discard_row", "discard_value"])
+def test_a_misfit_that_another_value_replaces_is_none(tmp_path: Path, values: str) -> None:
+    inside = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    schema = {"properties": {"id": {"type": "integer"}, "o": inside}}
+    data = line('{"id":"x","id":[],"id":1,"o":{"x":"y","x":2}}')
+    writer = play(opened(tmp_path, "s", schema=schema, contract=contract(values)), data)
+    assert writer.of("error") == []
+    (sealed,) = writer.of("sealed")
+    assert rows(tmp_path, sealed) == [{"id": 1, "o": {"x": 2}}]
+    assert tally(sealed) == {"s": (1, 1, 0, 0)}
+
+
 def test_values_of_singer_versions_are_kept_once(tmp_path: Path) -> None:
     """A record with another version is decoded twice."""
     data = singer("SCHEMA", stream="s", schema=SCHEMA, key_properties=["id"])

@@ -31,6 +31,22 @@ struct Name {
     key: bool,
 }
 
+/// A value that is not its column's, and where it stands.
+struct Misfit {
+    at: usize,
+    reject: Box<Reject>,
+}
+
+/// By column: of a field that comes twice the last one counts.
+type Misfits = BTreeMap<usize, Misfit>;
+
+/// What is wrong with the first of them, in the text; there is one.
+#[cold]
+fn first(misfits: Misfits) -> Box<Reject> {
+    let first = misfits.into_values().min_by_key(|misfit| misfit.at);
+    first.expect("there is a misfit").reject
+}
+
 impl Record {
     /// `fields` have distinct properties.
     pub(super) fn new(fields: &[Field]) -> Record {
@@ -79,11 +95,11 @@ impl Record {
         row: usize,
         room: &mut Room,
     ) -> Result<(), Box<Reject>> {
-        self.take_each(scanner, row, |builder, _, name, scanner| {
-            builder
-                .push(scanner, row, room)
-                .map_err(|reject| reject.below(&name.property))
-        })
+        let misfits = self.take_each(scanner, row, room)?;
+        if !misfits.is_empty() {
+            return Err(first(misfits));
+        }
+        self.check_needed(row)
     }
 
     /// The same; a value that is not its column's becomes null where it may, and is told in `discarded`.
@@ -94,52 +110,50 @@ impl Record {
         room: &mut Room,
         discarded: &mut Vec<Reject>,
     ) -> Result<(), Box<Reject>> {
-        // By column: of a field that comes twice the last one counts.
-        let mut misfits = BTreeMap::new();
-        self.take_each(scanner, row, |builder, column, name, scanner| {
-            let start = *scanner;
-            let Err(reject) = builder.push(scanner, row, room) else {
-                misfits.remove(&column);
-                return Ok(());
-            };
-            let reject = reject.below(&name.property);
-            if !builder.may_be_null() || name.key || !reject.is_of_value() {
-                return Err(reject);
-            }
-            *scanner = start;
-            scanner.value()?;
-            builder.set_null(row);
-            misfits.insert(column, *reject);
-            Ok(())
-        })?;
-        discarded.extend(misfits.into_values());
+        let misfits = self.take_each(scanner, row, room)?;
+        let (told, fatal): (Misfits, Misfits) = misfits.into_iter().partition(|(column, _)| {
+            self.builders[*column].may_be_null() && !self.names[*column].key
+        });
+        if !fatal.is_empty() {
+            return Err(first(fatal));
+        }
+        self.check_needed(row)?;
+        discarded.extend(told.into_values().map(|misfit| *misfit.reject));
         Ok(())
     }
 
+    /// Take every field, and return those whose last value is not their column's: they are null.
     #[inline(always)]
-    fn take_each<'a>(
+    fn take_each(
         &mut self,
-        scanner: &mut Scanner<'a>,
+        scanner: &mut Scanner<'_>,
         row: usize,
-        mut push: impl FnMut(&mut Builder, usize, &Name, &mut Scanner<'a>) -> Result<(), Box<Reject>>,
-    ) -> Result<(), Box<Reject>> {
+        room: &mut Room,
+    ) -> Result<Misfits, Box<Reject>> {
+        let mut misfits = Misfits::new();
         scanner.enter(b'{', "a record is an object")?;
         if scanner.peek() == b'}' {
             scanner.more(b'}')?;
-            return self.check_needed(row);
+            return Ok(misfits);
         }
         let mut before = 0;
         loop {
             let key = self.key(scanner, before)?;
             match key.and_then(|key| self.builders.get_mut(key)) {
                 Some(builder) => {
+                    let column = key.unwrap_or_default();
                     if builder.len() > row {
                         // The last one counts, as in every other parser.
                         builder.truncate(row);
+                        misfits.remove(&column);
                         scanner.odd.add(Oddity::DuplicateKey);
                     }
-                    let column = key.unwrap_or_default();
-                    push(builder, column, &self.names[column], scanner)?;
+                    let start = *scanner;
+                    if let Err(reject) = builder.push(scanner, row, room) {
+                        *scanner = start;
+                        let misfit = self.pass_over(reject, column, row, scanner)?;
+                        misfits.insert(column, misfit);
+                    }
                 }
                 None => {
                     scanner.value()?;
@@ -147,9 +161,28 @@ impl Record {
             }
             before = key.map_or(before, |key| key + 1);
             if !scanner.more(b'}')? {
-                return self.check_needed(row);
+                return Ok(misfits);
             }
         }
+    }
+
+    /// Pass over the value at the cursor, which `column` does not take.
+    #[cold]
+    fn pass_over(
+        &mut self,
+        reject: Box<Reject>,
+        column: usize,
+        row: usize,
+        scanner: &mut Scanner<'_>,
+    ) -> Result<Misfit, Box<Reject>> {
+        if !reject.is_of_value() {
+            return Err(reject);
+        }
+        let at = scanner.pos();
+        scanner.value()?;
+        self.builders[column].set_null(row);
+        let reject = reject.below(&self.names[column].property);
+        Ok(Misfit { at, reject })
     }
 
     #[inline(always)]

@@ -436,17 +436,44 @@ fn of_a_field_that_stands_twice_the_last_counts() {
         assert_eq!(end.odd.contains(Oddity::DuplicateKey), odd, "{record}");
     }
     push(&mut decoder, r#"{"a":1,"a":"x"}"#).expect_err("the last is none");
+    push(&mut decoder, r#"{"a":"x","b":5,"b":"z","a":4}"#).expect("the last ones are");
     let arrays = decoder.finish();
     assert_eq!(
         arrays[0]
             .as_primitive::<Int64Type>()
             .iter()
             .collect::<Vec<_>>(),
-        [Some(2), None, Some(3)]
+        [Some(2), None, Some(3), Some(4)]
     );
     assert_eq!(
         arrays[1].as_string::<i32>().iter().collect::<Vec<_>>(),
-        [Some("xyz"), Some(""), Some("y")]
+        [Some("xyz"), Some(""), Some("y"), Some("z")]
+    );
+}
+
+#[test]
+fn the_last_counts_inside_objects_too() {
+    let mut decoder = compiled(
+        r#"{"properties":{"o":{"type":"object","properties":{"x":{"type":"integer"}}},
+            "l":{"type":"array","items":{"type":"object","properties":{"x":{"type":"integer"}}}}}}"#,
+    );
+    push(
+        &mut decoder,
+        r#"{"o":{"x":"no","x":1},"l":[{"x":[],"x":2},{"x":{},"x":null}]}"#,
+    )
+    .expect("taken");
+    push(
+        &mut decoder,
+        r#"{"o":{"x":"no"},"o":{},"l":[{"x":""}],"l":[null]}"#,
+    )
+    .expect("taken");
+    let reject =
+        push(&mut decoder, r#"{"l":[{"x":1,"x":"no"}],"o":{"x":"no"}}"#).expect_err("misfits");
+    assert_eq!(reject.fault(b"").field.as_deref(), Some("l.0.x"));
+    push(&mut decoder, r#"{"o":{"x":"no","x":01}}"#).expect_err("no JSON");
+    assert_eq!(
+        printed(&decoder.finish()),
+        ["{x: 1} | [{x: 2}, {x: -}]", "{x: -} | [-]"]
     );
 }
 
