@@ -30,6 +30,8 @@ const BIG_INTEGER: Primitive = Primitive::Decimal {
     precision: number::MAX_PRECISION,
     scale: 0,
 };
+/// Digits of the largest long.
+const LONG_DIGITS: u8 = 19;
 
 /// How schemas are read.
 #[derive(Clone, Copy, Debug)]
@@ -564,24 +566,30 @@ fn text_type(format: &str, airbyte: &str, base64: bool) -> Primitive {
 
 /// The type that holds the values of two number types, or of two kinds of strings; else JSON text.
 fn widest(one: &Shape, other: &Shape) -> Shape {
-    use Primitive::{Binary, Date, Double, Long, String, Time, Timestamp, Timestamptz};
-    let both = |is: fn(Primitive) -> bool| {
-        [one, other].iter().all(|shape| match shape {
-            Shape::Value { kind, quoted } => is(*kind) && !quoted,
-            _ => false,
-        })
+    use Primitive::{Binary, Date, Decimal, Double, Long, String, Time, Timestamp, Timestamptz};
+    let plain = |shape: &Shape| match shape {
+        &Shape::Value {
+            kind,
+            quoted: false,
+        } => Some(kind),
+        _ => None,
     };
-    if both(|kind| matches!(kind, Long | Double)) {
-        Shape::of(Double)
-    } else if both(|kind| {
+    let is_string = |kind| {
         matches!(
             kind,
             String | Binary | Date | Time | Timestamp | Timestamptz
         )
-    }) {
-        Shape::of(String)
-    } else {
-        Shape::Json
+    };
+    match (plain(one), plain(other)) {
+        (Some(Long), Some(Double)) | (Some(Double), Some(Long)) => Shape::of(Double),
+        (Some(Long), Some(decimal @ Decimal { precision, scale }))
+        | (Some(decimal @ Decimal { precision, scale }), Some(Long))
+            if precision - scale >= LONG_DIGITS =>
+        {
+            Shape::of(decimal)
+        }
+        (Some(one), Some(other)) if is_string(one) && is_string(other) => Shape::of(String),
+        _ => Shape::Json,
     }
 }
 

@@ -114,6 +114,18 @@ fn every_kind_of_node() {
             "double",
         ),
         (
+            r#"{"oneOf":[{"type":"number","multipleOf":0.01},{"type":"integer"}]}"#,
+            "decimal(38,2)",
+        ),
+        (
+            r#"{"anyOf":[{"type":"integer"},{"type":"string","format":"singer.decimal","precision":20,"scale":2}]}"#,
+            "json",
+        ),
+        (
+            r#"{"anyOf":[{"type":"number"},{"type":"number","multipleOf":0.01}]}"#,
+            "json",
+        ),
+        (
             r#"{"anyOf":[{"type":"integer"},{"type":"string"}]}"#,
             "json",
         ),
