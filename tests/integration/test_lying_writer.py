@@ -375,6 +375,15 @@ def test_an_honest_one_is_believed(target: Target) -> None:
     assert committed(target) == [1, 2, 3]
 
 
+def test_what_it_says_of_tables_is_not_heard(target: Target) -> None:
+    """Contracts and layouts are the job's: with these the first file would be refused, as it is of no partition."""
+    layout = {"partition": [{"property": "id", "transform": "identity"}]}
+    told = schema(layout=layout, contract={"schema": "freeze"})
+    result = write(target, [say(**HELLO), "hear", told, "wait stream_plan", *instead()[4:]])
+    assert result.status == 0, result.stderr
+    assert committed(target) == [1, 2, 3]
+
+
 # What the parser alone refuses is tested without processes too (tests/unit/protocol, tests/fuzz).
 PARSED = {
     *("fewer than no rows", "true rows", "a part of a row", "too many rows", "half a hash", "an absolute path", "in a folder"),
