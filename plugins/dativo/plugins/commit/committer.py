@@ -20,6 +20,7 @@ from pathlib import Path
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import TAKEN_OVER, CommitFault, locating, protocol_fault
 from dativo.plugins.commit.generations import Overwrites
+from dativo.plugins.commit.layouts import placed
 from dativo.plugins.commit.messages import (
     Inspected,
     Metrics,
@@ -47,7 +48,7 @@ class Committer:
     def __init__(self, target: Target, request: Open) -> None:
         self._target = target
         self._request = request
-        self._schema_ids: dict[tuple[Stream, int], int] = {}
+        self._plans: dict[tuple[Stream, int], Plan] = {}
         self._planned: set[Stream] = set()
         self._sequence = 0
         self._inspected: dict[str, Inspected] = {}
@@ -86,8 +87,9 @@ class Committer:
     def plan(self, schema: StreamSchema) -> Plan:
         """Make or grow the table of a stream."""
         contract = schema.contract or self._request.contracts.get(schema.stream)
-        plan = self._target.plan(replace(schema, contract=contract))
-        self._schema_ids[schema.stream, schema.revision] = plan.schema_id
+        layout = schema.layout or self._request.layouts.get(schema.stream)
+        plan = self._target.plan(replace(schema, contract=contract, layout=layout))
+        self._plans[schema.stream, schema.revision] = plan
         self._planned.add(schema.stream)
         generation = self._overwrites.number(schema.stream)
         return replace(plan, epoch=self._began_at, generation=generation)
@@ -227,28 +229,29 @@ class Committer:
             copy.rename(final)
 
     def _name(self, files: Sequence[StagedFile], epoch: int, attempt: str) -> list[PlacedFile]:
-        placed = []
+        files_placed = []
         for number, file in enumerate(files):
             name = f"{self._request.key}-{epoch}-{attempt}-{number}.parquet"
-            schema_id = self._schema_id(file)
+            plan = self._plan_of(file)
             path = self._target.data_folder(file.stream) / name
             relative = path.relative_to(self._request.warehouse)
-            placed.append(
+            files_placed.append(
                 PlacedFile(
                     file.stream,
                     str(relative),
-                    schema_id,
+                    plan.schema_id,
                     file.rows,
                     file.bytes,
                     file.sha256,
                     file.version,
                     self._overwrites.number(file.stream),
                     self._take_metrics(file),
+                    placed(plan.layout, file.partition, file.name),
                 )
             )
         self._inspected.clear()
         self._metrics = 0
-        return placed
+        return files_placed
 
     def _check_size(self, states: Sequence[StateEntry]) -> None:
         # What is committed must fit into the `opened` of the next run, or the pipeline could never start again.
@@ -261,9 +264,9 @@ class Committer:
                 blame=Blame.PLUGIN,
             )
 
-    def _schema_id(self, file: StagedFile) -> int:
-        schema_id = self._schema_ids.get((file.stream, file.revision))
-        if schema_id is None:
+    def _plan_of(self, file: StagedFile) -> Plan:
+        plan = self._plans.get((file.stream, file.revision))
+        if plan is None:
             raise CommitFault(
                 f"the writer's staged file {file.name} was written by a schema that has no plan",
                 code="protocol.unplanned",
@@ -271,7 +274,7 @@ class Committer:
                 value=f"revision {file.revision}",
                 blame=Blame.DATIVO,
             )
-        return schema_id
+        return plan
 
     def _is_committed(self, intent: Intent) -> bool:
         if intent.epoch < self._head.epoch:

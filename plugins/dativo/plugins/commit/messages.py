@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 
 from dativo.plugins.commit.contracts import Contract
 from dativo.plugins.commit.faults import config_fault, protocol_fault
+from dativo.plugins.commit.layouts import (
+    NO_LAYOUT,
+    Layout,
+    WantedLayout,
+    partition_from,
+)
 from dativo.plugins.commit.types import Column, WantedColumn, wanted_column
+from dativo.protocol.layouts import PartitionValue
 from dativo.protocol.state import StateEntry, Stream
 
 T = TypeVar("T")
@@ -71,7 +78,7 @@ def _by_stream(
 class Open:
     """What to open: the target and who asks. ``overwrites``: the streams that overwrite although the mode is append, each
     with the number of its generation; None has it numbered here. ``contracts``: what holds for streams that do not declare
-    themselves; one that is not in it evolves, and a conflict ends the run."""
+    themselves; one that is not in it evolves, and a conflict ends the run. ``layouts``: how their tables are to be laid out."""
 
     input: str
     run: str
@@ -84,6 +91,7 @@ class Open:
     mode: str
     overwrites: Mapping[Stream, int | None] = field(default_factory=dict)
     contracts: Mapping[Stream, Contract] = field(default_factory=dict)
+    layouts: Mapping[Stream, WantedLayout] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Open:
@@ -102,6 +110,7 @@ class Open:
                 event, "overwrites", lambda item: _optional_count(item, "generation")
             ),
             contracts=_by_stream(event, "contracts", Contract.from_event),
+            layouts=_by_stream(event, "layouts", WantedLayout.from_event),
         )
         for what, value, pattern in (
             ("pipeline", opened.pipeline, _PIPELINE),
@@ -139,23 +148,26 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class StreamSchema:
-    """The columns a stream has from now on. ``contract``: that of a stream which declared itself; the kernel adds it."""
+    """The columns a stream has from now on. ``contract``, ``layout``: of a stream which declared itself; the kernel adds them."""
 
     stream: Stream
     revision: int
     columns: tuple[WantedColumn, ...]
     contract: Contract | None = None
+    layout: WantedLayout | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> StreamSchema:
         """Read a ``stream_schema`` event. Raises CommitFault, ProtocolViolation."""
         columns = tuple(wanted_column(column) for column in _take(event, "columns", list))
-        stream, contract = Stream.from_event(event.get("stream")), event.get("contract")
+        stream = Stream.from_event(event.get("stream"))
+        contract, layout = event.get("contract"), event.get("layout")
         return cls(
             stream,
             _count(event, "revision"),
             columns,
             None if contract is None else Contract.from_event(contract),
+            None if layout is None else WantedLayout.from_event(layout),
         )
 
 
@@ -169,6 +181,7 @@ class Plan:
     table: str
     schema_id: int
     columns: tuple[Column, ...]
+    layout: Layout = NO_LAYOUT
     epoch: int = 0
     generation: int | None = None
 
@@ -182,6 +195,7 @@ class Plan:
             "table": self.table,
             "schema_id": self.schema_id,
             "columns": [column.to_event() for column in self.columns],
+            **self.layout.to_event(),
             "epoch": self.epoch,
             **({} if self.generation is None else {"generation": self.generation}),
         }
@@ -189,7 +203,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that the writer says it closed in staging. ``version``: that of all its Singer records, if they have one."""
+    """A file that the writer says it closed in staging. ``version``: that of all its Singer records, if they have one.
+
+    ``partition``: what they have in common, None where the table has no partitions.
+    """
 
     stream: Stream
     revision: int
@@ -198,6 +215,7 @@ class StagedFile:
     bytes: int
     sha256: str
     version: int | None = None
+    partition: tuple[PartitionValue, ...] | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> StagedFile:
@@ -215,6 +233,7 @@ class StagedFile:
             bytes=_count(event, "bytes"),
             sha256=sha256,
             version=_optional_count(event, "version"),
+            partition=partition_from(event.get("partition")),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dativo.plugins.commit.faults import CommitFault
+from dativo.plugins.commit.layouts import NO_PLACEMENT, Placement
 from dativo.plugins.commit.messages import Metrics, Open, Plan, StreamSchema, TableCommit
 from dativo.plugins.commit.types import Column
 from dativo.protocol.errors import Blame, ProtocolViolation
@@ -52,7 +53,7 @@ class PlacedFile:
     """A data file at its final path, ``path`` relative to the warehouse, written by the table's schema ``schema_id``.
 
     ``version``: that of its Singer records, if they have one. ``generation``: the hidden one it was written for, if any.
-    ``metrics``: what its columns hold, as far as it is known; only until readers see the file.
+    ``metrics``: what its columns hold, as far as it is known, and ``placement``: both only until readers see the file.
     """
 
     stream: Stream
@@ -64,6 +65,7 @@ class PlacedFile:
     version: int | None = None
     generation: int | None = None
     metrics: tuple[Metrics, ...] = ()
+    placement: Placement = NO_PLACEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def files_text(files: Sequence[PlacedFile]) -> str:
 
 
 def file_record(file: PlacedFile) -> dict[str, object]:
-    """Return one file as a JSON object; ``version`` and ``generation`` only where it has one."""
+    """Return one file as a JSON object; ``version``, ``generation`` and what a layout gives it only where it has them."""
     record: dict[str, object] = {
         "stream": file.stream.to_event(),
         "path": file.path,
@@ -235,7 +237,7 @@ def file_record(file: PlacedFile) -> dict[str, object]:
     for key, number in (("version", file.version), ("generation", file.generation)):
         if number is not None:
             record[key] = number
-    return record
+    return record | file.placement.to_record()
 
 
 def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
@@ -255,6 +257,7 @@ def files_from(items: Any, where: str) -> tuple[PlacedFile, ...]:
                 item.get("version"),
                 item.get("generation"),
                 tuple(map(Metrics.from_record, item.get("metrics", ()))),
+                Placement.from_record(item),
             )
             for item in items
         )

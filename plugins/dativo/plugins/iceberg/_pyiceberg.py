@@ -48,21 +48,24 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.table.update import (
     AddSchemaUpdate,
     AddSnapshotUpdate,
+    AddSortOrderUpdate,
     SetCurrentSchemaUpdate,
+    SetDefaultSortOrderUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableUpdate,
     update_table_metadata,
 )
-from pyiceberg.typedef import Record
 from pyiceberg.types import DecimalType, IcebergType
 
 from dativo.plugins.commit.durable import SyncedFile
+from dativo.plugins.commit.faults import protocol_fault
 from dativo.plugins.commit.kept import check_regular
+from dativo.plugins.commit.layouts import Layout, SortField
 from dativo.plugins.commit.messages import Metrics
 from dativo.plugins.commit.target import PlacedFile
 from dativo.plugins.commit.types import Column
-from dativo.plugins.iceberg import schemas
+from dativo.plugins.iceberg import layouts, schemas
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.state import Stream
 
@@ -125,6 +128,11 @@ class TableVersion:
         """The current schema's columns with the properties they hold; a column that others added holds its own name."""
         return schemas.columns(self.metadata.schema(), self.properties.get(schemas.NAME_MAP, "{}"))
 
+    @property
+    def layout(self) -> Layout:
+        """How its files are laid out from now on."""
+        return layouts.layout(self.metadata, self.columns)
+
     def superseded(self, newer: TableVersion) -> list[Path]:
         """Return the metadata files that the log of ``newer`` no longer names."""
         kept = {entry.metadata_file for entry in newer.metadata.metadata_log}
@@ -146,11 +154,15 @@ def read(pointer: str) -> TableVersion:
         _ = version.columns, version.stream
     except (ValueError, TypeError, AttributeError, ProtocolViolation) as error:
         raise UnreadableMetadata(f"the properties dativo.* were changed: {error}") from error
+    try:
+        _ = version.layout
+    except ValueError as error:
+        raise UnreadableMetadata(str(error)) from error
     return version
 
 
 def create(
-    location: Path, columns: Sequence[Column], properties: Mapping[str, str]
+    location: Path, columns: Sequence[Column], layout: Layout, properties: Mapping[str, str]
 ) -> TableVersion:
     """Write the first metadata file of a new table below ``location``, whose metadata folder exists."""
     schema = Schema(*schemas.fields(columns))
@@ -166,13 +178,33 @@ def create(
         },
     )
     # It numbers fields itself; ours are planned already, and in the writer's files.
-    numbered = {"schemas": [schema], "last_column_id": schema.highest_field_id}
+    spec, order_id = layouts.spec(layout, columns), 1 if layout.sort else 0
+    numbered = {
+        "schemas": [schema],
+        "last_column_id": schema.highest_field_id,
+        "partition_specs": [spec],
+        "last_partition_id": spec.last_assigned_field_id,
+        "sort_orders": [layouts.order(layout.sort, order_id)],
+        "default_sort_order_id": order_id,
+    }
     metadata = fresh.model_copy(update=numbered)
     return _write(metadata, location / "metadata" / f"00000-{uuid.uuid4()}.metadata.json")
 
 
-def with_columns(version: TableVersion, columns: Sequence[Column]) -> TableVersion:
-    """Write the metadata file of ``version`` grown to ``columns``; other fields' definitions stay as they are."""
+def altered(
+    version: TableVersion, columns: Sequence[Column], sort: Sequence[SortField] | None
+) -> TableVersion:
+    """Write the metadata file of ``version`` grown to ``columns`` and, unless that is None, with another sort order."""
+    updates: tuple[TableUpdate, ...] = ()
+    if tuple(columns) != version.columns:
+        updates += _grown(version, columns)
+    if sort is not None:
+        updates += _sorted(version.metadata, sort)
+    return _step(version, updates, str(uuid.uuid4()))
+
+
+def _grown(version: TableVersion, columns: Sequence[Column]) -> tuple[TableUpdate, ...]:
+    """Return the steps to ``columns``; other fields' definitions stay as they are."""
     before = version.metadata.schema()
     fields = schemas.grown_fields(before, version.columns, columns)
     required = {field.field_id for field in fields if field.required}
@@ -182,12 +214,19 @@ def with_columns(version: TableVersion, columns: Sequence[Column]) -> TableVersi
         schema_id=schema_id,
         identifier_field_ids=[id for id in before.identifier_field_ids if id in required],
     )
-    updates: tuple[TableUpdate, ...] = (
+    return (
         AddSchemaUpdate(schema=schema),
         SetCurrentSchemaUpdate.model_validate({"schema-id": schema_id}),
         SetPropertiesUpdate(updates={schemas.NAME_MAP: schemas.name_map(columns)}),
     )
-    return _step(version, updates, str(uuid.uuid4()))
+
+
+def _sorted(metadata: TableMetadata, sort: Sequence[SortField]) -> tuple[TableUpdate, ...]:
+    order_id = layouts.order_id(metadata, sort)
+    known = any(order.order_id == order_id for order in metadata.sort_orders)
+    new = {"sort-order": layouts.order(sort, order_id)}
+    added: tuple[TableUpdate, ...] = () if known else (AddSortOrderUpdate.model_validate(new),)
+    return (*added, SetDefaultSortOrderUpdate.model_validate({"sort-order-id": order_id}))
 
 
 def with_files(
@@ -212,7 +251,7 @@ def with_files(
         carried = snapshot.without(carried, kept)
         if not files and not snapshot.removed:
             return None
-    manifests = [snapshot.adding(files)] if files else []
+    manifests = snapshot.adding(files)
     list_path = str(folder / f"snap-{snapshot.id}-0-{attempt}.avro")
     with write_manifest_list(
         format_version=FORMAT_VERSION,
@@ -260,22 +299,35 @@ class _NewSnapshot:
         self._attempt = attempt
         self._written = 0
 
-    def adding(self, files: Sequence[tuple[Path, PlacedFile]]) -> ManifestFile:
-        """Write the manifest of new files."""
-        with self._manifest(_unpartitioned(self.metadata)) as manifest:
+    def adding(self, files: Sequence[tuple[Path, PlacedFile]]) -> list[ManifestFile]:
+        """Write the manifests of new files, one for each spec that they were written for."""
+        by_spec: dict[int, list[tuple[Path, PlacedFile]]] = {}
+        for path, file in files:
+            by_spec.setdefault(file.placement.spec_id, []).append((path, file))
+        return [self._adding(self._spec(spec_id), files) for spec_id, files in by_spec.items()]
+
+    def _adding(
+        self, spec: PartitionSpec, files: Sequence[tuple[Path, PlacedFile]]
+    ) -> ManifestFile:
+        schema = self.metadata.schema()
+        with self._manifest(spec) as manifest:
             for path, file in files:
                 # What columns hold takes memory, and is for the manifest alone.
-                self.added.append(
-                    _data_file(path, replace(file, metrics=()), self.metadata.schema())
-                )
+                self.added.append(_data_file(path, replace(file, metrics=()), spec, schema))
                 manifest.add(
                     ManifestEntry.from_args(
                         status=ManifestEntryStatus.ADDED,
                         snapshot_id=self.id,
-                        data_file=_data_file(path, file, self.metadata.schema()),
+                        data_file=_data_file(path, file, spec, schema),
                     )
                 )
         return manifest.to_manifest_file()
+
+    def _spec(self, spec_id: int) -> PartitionSpec:
+        spec = self.metadata.specs().get(spec_id)
+        if spec is None:
+            raise UnreadableMetadata(f"partition spec {spec_id} is gone")
+        return spec
 
     def without(
         self, manifests: Sequence[ManifestFile], kept: AbstractSet[Path]
@@ -347,7 +399,8 @@ def _summary(
     collector = SnapshotSummaryCollector()
     schema = snapshot.metadata.schema()
     for data_file in snapshot.added:
-        collector.add_file(data_file, schema=schema)
+        spec = snapshot.metadata.specs()[data_file.spec_id]
+        collector.add_file(data_file, schema=schema, partition_spec=spec)
     for data_file in snapshot.removed:
         spec = snapshot.metadata.specs()[data_file.spec_id]
         collector.remove_file(data_file, schema=schema, partition_spec=spec)
@@ -357,20 +410,30 @@ def _summary(
     )
 
 
-def _data_file(path: Path, file: PlacedFile, schema: Schema) -> DataFile:
-    return DataFile.from_args(
+def _data_file(path: Path, file: PlacedFile, spec: PartitionSpec, schema: Schema) -> DataFile:
+    try:
+        partition = layouts.record(file.placement, spec, schema)
+    except ValueError as error:
+        raise protocol_fault(
+            f"the partition of a file is none of its table: {error}",
+            code="staged_file",
+            value=repr(file.placement.partition),
+        ) from error
+    data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=str(path),
         file_format=FileFormat.PARQUET,
-        partition=Record(),
+        partition=partition,
         record_count=file.rows,
         file_size_in_bytes=file.bytes,
-        spec_id=UNPARTITIONED_PARTITION_SPEC.spec_id,
-        sort_order_id=None,
+        sort_order_id=file.placement.sort_id,
         equality_ids=None,
         key_metadata=None,
         **_metrics(file.metrics, schema),
     )
+    # pyiceberg takes it from the manifest where it reads one, and from nobody where it writes one.
+    data_file.spec_id = spec.spec_id
+    return data_file
 
 
 def _metrics(columns: Sequence[Metrics], schema: Schema) -> dict[str, Any]:
@@ -409,13 +472,6 @@ def _bound(value: bytes, of: IcebergType) -> bytes:
         return value
     width = next(n for n, digits in ((2, 4), (4, 9), (8, 18), (16, 38)) if of.precision <= digits)
     return int.from_bytes(value, "big", signed=True).to_bytes(width, "big", signed=True)
-
-
-def _unpartitioned(metadata: TableMetadata) -> PartitionSpec:
-    for spec in metadata.partition_specs:
-        if spec.is_unpartitioned():
-            return spec
-    raise UnreadableMetadata("no unpartitioned spec is left")
 
 
 class LocalIO(FileIO):

@@ -5,6 +5,7 @@ The functions work inside a transaction of ``catalog.Catalog``, which owns the c
     dativo_generations   how far each overwritten stream is
     dativo_pending       the states that wait with the hidden rows
     dativo_metrics       what the columns of hidden files hold, for the manifest of the swap
+    dativo_placements    their partitions and sort orders, for the same
     dativo_files         files: ``hidden`` ones, ``live`` ones that have a version, ``discarded`` ones that are not deleted yet
 """
 
@@ -56,6 +57,12 @@ TABLES = (
         version INTEGER,
         generation INTEGER,
         PRIMARY KEY (pipeline, partition, path))""",
+    """CREATE TABLE IF NOT EXISTS dativo_placements (
+        pipeline TEXT NOT NULL,
+        partition TEXT NOT NULL,
+        path TEXT NOT NULL,
+        placement TEXT NOT NULL,
+        PRIMARY KEY (pipeline, partition, path))""",
     """CREATE TABLE IF NOT EXISTS dativo_metrics (
         pipeline TEXT NOT NULL,
         partition TEXT NOT NULL,
@@ -102,19 +109,22 @@ def read_files(sql: sqlite3.Cursor, request: Open, where: str) -> KeptFiles:
     """Return the pipeline's kept files, in the order in which they came. Raises CommitFault."""
     columns = ("path", "schema_id", "rows", "bytes", "sha256", "version", "generation")
     rows = sql.execute(
-        "SELECT metrics, status, stream, path, schema_id, rows, bytes, sha256, version, generation "
+        "SELECT metrics, placement, status, stream, path, schema_id, rows, bytes, sha256, version, generation "
         "FROM dativo_files AS files LEFT JOIN dativo_metrics USING (pipeline, partition, path) "
+        "LEFT JOIN dativo_placements USING (pipeline, partition, path) "
         "WHERE pipeline = ? AND partition = ? ORDER BY files.rowid",
         _key(request),
     ).fetchall()
     found: dict[str, list[dict[str, object]]] = {"hidden": [], "live": [], "discarded": []}
     streams: dict[str, object] = {}
-    for metrics, status, stream, *values in rows:
+    for metrics, placement, status, stream, *values in rows:
         if stream not in streams:
             streams[stream] = parsed(stream, where)
         record = {"stream": streams[stream], **dict(zip(columns, values, strict=True))}
         if metrics is not None:
             record["metrics"] = parsed(metrics, where)
+        if placement is not None:
+            record |= parsed(placement, where)
         found.setdefault(status, []).append(record)
     return KeptFiles(*(files_from(found[name], where) for name in ("hidden", "live", "discarded")))
 
@@ -146,9 +156,15 @@ def write(
         _put(sql, request, "hidden", change.hidden)
         _put(sql, request, "discarded", change.discarded)
         _put_metrics(sql, request, change.hidden)
+        _put_placements(sql, request, change.hidden)
     if any(change.kept is not None or change.discarded for change in changes):
         sql.execute(
             "DELETE FROM dativo_metrics WHERE pipeline = ? AND partition = ? AND path NOT IN "
+            "(SELECT path FROM dativo_files WHERE pipeline = ? AND partition = ? AND status = 'hidden')",
+            (*key, *key),
+        )
+        sql.execute(
+            "DELETE FROM dativo_placements WHERE pipeline = ? AND partition = ? AND path NOT IN "
             "(SELECT path FROM dativo_files WHERE pipeline = ? AND partition = ? AND status = 'hidden')",
             (*key, *key),
         )
@@ -196,6 +212,14 @@ def _put_metrics(sql: sqlite3.Cursor, request: Open, files: Sequence[PlacedFile]
             for file in files
             if file.metrics
         ],
+    )
+
+
+def _put_placements(sql: sqlite3.Cursor, request: Open, files: Sequence[PlacedFile]) -> None:
+    records = ((file.path, file.placement.to_record()) for file in files)
+    sql.executemany(
+        "INSERT OR REPLACE INTO dativo_placements VALUES (?, ?, ?, ?)",
+        [(*_key(request), path, json.dumps(record)) for path, record in records if record],
     )
 
 

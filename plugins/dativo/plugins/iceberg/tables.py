@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dativo.plugins.commit import columns, durable, identifiers
+from dativo.plugins.commit import columns, durable, identifiers, layouts
 from dativo.plugins.commit.changes import TableChange
 from dativo.plugins.commit.faults import CommitFault, config_fault, conflict_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema
@@ -56,15 +56,18 @@ class Tables:
                 schema, version.columns if version else (), version.last_field_id if version else 0
             )
             try:
-                if version is None:
-                    version = self._create(schema.stream, name, growth)
-                elif growth.changed:
-                    version = self._alter(schema.stream, name, version, growth)
+                version = (
+                    self._create(schema, name, growth)
+                    if version is None
+                    else self._alter(schema, name, version, growth)
+                )
             except PointerMoved:
                 continue
             self._names[schema.stream] = name
             self._versions[schema.stream] = version
-            return Plan(self.full_name(schema.stream), version.schema_id, growth.planned)
+            return Plan(
+                self.full_name(schema.stream), version.schema_id, growth.planned, version.layout
+            )
         raise self._outrun(schema.stream)
 
     def full_name(self, stream: Stream) -> str:
@@ -164,8 +167,11 @@ class Tables:
             hint="Set target.config.namespace to a namespace of this pipeline's own, or drop the table.",
         )
 
-    def _create(self, stream: Stream, name: str, growth: columns.Evolution) -> iceberg.TableVersion:
-        location = self._root / name
+    def _create(
+        self, schema: StreamSchema, name: str, growth: columns.Evolution
+    ) -> iceberg.TableVersion:
+        location, stream = self._root / name, schema.stream
+        layout = layouts.made(stream, schema.layout, growth.planned)
         properties = {
             iceberg.OWNER: self._request.owner,
             iceberg.PIPELINE: self._request.pipeline,
@@ -177,7 +183,7 @@ class Tables:
         with locating("create a table", location):
             durable.make_directories(location / "data")
             durable.make_directories(location / "metadata")
-            version = iceberg.create(location, growth.columns, properties)
+            version = iceberg.create(location, growth.columns, layout, properties)
             durable.sync_directory(location / "metadata")
         try:
             self._catalog.register(name, version.pointer)
@@ -187,10 +193,20 @@ class Tables:
         return version
 
     def _alter(
-        self, stream: Stream, name: str, version: iceberg.TableVersion, growth: columns.Evolution
+        self,
+        schema: StreamSchema,
+        name: str,
+        version: iceberg.TableVersion,
+        growth: columns.Evolution,
     ) -> iceberg.TableVersion:
-        with _readable(stream, version.location):
-            new = iceberg.with_columns(version, growth.columns)
+        """Grow a table and sort it anew, as far as that changes anything."""
+        sort = layouts.resorted(
+            schema.stream, schema.layout, version.layout, growth.columns, growth.planned
+        )
+        if not growth.changed and sort is None:
+            return version
+        with _readable(schema.stream, version.location):
+            new = iceberg.altered(version, growth.columns, sort)
             durable.sync_directory(version.location / "metadata")
         try:
             self._catalog.alter(Swap(name, version.pointer, new.pointer))
@@ -225,5 +241,6 @@ def _readable(stream: Stream, path: Path) -> Iterator[None]:
                 f"the table of stream {stream} cannot be written: {error}",
                 stream=stream,
                 value=str(path),
-                hint="Only unpartitioned tables of format version 2 are written here.",
+                hint="Tables of format version 2 are written here, without partitions or with those of columns by identity, "
+                "year, month, day, hour, bucket or truncate.",
             ) from error

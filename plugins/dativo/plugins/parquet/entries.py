@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dativo.plugins.commit.changes import TableChange
+from dativo.plugins.commit.layouts import NO_LAYOUT, Layout
 from dativo.plugins.commit.target import (
     Generation,
     Head,
@@ -24,13 +25,14 @@ from dativo.protocol.state import StateEntry, Stream, digest
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A stream's folder and columns."""
+    """A stream's folder, columns and layout."""
 
     stream: Stream
     folder: str
     schema_id: int
     last_field_id: int
     columns: tuple[Column, ...]
+    layout: Layout = NO_LAYOUT
 
     def to_record(self) -> dict[str, object]:
         """Return the table as log entries hold it."""
@@ -40,14 +42,22 @@ class Table:
             "schema_id": self.schema_id,
             "last_field_id": self.last_field_id,
             "columns": [column.to_event() for column in self.columns],
+            **self.layout.to_event(),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Table:
-        """Read a table of a log entry. Raises KeyError, TypeError, ProtocolViolation."""
+        """Read a table of a log entry. Raises KeyError, TypeError, ValueError, ProtocolViolation."""
         columns = tuple(kept_column(item) for item in record["columns"])
         stream = Stream.from_event(record["stream"])
-        return cls(stream, record["folder"], record["schema_id"], record["last_field_id"], columns)
+        return cls(
+            stream,
+            record["folder"],
+            record["schema_id"],
+            record["last_field_id"],
+            columns,
+            Layout.from_record(record),
+        )
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dativo.plugins.commit import columns, durable, identifiers
+from dativo.plugins.commit import columns, durable, identifiers, layouts
 from dativo.plugins.commit.changes import Holdings
 from dativo.plugins.commit.faults import CommitFault, config_fault, locating
 from dativo.plugins.commit.messages import Open, Plan, StreamSchema, TableCommit
@@ -84,20 +84,33 @@ class ParquetTarget:
     def plan(self, schema: StreamSchema) -> Plan:
         """See ``Target``. The columns become durable with the first epoch that follows."""
         table = self._state.tables.get(schema.stream)
+        known = table.columns if table else ()
+        growth = columns.evolve(schema, known, table.last_field_id if table else 0)
+        layout = self._layout(schema, table, growth)
         if table is None:
             table = Table(schema.stream, self._claim_folder(schema.stream), -1, 0, ())
-        growth = columns.evolve(schema, table.columns, table.last_field_id)
-        if growth.changed:
+        if growth.changed or layout != table.layout:
             table = Table(
                 schema.stream,
                 table.folder,
-                table.schema_id + 1,
+                table.schema_id + growth.changed,
                 growth.last_field_id,
                 growth.columns,
+                layout,
             )
             self._unlogged[schema.stream] = None
         self._state.tables[schema.stream] = table
-        return Plan(self._full_name(table), table.schema_id, growth.planned)
+        return Plan(self._full_name(table), table.schema_id, growth.planned, layout)
+
+    def _layout(
+        self, schema: StreamSchema, table: Table | None, growth: columns.Evolution
+    ) -> layouts.Layout:
+        if table is None:
+            return layouts.made(schema.stream, schema.layout, growth.planned)
+        sort = layouts.resorted(
+            schema.stream, schema.layout, table.layout, growth.columns, growth.planned
+        )
+        return table.layout if sort is None else replace(table.layout, sort=sort)
 
     def data_folder(self, stream: Stream) -> Path:
         """See ``Target``."""
