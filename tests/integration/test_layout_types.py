@@ -44,8 +44,8 @@ PROPERTIES: dict[str, Any] = {
 LAYOUTS = {
     "identity": [
         *("flag", "n", "amount", "big", "day", "clock", "here", "at", "text", "blob"),
-        *("truncate(10, n)", "truncate(3, text)", "truncate(2, blob)"),
-        "month(at)",
+        *("truncate(10, n)", "truncate(50, amount)", "truncate(3, text)", "truncate(2, blob)"),
+        *("truncate(7, big)", "month(at)"),
     ],
     "bucket": [
         *(f"bucket(5, {name})" for name in PROPERTIES if name != "flag"),

@@ -27,9 +27,7 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    ManifestWriter,
     read_manifest_list,
-    write_manifest,
     write_manifest_list,
 )
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
@@ -66,6 +64,7 @@ from dativo.plugins.commit.messages import Metrics
 from dativo.plugins.commit.target import PlacedFile
 from dativo.plugins.commit.types import Column
 from dativo.plugins.iceberg import layouts, schemas
+from dativo.plugins.iceberg.manifests import ManifestWriter
 from dativo.protocol.errors import ProtocolViolation
 from dativo.protocol.state import Stream
 
@@ -363,13 +362,12 @@ class _NewSnapshot:
     def _manifest(self, spec: PartitionSpec) -> ManifestWriter:
         path = self._folder / f"{self._attempt}-m{self._written}.avro"
         self._written += 1
-        return write_manifest(
-            format_version=FORMAT_VERSION,
-            spec=spec,
-            schema=self.metadata.schema(),
-            output_file=LocalIO().new_output(str(path)),
-            snapshot_id=self.id,
-            avro_compression=MANIFEST_COMPRESSION,
+        return ManifestWriter(
+            spec,
+            self.metadata.schema(),
+            LocalIO().new_output(str(path)),
+            self.id,
+            MANIFEST_COMPRESSION,
         )
 
 
