@@ -9,6 +9,7 @@ whether a table may change at all, is the stream's contract (contracts.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from dativo.plugins.commit import identifiers, types
@@ -56,9 +57,15 @@ class Misfit:
     wanted: Wanted
 
 
-def evolve(schema: StreamSchema, table: Sequence[Column], last_field_id: int) -> Evolution:
+def evolve(
+    schema: StreamSchema,
+    table: Sequence[Column],
+    last_field_id: int,
+    reserved: AbstractSet[str] = frozenset(),
+) -> Evolution:
     """Return ``table`` grown by what ``schema`` asks for, as its contract has it; an empty one is new.
 
+    ``reserved``: names that no new column of the table gets, nor a renamed one.
     Raises CommitFault: ``schema.…`` naming stream, column and types, ``config.rename``, ``limit.table_columns``.
     """
     _check(schema, schema.columns)
@@ -71,7 +78,8 @@ def evolve(schema: StreamSchema, table: Sequence[Column], last_field_id: int) ->
         )
     contract = schema.contract or Contract()
     growth = _Growth(schema, contract, last_field_id)
-    columns, planned = growth.fields(renamed(schema, contract, table), schema.columns)
+    known = renamed(schema, contract, table, reserved)
+    columns, planned = growth.fields(known, schema.columns, reserved)
     if contract.frozen and table:
         _check_frozen(schema, table, columns)
     count = types.leaves(Struct(columns))
@@ -107,13 +115,16 @@ class _Growth:
         self.last_field_id = last_field_id
 
     def fields(
-        self, table: Sequence[Column], wanted: Sequence[WantedColumn]
+        self,
+        table: Sequence[Column],
+        wanted: Sequence[WantedColumn],
+        reserved: AbstractSet[str] = frozenset(),
     ) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns of a table or struct grown by ``wanted``, and those that hold it, with no more than it inside."""
         known = _by_property(table)
         chosen = {part.property: self._choose(_of(part, known), part) for part in wanted}
         new = [part for part in wanted if chosen[part.property] is None]
-        names = _names(self._schema, table, known, new)
+        names = _names(self._schema, table, known, new, reserved)
         # All fields of a struct get their ids before what is inside them, as Iceberg numbers a new schema.
         ids = {part.property: self._new_id() for part in new}
         # What is not sent is missing in the files to come, so nothing stays required.
@@ -236,12 +247,13 @@ def _names(
     table: Iterable[Column],
     known: Mapping[str, Sequence[Column]],
     new: Sequence[WantedColumn],
+    reserved: AbstractSet[str],
 ) -> dict[str, str]:
     """Return the names of new columns: ``<name>__<type>`` where the property has one already, whose type does not fit.
 
     Ours first, which have no other, then legal names, so that none is changed because a stranger one came before it.
     """
-    used = {column.name for column in table}
+    used = {*reserved, *(column.name for column in table)}
     names = {}
 
     def rank(part: WantedColumn) -> tuple[bool, bool, bool]:

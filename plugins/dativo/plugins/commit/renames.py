@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from dativo.plugins.commit import identifiers, types
@@ -13,9 +14,12 @@ from dativo.plugins.commit.types import Column
 
 
 def renamed(
-    schema: StreamSchema, contract: Contract, table: Sequence[Column]
+    schema: StreamSchema,
+    contract: Contract,
+    table: Sequence[Column],
+    reserved: AbstractSet[str] = frozenset(),
 ) -> tuple[Column, ...]:
-    """Return ``table`` with the columns of renamed properties under their new names.
+    """Return ``table`` with the columns of renamed properties under their new names, none of them ``reserved``.
 
     Once only: a property that the source does not send is not given to, and one that has a column keeps it. Raises CommitFault
     ``config.rename`` when the source sends old and new name at once.
@@ -35,7 +39,7 @@ def renamed(
             stream=schema.stream,
             hint="Remove it from the contract's rename: the new property then gets a column of its own.",
         )
-    taken = {column.name for column in table if column.property not in moves}
+    taken = {*reserved, *(column.name for column in table if column.property not in moves)}
     firsts: dict[str, str] = {}
     columns: dict[int, Column] = {}
     # The oldest column of a property has the name that those of other types are called after.
