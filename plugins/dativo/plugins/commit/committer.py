@@ -20,7 +20,6 @@ from pathlib import Path
 from dativo.plugins.commit import durable
 from dativo.plugins.commit.faults import TAKEN_OVER, CommitFault, locating, protocol_fault
 from dativo.plugins.commit.generations import Overwrites
-from dativo.plugins.commit.layouts import placed
 from dativo.plugins.commit.messages import (
     Inspected,
     Metrics,
@@ -31,6 +30,7 @@ from dativo.plugins.commit.messages import (
     StreamSchema,
     TableCommit,
 )
+from dativo.plugins.commit.partitions import placed
 from dativo.plugins.commit.staging import Staging
 from dativo.plugins.commit.target import Head, Intent, PlacedFile, Target, states_text
 from dativo.protocol.control import MAX_EVENT_BYTES
@@ -89,7 +89,7 @@ class Committer:
         contract = schema.contract or self._request.contracts.get(schema.stream)
         layout = schema.layout or self._request.layouts.get(schema.stream)
         plan = self._target.plan(replace(schema, contract=contract, layout=layout))
-        self._plans[schema.stream, schema.revision] = plan
+        self._plans[schema.stream, schema.revision] = replace(plan, columns=())
         self._planned.add(schema.stream)
         generation = self._overwrites.number(schema.stream)
         return replace(plan, epoch=self._began_at, generation=generation)
@@ -246,7 +246,7 @@ class Committer:
                     file.version,
                     self._overwrites.number(file.stream),
                     self._take_metrics(file),
-                    placed(plan.layout, file.partition, file.name),
+                    placed(plan.layout, plan.sources, file.partition, file.name),
                 )
             )
         self._inspected.clear()

@@ -6,13 +6,12 @@ Fields name columns by id, transforms by Iceberg's names. Source: Iceberg table 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dativo.plugins.commit import types
 from dativo.plugins.commit.faults import CommitFault, config_fault, protocol_fault
-from dativo.plugins.commit.types import Column
-from dativo.protocol.errors import ProtocolViolation
+from dativo.plugins.commit.types import Column, WantedColumn
 from dativo.protocol.layouts import (
     MAX_LAYOUT_FIELDS,
     PartitionValue,
@@ -78,12 +77,16 @@ class SortField:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A table's partition spec and sort order, with the ids that its metadata gives them; a Parquet dataset has one of each."""
+    """A table's partition spec and sort order, with the ids that its metadata gives them; a Parquet dataset has one of each.
+
+    ``foreign_order``: there is one that dativo does not sort by, and ``sort`` is empty.
+    """
 
     partition: tuple[PartitionField, ...] = ()
     sort: tuple[SortField, ...] = ()
     spec_id: int = 0
     sort_id: int | None = None
+    foreign_order: bool = False
 
     def to_event(self) -> dict[str, object]:
         """Return what ``stream_plan`` says of it, and what targets keep; nothing of what there is not."""
@@ -123,7 +126,9 @@ class Placement:
         """Return it as targets keep it; empty for a file of a table without a layout."""
         record: dict[str, object] = {}
         if self.partition:
-            record = {"partition": list(self.partition), "spec_id": self.spec_id}
+            record["partition"] = list(self.partition)
+        if self.spec_id:
+            record["spec_id"] = self.spec_id
         if self.sort_id is not None:
             record["sort_id"] = self.sort_id
         return record
@@ -208,33 +213,26 @@ def resorted(
         (names.get(field.field_id, ""), field.descending, field.nulls_first)
         for field in layout.sort
     ]
-    if has_sort == list(wanted.sort):
+    if has_sort == list(wanted.sort) and not layout.foreign_order:
         return None
     return _sort(stream, planned, wanted.sort)
 
 
-def placed(layout: Layout, partition: tuple[PartitionValue, ...] | None, name: str) -> Placement:
-    """Return where the staged file ``name`` belongs in a table of ``layout``. Raises CommitFault where it says something else."""
-    if len(partition or ()) != len(layout.partition):
-        raise protocol_fault(
-            f"the writer's staged file {name} has a partition of {len(partition or ())} values, "
-            f"the table one of {len(layout.partition)}",
-            code="staged_file",
-            value=repr(partition),
-        )
-    return Placement(partition or (), layout.spec_id, layout.sort_id if layout.sort else None)
+def sent(columns: Sequence[Column], wanted: Sequence[WantedColumn]) -> list[Column]:
+    """Return the columns that hold ``wanted``, one by one, and as JSON those that hold it as text."""
+    return [
+        replace(column, type=types.JSON)
+        if isinstance(column.type, str)
+        and (part.type == types.JSON or not isinstance(part.type, str))
+        else column
+        for column, part in zip(columns, wanted, strict=True)
+    ]
 
 
-def partition_from(value: Any) -> tuple[PartitionValue, ...] | None:
-    """Read ``sealed.files[].partition``, None where there is none. Raises CommitFault."""
-    if value is None:
-        return None
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_LAYOUT_FIELDS:
-        raise protocol_fault("a file's partition is no list of values", value=repr(value))
-    try:
-        return tuple(partition_value(item) for item in value)
-    except ProtocolViolation as error:
-        raise protocol_fault(error.message, code="staged_file", value=error.value) from error
+def sources(layout: Layout, columns: Sequence[Column]) -> tuple[str, ...]:
+    """Return the types of the columns that a table of ``columns`` is partitioned by."""
+    kinds = {column.field_id: types.text(column.type) for column in columns}
+    return tuple(kinds[field.field_id] for field in layout.partition)
 
 
 def takes(transform: str, of: types.Type) -> bool:

@@ -15,12 +15,8 @@ from typing import Any, TypeVar
 
 from dativo.plugins.commit.contracts import Contract
 from dativo.plugins.commit.faults import config_fault, protocol_fault
-from dativo.plugins.commit.layouts import (
-    NO_LAYOUT,
-    Layout,
-    WantedLayout,
-    partition_from,
-)
+from dativo.plugins.commit.layouts import NO_LAYOUT, Layout, WantedLayout
+from dativo.plugins.commit.partitions import partition_from
 from dativo.plugins.commit.types import Column, WantedColumn, wanted_column
 from dativo.protocol.layouts import PartitionValue
 from dativo.protocol.state import StateEntry, Stream
@@ -175,13 +171,15 @@ class StreamSchema:
 class Plan:
     """The table a stream lands in and the columns for its properties.
 
-    ``epoch``: the last one that was committed before the run; ``generation``: that of the stream's rows, if it overwrites.
+    ``sources``: the types of the columns that the table is partitioned by. ``epoch``: the last one that was committed before the
+    run; ``generation``: that of the stream's rows, if it overwrites.
     """
 
     table: str
     schema_id: int
     columns: tuple[Column, ...]
     layout: Layout = NO_LAYOUT
+    sources: tuple[str, ...] = ()
     epoch: int = 0
     generation: int | None = None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
@@ -31,6 +30,7 @@ from pyiceberg.types import (
     TimestamptzType,
     TimeType,
 )
+from pyiceberg.utils.decimal import unscaled_to_decimal
 
 from dativo.plugins.commit import identifiers, layouts
 from dativo.plugins.commit.layouts import Layout, Placement
@@ -63,6 +63,11 @@ def spec(layout: Layout, columns: Sequence[Column]) -> PartitionSpec:
             )
         )
     return PartitionSpec(*fields)
+
+
+def reserved(metadata: TableMetadata) -> frozenset[str]:
+    """Return the names of all partition fields that a table ever had: of a column that takes one Java would refuse the table."""
+    return frozenset(field.name for spec in metadata.partition_specs for field in spec.fields)
 
 
 def order(sort: Sequence[layouts.SortField], order_id: int) -> SortOrder:
@@ -107,7 +112,7 @@ def layout(metadata: TableMetadata, columns: Sequence[Column]) -> Layout:
     for by in default.fields if default else ():
         kind = kinds.get(by.source_id)
         if kind is None or str(by.transform) != layouts.IDENTITY or not layouts.sortable(kind):
-            return Layout(tuple(partition), spec_id=metadata.default_spec_id)
+            return Layout(tuple(partition), spec_id=metadata.default_spec_id, foreign_order=True)
         sort.append(
             layouts.SortField(
                 by.source_id,
@@ -145,10 +150,6 @@ def _value(value: PartitionValue, of: IcebergType) -> Any:
         case str(), BinaryType():
             return base64.b64decode(value, validate=True)
         case str(), DecimalType():
-            unscaled = int(value)
-            if abs(unscaled) >= 10**of.precision:
-                raise ValueError(f"{value} has more than {of.precision} digits")
-            sign, digits = int(unscaled < 0), tuple(map(int, str(abs(unscaled))))
-            return Decimal((sign, digits, -of.scale))
+            return unscaled_to_decimal(int(value), of.scale)
         case _:
             raise ValueError(f"{value!r} is no {of}")

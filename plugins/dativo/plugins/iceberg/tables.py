@@ -18,6 +18,7 @@ from dativo.plugins.commit.messages import Open, Plan, StreamSchema
 from dativo.plugins.commit.target import PlacedFile
 from dativo.plugins.iceberg import _pyiceberg as iceberg
 from dativo.plugins.iceberg.catalog import Catalog, PointerMoved, Swap
+from dativo.plugins.iceberg.layouts import reserved
 from dativo.protocol.state import Stream
 
 MAX_TRIES = 10
@@ -52,8 +53,12 @@ class Tables:
         """Make the stream's table or grow it to ``schema``."""
         for _ in range(MAX_TRIES):
             name, version = self._find(schema.stream)
-            growth = columns.evolve(
-                schema, version.columns if version else (), version.last_field_id if version else 0
+            growth = (
+                columns.evolve(
+                    schema, version.columns, version.last_field_id, reserved(version.metadata)
+                )
+                if version
+                else columns.evolve(schema, (), 0)
             )
             try:
                 version = (
@@ -65,8 +70,13 @@ class Tables:
                 continue
             self._names[schema.stream] = name
             self._versions[schema.stream] = version
+            layout = version.layout
             return Plan(
-                self.full_name(schema.stream), version.schema_id, growth.planned, version.layout
+                self.full_name(schema.stream),
+                version.schema_id,
+                growth.planned,
+                layout,
+                layouts.sources(layout, growth.columns),
             )
         raise self._outrun(schema.stream)
 
@@ -171,7 +181,7 @@ class Tables:
         self, schema: StreamSchema, name: str, growth: columns.Evolution
     ) -> iceberg.TableVersion:
         location, stream = self._root / name, schema.stream
-        layout = layouts.made(stream, schema.layout, growth.planned)
+        layout = layouts.made(stream, schema.layout, layouts.sent(growth.planned, schema.columns))
         properties = {
             iceberg.OWNER: self._request.owner,
             iceberg.PIPELINE: self._request.pipeline,
@@ -200,8 +210,9 @@ class Tables:
         growth: columns.Evolution,
     ) -> iceberg.TableVersion:
         """Grow a table and sort it anew, as far as that changes anything."""
+        planned = layouts.sent(growth.planned, schema.columns)
         sort = layouts.resorted(
-            schema.stream, schema.layout, version.layout, growth.columns, growth.planned
+            schema.stream, schema.layout, version.layout, growth.columns, planned
         )
         if not growth.changed and sort is None:
             return version

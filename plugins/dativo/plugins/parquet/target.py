@@ -100,16 +100,16 @@ class ParquetTarget:
             )
             self._unlogged[schema.stream] = None
         self._state.tables[schema.stream] = table
-        return Plan(self._full_name(table), table.schema_id, growth.planned, layout)
+        sources = layouts.sources(layout, growth.columns)
+        return Plan(self._full_name(table), table.schema_id, growth.planned, layout, sources)
 
     def _layout(
         self, schema: StreamSchema, table: Table | None, growth: columns.Evolution
     ) -> layouts.Layout:
+        planned = layouts.sent(growth.planned, schema.columns)
         if table is None:
-            return layouts.made(schema.stream, schema.layout, growth.planned)
-        sort = layouts.resorted(
-            schema.stream, schema.layout, table.layout, growth.columns, growth.planned
-        )
+            return layouts.made(schema.stream, schema.layout, planned)
+        sort = layouts.resorted(schema.stream, schema.layout, table.layout, growth.columns, planned)
         return table.layout if sort is None else replace(table.layout, sort=sort)
 
     def data_folder(self, stream: Stream) -> Path:
