@@ -167,6 +167,29 @@ def test_partitions_stay_and_sort_orders_change(workspace: Workspace, target: st
     assert workspace.read(target, TABLE, WHAT) == TRUTH
 
 
+def test_rows_without_a_column_of_the_layout(workspace: Workspace) -> None:
+    """What the source no longer sends is null in every row, and the table is laid out by it all the same."""
+    assert run(workspace, LAYOUT, config="{rows: 200}").status == 0
+    before = set(files_of(workspace, "iceberg"))
+    job = workspace.folder / "job.yaml"
+    text = job.read_text().replace("config: {rows: 200}", "config: {}\n  streams: ['!orders.c*']")
+    job.write_text(text.partition("layout:")[0])
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    buckets: Counter[int | None] = Counter()
+    for file in [task.file for task in table_of(workspace).scan().plan_files()]:
+        if path(file) in before:
+            continue
+        rows = rows_of(path(file))
+        assert set(rows[0]) == {"id", "day", "address"}
+        assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
+        [bucket] = {bucket_of(row["id"]) for row in rows}
+        assert (file.partition[0], file.partition[1]) == (None, bucket)
+        buckets[bucket] += 1
+    assert buckets == {0: 2, 1: 2}
+    assert workspace.count(TABLE, f"{WHAT}, count(created_at)") == (*TRUTH, 200)
+
+
 @pytest.mark.parametrize(
     ("layout", "error", "column"),
     [

@@ -538,7 +538,10 @@ def _file(value: Any) -> StagedFile:
 def _partition(r: Reader) -> tuple[PartitionValue, ...] | None:
     if not r.has("partition"):
         return None
-    return r.items("partition", partition_value, max_items=MAX_LAYOUT_FIELDS)
+    found = r.items("partition", partition_value, max_items=MAX_LAYOUT_FIELDS)
+    if not found:
+        raise ProtocolViolation("sealed.files.partition is empty", value="[]")
+    return found
 
 
 def _echo(value: Any) -> Echo:

@@ -396,9 +396,11 @@ def test_a_file_without_partition_has_none() -> None:
     sealed = events.parse(event)
     assert isinstance(sealed, events.Sealed)
     assert sealed.files[0].partition is None
-    event["files"][0]["partition"] = None
-    with pytest.raises(ProtocolViolation, match="partition"):
-        events.parse(event)
+    for none in (None, []):
+        event["files"][0]["partition"] = none
+        with pytest.raises(ProtocolViolation, match="partition"):
+            events.parse(event)
+        assert not VALIDATOR.is_valid(event)
 
 
 @pytest.mark.parametrize(
