@@ -67,6 +67,16 @@ def test_a_layout_of_a_job(tmp_path: Path) -> None:
     }
 
 
+def test_the_job_of_the_guide(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[3] / "docs/guide/layout.md"
+    job = re.search(r"^```yaml\n(.*?)^```$", guide.read_text(), re.M | re.S)
+    assert job is not None
+    assert load(tmp_path, job[1], "").of(ORDERS).document() == {
+        "partition_by": ["day(created_at)", "bucket(16, id)"],
+        "sort_by": ["country", "id desc"],
+    }
+
+
 def test_what_is_absent_is_not_said_and_an_empty_list_is(tmp_path: Path) -> None:
     layouts = load(tmp_path, "  a: {}\n  b: {sort_by: []}\n  c: {partition_by: []}\n")
     said = [layouts.of(Stream("", name)).to_committer() for name in "abcd"]
