@@ -6,7 +6,7 @@ use arrow_array::ArrayRef;
 
 use super::column::{Builder, Room};
 use super::{Field, Reject};
-use crate::oddity::Oddity;
+use crate::oddity::{OddSet, Oddity};
 use crate::scan::{Bad, Scanner};
 use crate::text;
 
@@ -218,7 +218,11 @@ impl Record {
         if scanner.peek() != b'"' {
             return Err(scanner.bad("expected a key in quotes"));
         }
+        let before_key = std::mem::take(&mut scanner.odd);
         let (raw, escaped) = scanner.string()?;
+        // A key that is odd is read each time, so that each line with it counts.
+        let is_plain = scanner.odd == OddSet::default();
+        scanner.odd.join(before_key);
         let written = scanner.since(start);
         scanner.colon()?;
         let name = if escaped {
@@ -228,7 +232,8 @@ impl Record {
         };
         let key = match self.by_name.get(&*name) {
             Some(&key) => key as usize,
-            None if self.patterns.len() - self.builders.len() < MAX_IGNORED_KEYS
+            None if is_plain
+                && self.patterns.len() - self.builders.len() < MAX_IGNORED_KEYS
                 && written.len() <= MAX_IGNORED_KEY_BYTES =>
             {
                 let key = self.patterns.len();
@@ -239,7 +244,7 @@ impl Record {
             }
             None => return Ok(None),
         };
-        if &*self.patterns[key] != written {
+        if is_plain && &*self.patterns[key] != written {
             self.patterns[key] = written.into();
         }
         self.followers[before] = key as u32;

@@ -452,6 +452,18 @@ fn of_a_field_that_stands_twice_the_last_counts() {
 }
 
 #[test]
+fn a_key_that_is_odd_is_so_each_time() {
+    let mut decoder = decoder(&[("a\0", "long")]);
+    let record = r#"{"a\u0000":1,"\ud800":2}"#;
+    for _ in 0..3 {
+        let end = decoder.push(Scanner::new(record.as_bytes(), 8));
+        let odd = end.expect("taken").odd;
+        assert!(odd.contains(Oddity::Nul) && odd.contains(Oddity::LoneSurrogate));
+    }
+    assert_eq!(printed(&decoder.finish()), ["1", "1", "1"]);
+}
+
+#[test]
 fn the_last_counts_inside_objects_too() {
     let mut decoder = compiled(
         r#"{"properties":{"o":{"type":"object","properties":{"x":{"type":"integer"}}},
