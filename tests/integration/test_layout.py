@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections import Counter
 from datetime import date, datetime
@@ -15,7 +17,9 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import StaticTable
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import LongType
+from tests.integration import test_kill_and_resume as kill_and_resume
 from tests.integration.conftest import DATIVO, ROOT, Result, Workspace, reader
+from tests.integration.test_kill_and_resume import VICTIMS
 
 ROWS, DAYS, BUCKETS = 600, 3, 2
 TABLE = "shop.orders"
@@ -134,6 +138,27 @@ def test_readers_pass_over_other_partitions(workspace: Workspace) -> None:
     assert count == ROWS // DAYS
     [[_, explained]] = connection.execute(f"EXPLAIN ANALYZE {query}").fetchall()
     assert f"Total Files Read: {len(files) // DAYS} " in explained, explained
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_every_row_once_whatever_is_killed(workspace: Workspace, victim: str) -> None:
+    workspace.plugin(ROOT / "examples/plugins/resumable", "resumable")
+    layout = "layout: {numbers: {partition_by: ['bucket(2, id)'], sort_by: [value desc]}}\n"
+    job = kill_and_resume.JOB.replace("TARGET", "iceberg") + layout
+    workspace.job(job.replace("PAUSE", "0.2"))
+    kernel = workspace.start("run", "job.yaml", "--output", "json", *workspace.flags)
+    data = workspace.folder / kill_and_resume.DATA["iceberg"]
+    kill_and_resume.wait_for_commit(kernel, data)
+    pid = kernel.pid if victim == "kernel" else kill_and_resume.find(kernel.pid, VICTIMS[victim])
+    os.kill(pid, signal.SIGKILL)
+    kernel.communicate(timeout=kill_and_resume.DEADLINE_S)
+    assert kernel.returncode == kill_and_resume.ENDS_WITH[victim]
+
+    workspace.job(job.replace("PAUSE", "0"))
+    result = workspace.run()
+    assert result.status == 0, result.stderr
+    assert workspace.count("numbers.numbers", kill_and_resume.WHAT) == kill_and_resume.TRUTH
 
 
 @pytest.mark.parametrize("target", ["iceberg", "parquet"])
