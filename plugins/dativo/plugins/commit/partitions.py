@@ -105,10 +105,9 @@ def _is_base64(value: str) -> bool:
 
 
 def _is_unscaled(value: str, of: str) -> bool:
-    """Tell whether the number has room in the bytes that Iceberg gives a decimal of that precision.
+    """Tell whether the number has no more digits than the type: readers and writers of Iceberg refuse a longer one.
 
-    A truncated one may have a digit more: -999 by 10 is -1000. (Iceberg specification, Avro: the minimum number of bytes.)
+    A truncated one may have: -999 by 10 is -1000, which a table of decimal(3,0) cannot be partitioned by.
     """
     precision, _ = decimal_parts(of) or (0, 0)
-    bits = 8 * ((10**precision - 1).bit_length() // 8 + 1)
-    return _UNSCALED.fullmatch(value) is not None and _is_int(int(value), bits)
+    return _UNSCALED.fullmatch(value) is not None and len(value.lstrip("-")) <= precision
