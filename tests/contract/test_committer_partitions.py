@@ -188,7 +188,8 @@ def test_types_that_a_transform_does_not_take(parquet: Warehouse, transform: str
     layout = {"partition": [{"property": "v", "transform": transform}]}
     committer = parquet.opened(**said(layout))
     answer = committer.plan("users", [("id", "long"), ("v", of)])
-    assert (answer["code"], answer["stream"]) == ("config.layout", stream("users"))
+    assert (answer["code"], answer["blame"]) == ("config.layout", "user")
+    assert (answer["stream"], answer["field"]) == (stream("users"), "v")
     assert transform in answer["message"] and "v" in answer["message"]
     assert not (parquet.root / "shop/users").exists()
 

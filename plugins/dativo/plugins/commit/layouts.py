@@ -12,6 +12,7 @@ from typing import Any, Final
 from dativo.plugins.commit import types
 from dativo.plugins.commit.faults import CommitFault, config_fault, protocol_fault
 from dativo.plugins.commit.types import Column, WantedColumn
+from dativo.protocol.errors import Blame
 from dativo.protocol.layouts import (
     MAX_LAYOUT_FIELDS,
     PartitionValue,
@@ -298,7 +299,14 @@ def _changed(
 
 
 def _layout_fault(stream: Stream, name: str, message: str, hint: str) -> CommitFault:
-    return config_fault("layout", message, stream=stream, value=name, hint=hint)
+    return CommitFault(
+        message,
+        code="config.layout",
+        stream=stream,
+        field=name,
+        hint=hint,
+        blame=Blame.USER,
+    )
 
 
 def _kind(of: str) -> str:
