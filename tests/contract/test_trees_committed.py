@@ -106,7 +106,7 @@ def by_polars(warehouse: Warehouse, table: str) -> list[Any]:
 @pytest.mark.parametrize("plugin", ["iceberg", "parquet"])
 # Each example starts processes for a second, so that none is made smaller: what differs is told with its place.
 @settings(
-    max_examples=100 if os.environ.get("DATIVO_NIGHTLY") else 2,
+    max_examples=50 if os.environ.get("DATIVO_NIGHTLY") else 2,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 @given(st.data())
