@@ -5,15 +5,20 @@ use std::io::Write;
 use std::os::fd::FromRawFd;
 
 use dativo_inspector::inspect::inspect_open;
-use dativo_inspector::plan::Column;
+use dativo_inspector::plan::Plan;
+use serde_json::Value;
 
-const PLANS: [&str; 3] = [
-    r#"[{"column":"n","type":"long","field_id":1}]"#,
-    r#"[{"column":"s","type":"string","field_id":1},{"column":"d","type":"double","field_id":2},
-        {"column":"b","type":"boolean","field_id":3},{"column":"x","type":"decimal(38,9)","field_id":4}]"#,
-    r#"[{"column":"o","type":{"type":"struct","fields":[{"column":"t","type":"timestamptz","field_id":2}]},"field_id":1},
+const PLANS: [&str; 4] = [
+    r#"{"columns":[{"column":"n","type":"long","field_id":1}]}"#,
+    r#"{"columns":[{"column":"s","type":"string","field_id":1},{"column":"d","type":"double","field_id":2},
+        {"column":"b","type":"boolean","field_id":3},{"column":"x","type":"decimal(38,9)","field_id":4}]}"#,
+    r#"{"columns":[{"column":"o","type":{"type":"struct","fields":[{"column":"t","type":"timestamptz","field_id":2}]},"field_id":1},
         {"column":"l","type":{"type":"list","element_id":4,"element":"binary"},"field_id":3},
-        {"column":"m","type":{"type":"map","key_id":6,"value_id":7,"value":"date"},"field_id":5}]"#,
+        {"column":"m","type":{"type":"map","key_id":6,"value_id":7,"value":"date"},"field_id":5}]}"#,
+    r#"{"columns":[{"column":"s","type":"string","field_id":1},{"column":"d","type":"double","field_id":2},
+        {"column":"b","type":"boolean","field_id":3},{"column":"x","type":"decimal(38,9)","field_id":4}],
+        "partition":[{"field_id":1,"transform":"bucket[2]"},{"field_id":9,"transform":"day"}],
+        "sort":[{"field_id":2,"descending":true,"nulls_first":false},{"field_id":4,"descending":false,"nulls_first":true}]}"#,
 ];
 
 /// A file is what it is said to be or refused; the first bytes say which plan it has and how many rows.
@@ -21,12 +26,14 @@ pub fn footer(data: &[u8]) {
     let [plan, rows, file @ ..] = data else {
         return;
     };
-    let columns: Vec<Column> = serde_json::from_str(PLANS[*plan as usize % PLANS.len()]).unwrap();
+    let plan: Plan = serde_json::from_str(PLANS[*plan as usize % PLANS.len()]).unwrap();
+    let partition = (!plan.partition.is_empty()).then(|| [Value::from(1), Value::Null]);
     let Ok(found) = inspect_open(
         in_memory(file),
         u64::from(*rows),
         file.len() as u64,
-        &columns,
+        &plan,
+        partition.as_ref().map(<[Value; 2]>::as_slice),
     ) else {
         return;
     };

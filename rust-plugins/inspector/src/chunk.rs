@@ -3,6 +3,7 @@
 use crate::flaw::{Flaw, Result, ensure};
 use crate::footer::Chunk;
 use crate::index::{Behind, Index, PagePlace};
+use crate::layout::{Page, Watch};
 use crate::page::{self, Cut, Kind, MAX_HEADER_BYTES, UNCOMPRESSED, Unpacker, ZSTD};
 use crate::schema::Leaf;
 use crate::seen::Seen;
@@ -22,8 +23,14 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Read `chunk`, which lies ahead and holds `rows` rows of `leaf`; what its values are.
-    pub fn read(&mut self, chunk: &Chunk<'_>, leaf: &Leaf<'_>, rows: u64) -> Result<Seen> {
+    /// Read `chunk`, which lies ahead and holds `rows` rows of `leaf`, held against `watch` too; what its values are.
+    pub fn read(
+        &mut self,
+        chunk: &Chunk<'_>,
+        leaf: &Leaf<'_>,
+        rows: u64,
+        mut watch: Option<&mut Watch>,
+    ) -> Result<Seen> {
         check(chunk, leaf)?;
         // One without pages lies nowhere.
         if chunk.compressed > 0 {
@@ -71,6 +78,9 @@ impl Work<'_> {
                     page.values = data.values as u64;
                     page.nulls = cut.nulls as u64;
                     let Cut { values, plain, .. } = cut;
+                    ensure(read + cut.rows as u64 <= rows, || {
+                        format!("has more rows than its group, which says {rows}")
+                    })?;
                     values::look(
                         leaf,
                         dictionary.as_mut(),
@@ -79,6 +89,16 @@ impl Work<'_> {
                         values,
                         &mut page,
                     )?;
+                    if let Some(watch) = watch.as_deref_mut() {
+                        let of_page = Page {
+                            def: cut.def,
+                            rows: cut.rows,
+                        };
+                        let dictionary = dictionary.as_ref();
+                        watch.page(leaf, &of_page, |take| {
+                            values::each(leaf, dictionary, data.encoding, plain, values, take)
+                        })?;
+                    }
                     if let Some(said) = &data.statistics {
                         page.check(leaf.physical, said, leaf.is_flat())?;
                     }
@@ -110,6 +130,9 @@ impl Work<'_> {
         })?;
         if let Some(said) = &chunk.statistics {
             seen.check(leaf.physical, said, leaf.is_flat())?;
+        }
+        if let Some(watch) = watch {
+            watch.chunk(&seen)?;
         }
         ensure(!leaf.required || seen.nulls == 0, || {
             format!("has {} nulls where the table has none", seen.nulls)

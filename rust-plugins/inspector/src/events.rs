@@ -2,9 +2,10 @@
 
 use dativo_channel::events::StreamId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::inspect::{Found, Measured};
-use crate::plan::Column;
+use crate::plan::Plan;
 
 /// What the kernel says.
 #[derive(Deserialize)]
@@ -26,7 +27,8 @@ pub struct Open {
 pub struct StreamPlan {
     pub stream: StreamId,
     pub revision: u32,
-    pub columns: Vec<Column>,
+    #[serde(flatten)]
+    pub plan: Plan,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +46,8 @@ pub struct File {
     pub rows: u64,
     pub bytes: u64,
     pub sha256: String,
+    /// What all rows have in common, where the table has partitions.
+    pub partition: Option<Vec<Value>>,
 }
 
 /// A file is what the writer says.

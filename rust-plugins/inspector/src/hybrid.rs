@@ -134,6 +134,21 @@ pub fn levels(bytes: &[u8], max: u16, count: usize, wanted: u16) -> Result<usize
     Ok(found)
 }
 
+/// Which of `count` levels of 0 and 1 are 1.
+pub fn flags(bytes: &[u8], count: usize) -> Result<Vec<bool>> {
+    let mut flags = Vec::with_capacity(count.min(bytes.len() * 8));
+    runs(bytes, 1, count, |run| {
+        match run {
+            Run::Same { value, count } => flags.extend(std::iter::repeat_n(value == 1, count)),
+            Run::Packed { bytes, count } => {
+                unpack(bytes, 1, count, |level| flags.push(level == 1));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(flags)
+}
+
 /// The first level.
 pub fn first_level(bytes: &[u8], max: u16) -> Result<u32> {
     let width = (16 - max.leading_zeros()) as u8;

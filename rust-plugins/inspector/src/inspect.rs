@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::chunk::Work;
 use crate::flaw::{Flaw, Result, ensure};
 use crate::footer::{self, Footer, MAX_FOOTER_BYTES};
 use crate::index::Behind;
+use crate::layout;
 use crate::page::Unpacker;
-use crate::plan::{Column, Primitive};
+use crate::plan::{Plan, Primitive};
 use crate::schema::{self, Leaf};
 use crate::seen::Seen;
 use crate::source::Source;
@@ -39,17 +42,35 @@ pub struct Measured {
     pub seen: Seen,
 }
 
-/// Inspect the file at `path`, which is to hold `rows` rows of `columns` in `bytes` bytes.
-pub fn inspect(path: &Path, rows: u64, bytes: u64, columns: &[Column]) -> Result<Found> {
-    read(Source::open(path, bytes)?, rows, bytes, columns)
+/// Inspect the file at `path`, which is to hold `rows` rows of `plan` in `bytes` bytes, all of one partition.
+pub fn inspect(
+    path: &Path,
+    rows: u64,
+    bytes: u64,
+    plan: &Plan,
+    partition: Option<&[Value]>,
+) -> Result<Found> {
+    read(Source::open(path, bytes)?, rows, bytes, plan, partition)
 }
 
 /// The same of a file that is open already, whatever it is.
-pub fn inspect_open(file: File, rows: u64, bytes: u64, columns: &[Column]) -> Result<Found> {
-    read(Source::new(file, bytes), rows, bytes, columns)
+pub fn inspect_open(
+    file: File,
+    rows: u64,
+    bytes: u64,
+    plan: &Plan,
+    partition: Option<&[Value]>,
+) -> Result<Found> {
+    read(Source::new(file, bytes), rows, bytes, plan, partition)
 }
 
-fn read(mut source: Source, rows: u64, bytes: u64, columns: &[Column]) -> Result<Found> {
+fn read(
+    mut source: Source,
+    rows: u64,
+    bytes: u64,
+    plan: &Plan,
+    partition: Option<&[Value]>,
+) -> Result<Found> {
     ensure(bytes >= LEAST_BYTES, || "is too short for Parquet".into())?;
     let (end, ending) = ending(&source, bytes)?;
     let footer = footer::read(&ending[..ending.len() - 8])?;
@@ -57,7 +78,8 @@ fn read(mut source: Source, rows: u64, bytes: u64, columns: &[Column]) -> Result
     ensure(footer.rows == rows, || {
         format!("has {} rows, the manifest says {rows}", footer.rows)
     })?;
-    let leaves = schema::leaves(&footer.schema, columns)?;
+    let leaves = schema::leaves(&footer.schema, &plan.columns)?;
+    let mut watches = layout::watches(plan, partition, &leaves)?;
     let mut measured = measures(&leaves);
     ensure(source.peek(4)? == MAGIC, || {
         "does not begin and end with PAR1".into()
@@ -79,14 +101,17 @@ fn read(mut source: Source, rows: u64, bytes: u64, columns: &[Column]) -> Result
                 leaves.len()
             )
         })?;
-        for ((chunk, leaf), measure) in group.chunks.iter().zip(&leaves).zip(&mut measured) {
-            let seen = work.read(chunk, leaf, group.rows);
+        layout::begin_group(plan, group.rows)?;
+        let chunks = group.chunks.iter().zip(&leaves).zip(&mut watches);
+        for (((chunk, leaf), watch), measure) in chunks.zip(&mut measured) {
+            let seen = work.read(chunk, leaf, group.rows, watch.as_mut());
             let seen = seen.map_err(|flaw| flaw.of(&leaf.name()))?;
             if let Some(measure) = measure {
                 measure.bytes += chunk.compressed;
                 measure.seen.add(&seen);
             }
         }
+        layout::end_group(&mut watches)?;
     }
     ensure(read == rows, || {
         format!("has {read} rows in its groups and {rows} in its footer")

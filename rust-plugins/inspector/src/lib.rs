@@ -11,7 +11,10 @@ mod footer;
 mod hybrid;
 mod index;
 pub mod inspect;
+mod layout;
+mod order;
 mod page;
+mod partition;
 pub mod plan;
 pub mod range;
 mod run;
@@ -19,6 +22,7 @@ mod schema;
 pub mod seen;
 mod source;
 mod thrift;
+mod transform;
 mod values;
 
 use std::process::ExitCode;

@@ -202,6 +202,8 @@ pub struct Cut<'a> {
     pub values: usize,
     pub nulls: usize,
     pub plain: &'a [u8],
+    /// Definition levels.
+    pub def: &'a [u8],
     /// Its first value begins a row.
     pub begins_row: bool,
 }
@@ -249,7 +251,7 @@ impl Data<'_> {
         &self,
         leaf: &Leaf<'_>,
         rep: &[u8],
-        def: &[u8],
+        def: &'a [u8],
         plain: &'a [u8],
     ) -> Result<Cut<'a>> {
         let all = self.values;
@@ -270,6 +272,7 @@ impl Data<'_> {
             values,
             nulls: all - values,
             plain,
+            def,
             begins_row,
         })
     }

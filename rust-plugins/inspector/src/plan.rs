@@ -1,8 +1,35 @@
-//! The columns that a file has to have: what `stream_plan` says (docs/spec/events.md).
+//! What a file has to be: what `stream_plan` says of its columns and layout (docs/spec/events.md).
 
 use std::fmt;
 
 use serde::Deserialize;
+
+use crate::transform::Transform;
+
+/// The table that a file is of.
+#[derive(Debug, Default, Deserialize, PartialEq)]
+pub struct Plan {
+    pub columns: Vec<Column>,
+    #[serde(default)]
+    pub partition: Vec<PartitionField>,
+    #[serde(default)]
+    pub sort: Vec<SortField>,
+}
+
+/// What the rows of a file have in common.
+#[derive(Debug, Deserialize, PartialEq)]
+pub struct PartitionField {
+    pub field_id: i32,
+    pub transform: Transform,
+}
+
+/// A column that the rows of a file are sorted by.
+#[derive(Debug, Deserialize, PartialEq)]
+pub struct SortField {
+    pub field_id: i32,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
 
 /// A column of the table, or a field of a struct in it.
 #[derive(Debug, Deserialize, PartialEq)]

@@ -249,7 +249,7 @@ fn single(primitive: Primitive, value: i64) -> Vec<u8> {
 }
 
 /// Big-endian two's complement in as few bytes as hold it.
-fn shortest(value: i128) -> Vec<u8> {
+pub fn shortest(value: i128) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     let filler = if value < 0 { 0xff } else { 0 };
     let sign = |byte: u8| byte & 0x80 == filler & 0x80;

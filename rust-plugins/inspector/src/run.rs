@@ -14,7 +14,7 @@ use crate::Control;
 use crate::events::{Command, File, Inspect, Inspected, Open, StreamPlan};
 use crate::flaw::Flaw;
 use crate::inspect::inspect;
-use crate::plan::{Column, leaves};
+use crate::plan::{Plan, leaves};
 
 /// Columns in all plans that are kept at once.
 const MAX_PLANNED: usize = 1_000_000;
@@ -55,9 +55,11 @@ fn epoch(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(&file.path);
-        let columns = plans.of(file)?;
+        let plan = plans.of(file)?;
         check_name(file)?;
-        let found = inspect(&staging.join(&file.path), file.rows, file.bytes, &columns)
+        let path = staging.join(&file.path);
+        let partition = file.partition.as_deref();
+        let found = inspect(&path, file.rows, file.bytes, &plan, partition)
             .map_err(|flaw| refused(file, flaw))?;
         if found.sha256 != file.sha256 {
             let why = format!(
@@ -115,8 +117,8 @@ fn name_the_file_of_a_panic() {
     }));
 }
 
-/// The columns of a revision.
-type Planned = (u32, Rc<[Column]>);
+/// The plan of a revision.
+type Planned = (u32, Rc<Plan>);
 
 /// What each stream's files are to hold, by revision.
 #[derive(Default)]
@@ -128,18 +130,18 @@ struct Plans {
 impl Plans {
     fn add(&mut self, plan: StreamPlan) -> Result<(), Stop> {
         let known = self.of_stream.entry(plan.stream).or_default();
-        let columns = match known.last() {
+        let planned = match known.last() {
             // A schema that comes again is the same plan.
-            Some((_, columns)) if **columns == *plan.columns => {
+            Some((_, before)) if **before == plan.plan => {
                 self.leaves += 1;
-                columns.clone()
+                before.clone()
             }
             _ => {
-                self.leaves += leaves(&plan.columns);
-                plan.columns.into()
+                self.leaves += leaves(&plan.plan.columns);
+                Rc::new(plan.plan)
             }
         };
-        known.push((plan.revision, columns));
+        known.push((plan.revision, planned));
         if self.leaves > MAX_PLANNED {
             let message =
                 format!("more than {MAX_PLANNED} columns in plans whose files have not come");
@@ -148,7 +150,7 @@ impl Plans {
         Ok(())
     }
 
-    fn of(&self, file: &File) -> Result<Rc<[Column]>, Box<Fault>> {
+    fn of(&self, file: &File) -> Result<Rc<Plan>, Box<Fault>> {
         let known = self
             .of_stream
             .get(&file.stream)
@@ -157,12 +159,12 @@ impl Plans {
             .iter()
             .rev()
             .find(|(revision, _)| *revision == file.revision);
-        let Some((_, columns)) = plan else {
+        let Some((_, plan)) = plan else {
             let mut fault = refused(file, Flaw::new("was written by a schema that has no plan"));
             fault.code = "protocol.unplanned";
             return Err(fault);
         };
-        Ok(columns.clone())
+        Ok(plan.clone())
     }
 
     /// The files of an epoch are the last of all older revisions of their streams.
@@ -173,6 +175,6 @@ impl Plans {
             }
         }
         let plans = self.of_stream.values().flatten();
-        self.leaves = plans.map(|(_, columns)| leaves(columns)).sum();
+        self.leaves = plans.map(|(_, plan)| leaves(&plan.columns)).sum();
     }
 }

@@ -3,7 +3,7 @@
 use crate::flaw::{Flaw, Result, ensure};
 use crate::hybrid::{self, Run};
 use crate::plan::Primitive;
-use crate::range::{Range, is_nan, key_32, key_64, wide};
+use crate::range::{Range, Value, is_nan, key_32, key_64, wide};
 use crate::schema::{Leaf, Physical};
 use crate::seen::Seen;
 
@@ -141,6 +141,35 @@ impl Dictionary {
         Ok(())
     }
 
+    /// Hand out the entries that the page `bytes` points at, each with how often it comes in a row.
+    fn each<'a>(
+        &'a self,
+        bytes: &[u8],
+        count: usize,
+        take: &mut dyn FnMut(Value<'a>, usize),
+    ) -> Result<()> {
+        let Some((&width, bytes)) = bytes.split_first() else {
+            return Err(Flaw::new("has a page that ends before its values"));
+        };
+        let entry = |index: u32| match &self.entries {
+            Entries::Integers(keys) => Value::Integer(keys[index as usize]),
+            Entries::Wide(values) => Value::Wide(values[index as usize]),
+            Entries::Texts { bytes, places } => {
+                let (start, length) = places[index as usize];
+                Value::Text(&bytes[start as usize..][..length as usize])
+            }
+        };
+        hybrid::runs(bytes, width, count, |run| {
+            match run {
+                Run::Same { value, count } => take(entry(value), count),
+                Run::Packed { bytes, count } => {
+                    hybrid::unpack(bytes, width, count, |index| take(entry(index), 1));
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn count_nans(&self, physical: Physical, bytes: &[u8], width: u8, count: usize) -> Result<u64> {
         let Entries::Integers(keys) = &self.entries else {
             return Ok(0);
@@ -192,6 +221,72 @@ pub fn look(
         (RLE, _) if leaf.physical == Physical::Boolean => look_flags(bytes, count, seen),
         _ => Err(Flaw::new(format!("has a page of encoding {encoding}"))),
     }
+}
+
+/// Hand out the `count` values of a page without nulls, which was looked at, in order, each with how often it comes.
+pub fn each<'a>(
+    leaf: &Leaf<'_>,
+    dictionary: Option<&'a Dictionary>,
+    encoding: i32,
+    bytes: &'a [u8],
+    count: usize,
+    take: &mut dyn FnMut(Value<'a>, usize),
+) -> Result<()> {
+    match (encoding, dictionary) {
+        (PLAIN, _) => each_plain(leaf, bytes, count, take),
+        (RLE, _) => {
+            let bits = bytes.get(4..).unwrap_or_default();
+            for flag in hybrid::flags(bits, count)? {
+                take(Value::Integer(flag.into()), 1);
+            }
+            Ok(())
+        }
+        (_, Some(dictionary)) if count > 0 => dictionary.each(bytes, count, take),
+        _ => Ok(()),
+    }
+}
+
+fn each_plain<'a>(
+    leaf: &Leaf<'_>,
+    bytes: &'a [u8],
+    count: usize,
+    take: &mut dyn FnMut(Value<'a>, usize),
+) -> Result<()> {
+    let mut take = |value| take(value, 1);
+    let mut integer = |number: i64| take(Value::Integer(number));
+    match leaf.physical {
+        Physical::Boolean => hybrid::unpack(bytes, 1, count, |flag| integer(flag.into())),
+        Physical::Int32 => {
+            for &raw in plain(bytes, count)? {
+                integer(i32::from_le_bytes(raw).into());
+            }
+        }
+        Physical::Int64 => {
+            for &raw in plain(bytes, count)? {
+                integer(i64::from_le_bytes(raw));
+            }
+        }
+        Physical::Float => {
+            for &raw in plain(bytes, count)? {
+                integer(key_32(u32::from_le_bytes(raw)));
+            }
+        }
+        Physical::Double => {
+            for &raw in plain(bytes, count)? {
+                integer(key_64(u64::from_le_bytes(raw)));
+            }
+        }
+        Physical::Fixed(length) => {
+            for raw in fixed(bytes, count, length)? {
+                take(Value::Wide(wide(raw)));
+            }
+        }
+        Physical::Bytes => each_text(bytes, count, |text| {
+            take(Value::Text(text));
+            Ok(())
+        })?,
+    }
+    Ok(())
 }
 
 fn look_plain(leaf: &Leaf<'_>, bytes: &[u8], count: usize, seen: &mut Seen) -> Result<()> {

@@ -1,78 +1,23 @@
 //! Files as dativo's writer writes them, into the inspector.
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int64Array, ListArray, RecordBatch, StringArray, StructArray, Time64MicrosecondArray,
+    Int64Array, ListArray, StringArray, StructArray, Time64MicrosecondArray,
     TimestampMicrosecondArray, types::Int64Type,
 };
-use arrow_schema::{DataType, Field, Schema};
-use dativo_inspector::inspect::{Found, inspect};
-use dativo_inspector::plan::Column;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, arrow_writer::ArrowWriterOptions};
-use parquet::basic::{Compression, ZstdLevel};
+use arrow_schema::{DataType, Field};
+use dativo_inspector::inspect::Found;
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
+use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::WriterVersion;
 
-fn field(name: &str, kind: DataType, id: i32) -> Field {
-    let metadata = HashMap::from([("PARQUET:field_id".to_owned(), id.to_string())]);
-    Field::new(name, kind, true).with_metadata(metadata)
-}
+mod written;
 
-fn properties() -> parquet::file::properties::WriterPropertiesBuilder {
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap()))
-        .set_max_row_group_row_count(Some(1000))
-        .set_data_page_row_count_limit(300)
-        .set_write_batch_size(100)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_statistics_truncate_length(Some(32))
-        .set_column_index_truncate_length(Some(32))
-}
-
-struct Written {
-    path: PathBuf,
-    rows: u64,
-    bytes: u64,
-}
-
-impl Written {
-    fn new(name: &str, columns: Vec<(Field, ArrayRef)>, properties: WriterProperties) -> Written {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join(format!("{name}-{}.parquet", std::process::id()));
-        let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_skip_arrow_metadata(true);
-        let mut bytes = Vec::new();
-        let mut writer =
-            ArrowWriter::try_new_with_options(&mut bytes, batch.schema(), options).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        fs::write(&path, &bytes).unwrap();
-        Written {
-            path,
-            rows: batch.num_rows() as u64,
-            bytes: bytes.len() as u64,
-        }
-    }
-
-    fn inspect(&self, plan: &str) -> Result<Found, String> {
-        let columns: Vec<Column> = serde_json::from_str(plan).unwrap();
-        inspect(&self.path, self.rows, self.bytes, &columns).map_err(|flaw| flaw.message)
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        fs::remove_file(&self.path).unwrap();
-    }
-}
+use written::{Written, field, properties};
 
 fn bounds(found: &Found, id: i32) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let column = found
