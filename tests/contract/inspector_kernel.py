@@ -66,8 +66,10 @@ class Inspector(Fed):
 
     sequence: int = field(default=0, init=False)
 
-    def plan(self, columns: list[Event], *, revision: int = 1, stream: Event = STREAM) -> None:
-        """Tell of a table."""
+    def plan(
+        self, columns: list[Event], *, revision: int = 1, stream: Event = STREAM, **layout: Any
+    ) -> None:
+        """Tell of a table; ``layout`` is its ``partition`` and ``sort``."""
         self.send(
             {
                 "type": "stream_plan",
@@ -77,6 +79,7 @@ class Inspector(Fed):
                 "table": "t.users",
                 "schema_id": 0,
                 "columns": columns,
+                **layout,
             }
         )
 
