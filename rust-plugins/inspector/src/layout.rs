@@ -123,7 +123,13 @@ fn source<'a, 'b>(
             .iter()
             .enumerate()
             .find(|(_, leaf)| leaf.field_id == field_id)),
-        None => Ok(None),
+        None => {
+            let inside = leaves.iter().any(|leaf| leaf.field_id == field_id);
+            ensure(!inside, || {
+                format!("has a plan that lays it out by field {field_id}, inside a nested column")
+            })?;
+            Ok(None)
+        }
     }
 }
 

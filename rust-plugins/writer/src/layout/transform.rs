@@ -178,7 +178,11 @@ fn redundant(number: i128) -> usize {
 }
 
 fn truncated(column: &ArrayRef, width: u32) -> Result<ArrayRef, Box<Fault>> {
-    let too_low = || wrong("a number is too low to be truncated");
+    let too_low = || {
+        let message = "a number is too low to be truncated: its column cannot hold the result";
+        let fault = Fault::new("limit.partition_value", Blame::User, message);
+        fault.hint("truncate by a smaller width, or partition by bucket(…)")
+    };
     Ok(match column.data_type() {
         DataType::Int64 => {
             let width = i64::from(width);
@@ -189,13 +193,13 @@ fn truncated(column: &ArrayRef, width: u32) -> Result<ArrayRef, Box<Fault>> {
                     .ok_or_else(too_low)
             })?)
         }
-        of @ DataType::Decimal128(..) => {
+        of @ DataType::Decimal128(precision, _) => {
             let width = i128::from(width);
+            let lowest = -(10_i128.pow(u32::from(*precision)) - 1);
             let values = column.as_primitive::<Decimal128Type>();
             let values = values.try_unary::<_, Decimal128Type, _>(|value| {
-                value
-                    .checked_sub(value.rem_euclid(width))
-                    .ok_or_else(too_low)
+                let cut = value.checked_sub(value.rem_euclid(width));
+                cut.filter(|&cut| cut >= lowest).ok_or_else(too_low)
             })?;
             Arc::new(values.with_data_type(of.clone()))
         }
@@ -378,6 +382,16 @@ mod tests {
         assert_eq!(results("truncate[2]", bytes), [json!("AQI=")]);
         let lowest: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN]));
         assert!(Transform::Truncate(10).apply(&lowest).is_err());
+        assert!(
+            Transform::Truncate(10)
+                .apply(&decimals(vec![-999_999_999]))
+                .is_err()
+        );
+        assert!(
+            Transform::Truncate(9)
+                .apply(&decimals(vec![-999_999_999]))
+                .is_ok()
+        );
     }
 
     #[test]
