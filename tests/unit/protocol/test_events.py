@@ -396,7 +396,8 @@ def test_a_file_without_partition_has_none() -> None:
     sealed = events.parse(event)
     assert isinstance(sealed, events.Sealed)
     assert sealed.files[0].partition is None
-    for none in (None, []):
+    empty: tuple[object, ...] = (None, [])
+    for none in empty:
         event["files"][0]["partition"] = none
         with pytest.raises(ProtocolViolation, match="partition"):
             events.parse(event)
