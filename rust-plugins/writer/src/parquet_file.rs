@@ -161,6 +161,15 @@ impl ParquetFile {
         self.groups * self.writer.schema_descr().num_columns() >= MAX_CHUNKS
     }
 
+    /// Give it up; its name is the caller's to remove. Rows that wait beside it are gone then.
+    pub fn abandon(self) -> String {
+        if let Some(encoding) = &self.encoding {
+            encoding.abandon();
+        }
+        // What it has buffered may still be written, so the name goes last.
+        self.name
+    }
+
     /// Write the footer, make the file durable, close it.
     pub fn close(mut self) -> Result<Written, Box<Fault>> {
         self.end_group()?;

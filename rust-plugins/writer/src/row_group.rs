@@ -168,6 +168,12 @@ impl Encoding {
         }
     }
 
+    /// Leave the columns that are left as they are; wait for those that are running, and so for what they read.
+    pub fn abandon(&self) {
+        self.lock().left.clear();
+        self.help();
+    }
+
     /// All columns, encoded, in order. The first error counts, by column, whoever met it.
     pub fn finish(&self) -> Result<Vec<ArrowColumnChunk>> {
         self.help();

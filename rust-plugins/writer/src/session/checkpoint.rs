@@ -71,9 +71,7 @@ impl Session<'_> {
             left -= file.rows;
             self.memory -= std::mem::take(&mut table.group_bytes);
             self.epoch_bytes -= std::mem::take(&mut table.file_bytes);
-            let name = file.name.clone();
-            // It may write what it has buffered, so the name goes last.
-            drop(file);
+            let name = file.abandon();
             self.remove(&name);
         }
         left

@@ -335,7 +335,7 @@ impl Session<'_> {
             .streams
             .iter_mut()
             .filter_map(|stream| stream.table.as_mut()?.file.take())
-            .map(|file| file.name);
+            .map(ParquetFile::abandon);
         let closed = self.epoch.files.drain(..).map(|file| file.path);
         for name in open.chain(closed).collect::<Vec<_>>() {
             self.remove(&name);
