@@ -33,15 +33,6 @@ COMMIT = {
 }
 
 
-@pytest.fixture(params=["iceberg", "parquet"])
-def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Warehouse]:
-    root = tmp_path / "lake"
-    root.mkdir()
-    warehouse = Warehouse(root, request.param)
-    yield warehouse
-    warehouse.end()
-
-
 @pytest.fixture
 def parquet(tmp_path: Path) -> Iterator[Warehouse]:
     root = tmp_path / "lake"

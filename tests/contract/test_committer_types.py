@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 from pyiceberg.table import StaticTable
 from tests.faults.committers import Warehouse, stream
 
 from dativo.plugins.commit import types
 
 Event = dict[str, Any]
-
-
-@pytest.fixture(params=["iceberg", "parquet"])
-def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Warehouse]:
-    root = tmp_path / "lake"
-    root.mkdir()
-    warehouse = Warehouse(root, request.param)
-    yield warehouse
-    warehouse.end()
 
 
 def struct(**fields: Any) -> Event:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.contract.writer_kernel import Event, Writer, opening
 from tests.faults.committers import Committer, Warehouse
 
 CONTRACT = {"schema": "evolve", "conflict": "new_column", "rename": {"mail": "email"}}
-
-
-@pytest.fixture(params=["iceberg", "parquet"])
-def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Warehouse]:
-    root = tmp_path / "lake"
-    root.mkdir()
-    warehouse = Warehouse(root, request.param)
-    yield warehouse
-    warehouse.end()
 
 
 def of(**properties: Any) -> Event:

@@ -6,6 +6,7 @@
 pub mod control;
 pub mod events;
 pub mod files;
+pub mod layout;
 pub mod said;
 pub mod stdin;
 pub mod stopwatch;

@@ -1,5 +1,6 @@
 //! One column chunk, page by page.
 
+use crate::dictionary::Dictionary;
 use crate::flaw::{Flaw, Result, ensure};
 use crate::footer::Chunk;
 use crate::index::{Behind, Index, PagePlace};
@@ -8,7 +9,7 @@ use crate::page::{self, Cut, Kind, MAX_HEADER_BYTES, UNCOMPRESSED, Unpacker, ZST
 use crate::schema::Leaf;
 use crate::seen::Seen;
 use crate::source::Source;
-use crate::values::{self, Dictionary};
+use crate::values;
 
 /// What the pages of a file may unpack to in all: some seconds of work.
 const MAX_UNPACKED_BYTES: u64 = 64 << 30;

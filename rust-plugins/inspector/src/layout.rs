@@ -10,6 +10,7 @@ use crate::plan::{Plan, Planned};
 use crate::range::Value;
 use crate::schema::Leaf;
 use crate::seen::Seen;
+use crate::transform::OfValues;
 
 /// What the values of one leaf are held against.
 #[derive(Debug, Default)]
@@ -150,4 +151,19 @@ pub fn end_group(watches: &mut [Option<Watch>]) -> Result<()> {
     orders.sort_by_key(|(place, _)| *place);
     let mut orders: Vec<_> = orders.into_iter().map(|(_, order)| order).collect();
     order::check_group(&mut orders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_sorted_rows_is_bounded() {
+        let sorted =
+            r#"{"columns":[],"sort":[{"field_id":1,"descending":false,"nulls_first":true}]}"#;
+        let sorted: Plan = serde_json::from_str(sorted).unwrap();
+        assert!(begin_group(&sorted, MAX_GROUP_ROWS).is_ok());
+        assert!(begin_group(&sorted, MAX_GROUP_ROWS + 1).is_err());
+        assert!(begin_group(&Plan::default(), u64::MAX).is_ok());
+    }
 }

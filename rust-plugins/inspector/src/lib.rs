@@ -5,6 +5,7 @@
 //! staging folder, read-only, and nothing else.
 
 mod chunk;
+mod dictionary;
 mod events;
 mod flaw;
 mod footer;

@@ -1,5 +1,6 @@
 //! The partition that a file is said to be of, held against its rows.
 
+use dativo_channel::layout::Transform;
 use dativo_wire::base64;
 use serde_json::Value as Json;
 
@@ -7,7 +8,7 @@ use crate::flaw::{Flaw, Result, ensure};
 use crate::plan::Primitive;
 use crate::range::Value;
 use crate::seen::Seen;
-use crate::transform::{Transform, Transformed};
+use crate::transform::{OfValues, Transformed};
 
 /// One field of a partition, over a leaf.
 #[derive(Debug)]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use dativo_channel::layout::{PartitionField, SortField};
 use serde::Deserialize;
-
-use crate::transform::Transform;
 
 /// The table that a file is of.
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -14,21 +13,6 @@ pub struct Plan {
     pub partition: Vec<PartitionField>,
     #[serde(default)]
     pub sort: Vec<SortField>,
-}
-
-/// What the rows of a file have in common.
-#[derive(Debug, Deserialize, PartialEq)]
-pub struct PartitionField {
-    pub field_id: i32,
-    pub transform: Transform,
-}
-
-/// A column that the rows of a file are sorted by.
-#[derive(Debug, Deserialize, PartialEq)]
-pub struct SortField {
-    pub field_id: i32,
-    pub descending: bool,
-    pub nulls_first: bool,
 }
 
 /// A column of the table, or a field of a struct in it.

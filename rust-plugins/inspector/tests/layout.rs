@@ -415,6 +415,12 @@ fn every_type_has_its_order() {
             floats(vec![f64::NAN, 1.0]),
         ),
         (
+            "double",
+            DataType::Float64,
+            floats(vec![-f64::NAN, f64::NEG_INFINITY, -0.0, 0.0]),
+            floats(vec![0.0, -0.0, -f64::NAN]),
+        ),
+        (
             "boolean",
             DataType::Boolean,
             flags(vec![false, false, true]),

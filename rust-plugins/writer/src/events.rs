@@ -1,10 +1,10 @@
 //! Control messages of the writer (docs/spec/events.md).
 
 pub use dativo_channel::events::{Counts, Dialect, StateSeen, Stats, StreamId, Undeclared};
+use dativo_channel::layout::{PartitionField, SortField};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::layout::{PlannedPartition, PlannedSort};
 use crate::metadata;
 use crate::plan::{PlannedColumn, SchemaColumn};
 
@@ -176,9 +176,9 @@ pub struct StreamPlan {
     pub columns: Vec<PlannedColumn>,
     /// How rows are laid out in files.
     #[serde(default)]
-    pub partition: Vec<PlannedPartition>,
+    pub partition: Vec<PartitionField>,
     #[serde(default)]
-    pub sort: Vec<PlannedSort>,
+    pub sort: Vec<SortField>,
 }
 
 #[derive(Deserialize)]

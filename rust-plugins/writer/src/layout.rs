@@ -14,33 +14,18 @@ mod transform;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_row::{RowConverter, Rows, SortField};
-use arrow_schema::{DataType, Schema, SchemaRef, SortOptions};
+use arrow_row::{RowConverter, Rows};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, SortOptions};
+use dativo_channel::layout::{PartitionField, SortField, Transform};
 use dativo_wire::fault::{Blame, Fault};
-use serde::Deserialize;
 use serde_json::Value;
 
 pub use merge::Part;
 pub use runs::Unlaid;
-use transform::Transform;
+use transform::OfColumns;
 
 /// The metadata of an Arrow field that has its id.
 const FIELD_ID: &str = "PARQUET:field_id";
-
-/// A field of a partition spec, as `stream_plan` gives it.
-#[derive(Clone, Deserialize)]
-pub struct PlannedPartition {
-    pub field_id: i32,
-    pub transform: Transform,
-}
-
-/// A field of a sort order, as `stream_plan` gives it.
-#[derive(Clone, Deserialize)]
-pub struct PlannedSort {
-    pub field_id: i32,
-    pub descending: bool,
-    pub nulls_first: bool,
-}
 
 /// Partition spec and sort order over the columns of a table.
 pub struct Layout {
@@ -48,14 +33,16 @@ pub struct Layout {
     /// A column that the source does not send is null in every row.
     partition: Vec<(Option<usize>, Transform)>,
     sort: Vec<(usize, SortOptions)>,
+    /// Rows that wait: their own columns, what they are partitioned by, and the number of each.
+    waiting: SchemaRef,
 }
 
 impl Layout {
     /// The layout of rows of `schema`; none if the plan asks for nothing.
     pub fn new(
         schema: &SchemaRef,
-        partition: &[PlannedPartition],
-        sort: &[PlannedSort],
+        partition: &[PartitionField],
+        sort: &[SortField],
     ) -> Result<Option<Layout>, Box<Fault>> {
         let is_sorted = !sort.is_empty();
         let place = |field_id: i32| {
@@ -92,6 +79,7 @@ impl Layout {
         }
         let is_any = !partition.is_empty() || is_sorted;
         let layout = Layout {
+            waiting: waiting(schema, &partition),
             schema: schema.clone(),
             partition,
             sort,
@@ -126,24 +114,6 @@ impl Layout {
         Ok(Some(values))
     }
 
-    /// The schema of rows that wait: their own columns, what they are partitioned by, and the number of each.
-    fn waiting_schema(&self) -> SchemaRef {
-        let partition = self.partition.iter().enumerate().map(|(place, &(at, by))| {
-            let kind = at.map_or(DataType::Int32, |at| {
-                by.result(self.schema.field(at).data_type())
-            });
-            Arc::new(arrow_schema::Field::new(
-                format!("partition {place}"),
-                kind,
-                true,
-            ))
-        });
-        let number = Arc::new(arrow_schema::Field::new("number", DataType::UInt64, false));
-        let columns = self.schema.fields().iter().cloned();
-        let fields: Vec<_> = columns.chain(partition).chain([number]).collect();
-        Arc::new(Schema::new(fields))
-    }
-
     /// Columns of the waiting schema that hold partitions.
     fn partition_places(&self) -> std::ops::Range<usize> {
         let columns = self.schema.fields().len();
@@ -152,7 +122,7 @@ impl Layout {
 
     /// What compares rows that wait.
     fn keys(&self) -> Result<Keys, Box<Fault>> {
-        let waiting = self.waiting_schema();
+        let waiting = &self.waiting;
         let partition = self
             .partition_places()
             .map(|at| (at, SortOptions::default()));
@@ -163,7 +133,10 @@ impl Layout {
         let fields = columns
             .iter()
             .map(|&(at, options)| {
-                SortField::new_with_options(waiting.field(at).data_type().clone(), options)
+                arrow_row::SortField::new_with_options(
+                    waiting.field(at).data_type().clone(),
+                    options,
+                )
             })
             .collect();
         Ok(Keys {
@@ -171,6 +144,19 @@ impl Layout {
             converter: RowConverter::new(fields).map_err(|error| wrong(error.to_string()))?,
         })
     }
+}
+
+fn waiting(schema: &SchemaRef, partition: &[(Option<usize>, Transform)]) -> SchemaRef {
+    let partition = partition.iter().enumerate().map(|(place, &(at, by))| {
+        let kind = at.map_or(DataType::Int32, |at| {
+            by.result(schema.field(at).data_type())
+        });
+        Arc::new(Field::new(format!("partition {place}"), kind, true))
+    });
+    let number = Arc::new(Field::new("number", DataType::UInt64, false));
+    let columns = schema.fields().iter().cloned();
+    let fields: Vec<_> = columns.chain(partition).chain([number]).collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// The order of rows: by partition, then as they are sorted, then as they came.

@@ -396,12 +396,11 @@ def _summary(
 ) -> Summary:
     collector = SnapshotSummaryCollector()
     schema = snapshot.metadata.schema()
+    specs = snapshot.metadata.specs()
     for data_file in snapshot.added:
-        spec = snapshot.metadata.specs()[data_file.spec_id]
-        collector.add_file(data_file, schema=schema, partition_spec=spec)
+        collector.add_file(data_file, schema=schema, partition_spec=specs[data_file.spec_id])
     for data_file in snapshot.removed:
-        spec = snapshot.metadata.specs()[data_file.spec_id]
-        collector.remove_file(data_file, schema=schema, partition_spec=spec)
+        collector.remove_file(data_file, schema=schema, partition_spec=specs[data_file.spec_id])
     return update_snapshot_summaries(
         Summary(operation=operation, **collector.build(), **properties),
         previous_summary=parent.summary if parent and parent.summary else None,

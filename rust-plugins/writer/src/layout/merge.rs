@@ -24,7 +24,7 @@ pub struct Part {
 pub(super) fn merge<'a>(layout: &Layout, runs: Vec<Run<'a>>) -> Result<Merge<'a>, Box<Fault>> {
     let mut merge = Merge {
         keys: layout.keys()?,
-        schema: layout.waiting_schema(),
+        schema: layout.waiting.clone(),
         cursors: Vec::new(),
         order: Vec::new(),
     };

@@ -29,7 +29,6 @@ pub struct Unlaid {
     pub revision: u32,
     pub version: Option<i64>,
     layout: Arc<Layout>,
-    waiting: SchemaRef,
     /// Rows that came, and those of them that are kept: the first ones.
     came: u64,
     kept: u64,
@@ -66,7 +65,6 @@ impl Unlaid {
             revision,
             version,
             layout: layout.clone(),
-            waiting: layout.waiting_schema(),
             came: 0,
             kept: 0,
             raw_bytes: 0,
@@ -109,7 +107,7 @@ impl Unlaid {
         let columns = columns.chain(self.layout.partition(batch)?);
         let columns: Vec<_> = columns.chain([numbers]).collect();
         let bytes: usize = columns.iter().map(slice_bytes).sum();
-        self.held.push(of(&self.waiting, columns)?);
+        self.held.push(of(&self.layout.waiting, columns)?);
         self.came += batch.num_rows() as u64;
         self.kept = self.came;
         self.held_bytes += bytes;
@@ -139,7 +137,7 @@ impl Unlaid {
             });
         }
         if let Some(spilled) = &mut self.spilled {
-            spilled.add(&self.waiting, run)?;
+            spilled.add(&self.layout.waiting, run)?;
         }
         Ok(())
     }
@@ -182,7 +180,7 @@ impl Unlaid {
         };
         for runs in short.runs.chunks(MAX_MERGED) {
             let merged = merge::merge(&self.layout, short.read(runs)?)?;
-            long.add(&self.waiting, merged)?;
+            long.add(&self.layout.waiting, merged)?;
         }
         Ok(long)
     }

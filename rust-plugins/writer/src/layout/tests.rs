@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, Int64Array, StringArray};
-use arrow_schema::Field;
 use serde_json::json;
 
 use super::*;
@@ -45,23 +44,23 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-fn planned(field_id: i32, transform: &str) -> PlannedPartition {
+fn planned(field_id: i32, transform: &str) -> PartitionField {
     let transform = transform.to_owned().try_into().expect("a transform");
-    PlannedPartition {
+    PartitionField {
         field_id,
         transform,
     }
 }
 
-fn by_text_backwards() -> Vec<PlannedSort> {
-    vec![PlannedSort {
+fn by_text_backwards() -> Vec<SortField> {
+    vec![SortField {
         field_id: 8,
         descending: true,
         nulls_first: false,
     }]
 }
 
-fn layout(partition: &[PlannedPartition], sort: &[PlannedSort]) -> Arc<Layout> {
+fn layout(partition: &[PartitionField], sort: &[SortField]) -> Arc<Layout> {
     let layout = Layout::new(&schema(), partition, sort).expect("a layout");
     Arc::new(layout.expect("asked for"))
 }
@@ -170,7 +169,7 @@ fn a_column_that_is_not_sent_is_null() {
     let laid = lay_out(&partitioned, &rows, 10, 2, 0);
     assert_eq!(laid.len(), 1);
     assert_eq!(laid[0].0, Some(vec![Value::Null, json!("t")]));
-    let sort = PlannedSort {
+    let sort = SortField {
         field_id: 99,
         descending: false,
         nulls_first: true,

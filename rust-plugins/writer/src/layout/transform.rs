@@ -9,10 +9,10 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, Int32Array, PrimitiveArray, StringArray};
 use arrow_schema::{DataType, TimeUnit};
+use dativo_channel::layout::Transform;
 use dativo_wire::fault::{Blame, Fault};
 use dativo_wire::render;
 use dativo_wire::temporal::civil;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::murmur3::hash;
@@ -23,44 +23,18 @@ const MAX_VALUE_BYTES: usize = 256;
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(try_from = "String")]
-pub enum Transform {
-    Identity,
-    Year,
-    Month,
-    Day,
-    Hour,
-    Bucket(u32),
-    Truncate(u32),
-}
-
-impl TryFrom<String> for Transform {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Transform, String> {
-        let number = |prefix: &str| {
-            let digits = name.strip_prefix(prefix)?.strip_suffix(']')?;
-            let number = digits.parse::<i32>().ok().filter(|&number| number > 0)?;
-            Some(number.unsigned_abs())
-        };
-        Ok(match name.as_str() {
-            "identity" => Transform::Identity,
-            "year" => Transform::Year,
-            "month" => Transform::Month,
-            "day" => Transform::Day,
-            "hour" => Transform::Hour,
-            _ => number("bucket[")
-                .map(Transform::Bucket)
-                .or_else(|| number("truncate[").map(Transform::Truncate))
-                .ok_or_else(|| format!("no partition transform: {name}"))?,
-        })
-    }
-}
-
-impl Transform {
+/// What a transform makes of the columns of a batch.
+pub trait OfColumns {
     /// Raise for a column of a type that it does not take.
-    pub fn check(self, of: &DataType) -> Result<(), Box<Fault>> {
+    fn check(self, of: &DataType) -> Result<(), Box<Fault>>;
+    /// The type of its results.
+    fn result(self, of: &DataType) -> DataType;
+    /// Its results for a column that it takes; null where that is null.
+    fn apply(self, column: &ArrayRef) -> Result<ArrayRef, Box<Fault>>;
+}
+
+impl OfColumns for Transform {
+    fn check(self, of: &DataType) -> Result<(), Box<Fault>> {
         use DataType::{Binary, Boolean, Date32, Decimal128, Int64, Time64, Timestamp, Utf8};
         let takes = match self {
             Transform::Identity => match of {
@@ -92,16 +66,14 @@ impl Transform {
         }
     }
 
-    /// The type of its results.
-    pub fn result(self, of: &DataType) -> DataType {
+    fn result(self, of: &DataType) -> DataType {
         match self {
             Transform::Identity | Transform::Truncate(_) => of.clone(),
             _ => DataType::Int32,
         }
     }
 
-    /// Its results for a column that it takes; null where that is null.
-    pub fn apply(self, column: &ArrayRef) -> Result<ArrayRef, Box<Fault>> {
+    fn apply(self, column: &ArrayRef) -> Result<ArrayRef, Box<Fault>> {
         match self {
             Transform::Identity => Ok(column.clone()),
             Transform::Year => since_1970(column, |day, _| Some(civil(day)?.0 - 1970)),
@@ -137,8 +109,8 @@ fn since_1970(
     Ok(Arc::new(results))
 }
 
-fn buckets(column: &ArrayRef, count: u32) -> Result<Int32Array, Box<Fault>> {
-    let bucket = |bytes: &[u8]| ((hash(bytes) & i32::MAX as u32) % count) as i32;
+fn buckets(column: &ArrayRef, count: i32) -> Result<Int32Array, Box<Fault>> {
+    let bucket = |bytes: &[u8]| (hash(bytes) & i32::MAX as u32) as i32 % count;
     let long = |value: i64| bucket(&value.to_le_bytes());
     fn of<T: ArrowPrimitiveType>(
         column: &ArrayRef,
@@ -177,7 +149,8 @@ fn redundant(number: i128) -> usize {
     (sign_bits as usize - 1) / 8
 }
 
-fn truncated(column: &ArrayRef, width: u32) -> Result<ArrayRef, Box<Fault>> {
+fn truncated(column: &ArrayRef, width: i32) -> Result<ArrayRef, Box<Fault>> {
+    let characters = width.unsigned_abs() as usize;
     let too_low = || {
         let message = "a number is too low to be truncated: its column cannot hold the result";
         let fault = Fault::new("limit.partition_value", Blame::User, message);
@@ -204,7 +177,7 @@ fn truncated(column: &ArrayRef, width: u32) -> Result<ArrayRef, Box<Fault>> {
             Arc::new(values.with_data_type(of.clone()))
         }
         DataType::Utf8 => {
-            let cut = |text: &str| match text.char_indices().nth(width as usize) {
+            let cut = |text: &str| match text.char_indices().nth(characters) {
                 Some((end, _)) => text[..end].to_owned(),
                 None => text.to_owned(),
             };
@@ -212,7 +185,7 @@ fn truncated(column: &ArrayRef, width: u32) -> Result<ArrayRef, Box<Fault>> {
             Arc::new(texts.map(|text| text.map(cut)).collect::<StringArray>())
         }
         DataType::Binary => {
-            let cut = |bytes: &[u8]| bytes[..bytes.len().min(width as usize)].to_vec();
+            let cut = |bytes: &[u8]| bytes[..bytes.len().min(characters)].to_vec();
             let values = column.as_binary::<i32>().iter();
             Arc::new(values.map(|bytes| bytes.map(cut)).collect::<BinaryArray>())
         }
@@ -396,15 +369,6 @@ mod tests {
 
     #[test]
     fn what_no_transform_takes_is_refused() {
-        for bad in [
-            "void",
-            "bucket[0]",
-            "bucket[-1]",
-            "truncate[]",
-            "bucket[2147483648]",
-        ] {
-            assert!(Transform::try_from(bad.to_owned()).is_err(), "{bad}");
-        }
         for (transform, of) in [
             (Transform::Identity, DataType::Float64),
             (Transform::Bucket(2), DataType::Boolean),
