@@ -5,6 +5,9 @@ BIN := .venv/bin
 # Seconds for each fuzz target.
 FUZZ_S ?= 600
 
+# Two processes, a file of tests in one of them.
+PYTEST ?= -n 2 --dist loadfile
+
 .PHONY: setup demo test test-plain test-docker test-vm check bench fuzz nightly clean
 
 setup:
